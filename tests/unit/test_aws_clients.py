@@ -1,4 +1,4 @@
-"""Clients that share what is slow to make, and trust nobody else for it."""
+"""Clients share what is slow to create, and still verify certificates."""
 
 import ssl
 import threading
@@ -32,7 +32,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The CA bundles that are parsed from now on, once for each time."""
+    """Yields the list of CA bundles that are parsed, one entry for each time."""
     bundles = []
     load = ssl.SSLContext.load_verify_locations
 
@@ -55,14 +55,14 @@ def test_all_clients_parse_the_ca_bundle_once(aws: StandIn, parsed: list[Any]) -
     for _ in range(3):
         write(dynamodb)
         secrets_manager.get_secret_value(SecretId="x")
-        # What a service does with an idle connection.
+        # A service closes idle connections.
         dynamodb._endpoint.http_session._manager.clear()  # type: ignore[attr-defined]
 
     assert aws.connections == 4
     assert parsed == [str(aws.bundle)]
 
 
-def test_a_server_that_nobody_vouches_for_is_not_told_anything(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_to_a_server_with_an_unknown_certificate(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE")
 
     with pytest.raises(SSLError, match="certificate verify failed"):
@@ -122,7 +122,7 @@ def test_each_service_has_its_client(make: Any, service: str) -> None:
     assert make(AwsClients()).meta.service_model.service_name == service
 
 
-# ------------------------------------------------------------------------------------------------ half an answer
+# ------------------------------------------------------------------------------------------------ truncated answers
 
 ONCE = CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}))
 Call = Callable[[AwsClients], Any]
@@ -138,7 +138,7 @@ WHOLE = b'{"Item": {"task": {"S": "x"}}}'
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What of WHOLE is sent, with the length of all of it, by whatever is asked from now on."""
+    """Yields a list: each answer sends its first element, a part of WHOLE, with WHOLE's length as Content-Length."""
     body = [WHOLE]
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What an archiver does with a callback's result: each answer of the provider, and each change meanwhile."""
+"""The confirmation of a callback's result, for each answer of the provider and each concurrent change."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -45,16 +45,16 @@ def answer(status: TaskStatus = TaskStatus.SUCCEEDED, *images: Image, request: A
 
 
 class World(Confirmations):
-    """A provider with an answer, and a table that becomes `afterwards` by a correction, or has changed (None)."""
+    """A provider with an answer, and a table whose task is `afterwards` after a correction, or has changed (None)."""
 
-    def __init__(self, told: TaskReport | None, *, afterwards: Task | None = None) -> None:
-        self.told, self.afterwards = told, afterwards
+    def __init__(self, answered: TaskReport | None, *, afterwards: Task | None = None) -> None:
+        self.answered, self.afterwards = answered, afterwards
         self.asked: list[str] = []
         self.corrections: list[tuple[Task, TaskReport]] = []
 
     def ask(self, key: str) -> TaskReport | None:
         self.asked.append(key)
-        return self.told
+        return self.answered
 
     def correct(self, task: Task, answer: TaskReport) -> Task | None:
         self.corrections.append((task, answer))
@@ -66,32 +66,32 @@ class World(Confirmations):
         return confirmation.settle(task, confirmation.ask(task))
 
 
-CLAIM = a_task(image("a"))
+UNCONFIRMED = a_task(image("a"))
 CORRECTED = a_task(image("b"), by=Reporter.POLL)
 
 
 @pytest.mark.parametrize("task", [a_task(image("a"), by=Reporter.POLL), a_task(image("a"), confirmed_at="x")])
-def test_what_the_provider_has_said_is_not_asked_again(task: Task) -> None:
+def test_a_result_from_the_provider_is_not_confirmed_again(task: Task) -> None:
     world = World(answer(TaskStatus.FAILED))
 
     assert world.check(task) == ConfirmationResult(task)
     assert world.asked == []
 
 
-def test_what_cannot_be_asked_stays_as_it_is() -> None:
-    assert World(None).check(CLAIM) == ConfirmationResult(CLAIM)
+def test_without_an_api_key_the_task_stays_unchanged() -> None:
+    assert World(None).check(UNCONFIRMED) == ConfirmationResult(UNCONFIRMED)
 
 
 def test_still_running_is_no_contradiction() -> None:
     world = World(answer(TaskStatus.PENDING), afterwards=CORRECTED)
 
     with pytest.raises(UnconfirmedError, match="still reports the task as running"):
-        world.check(CLAIM)
+        world.check(UNCONFIRMED)
     assert world.corrections == []
 
 
 @pytest.mark.parametrize(
-    ("known", "told", "together"),
+    ("known", "answered", "together"),
     [
         (None, None, None),
         (GenerationRequest(prompt="a"), None, GenerationRequest(prompt="a")),
@@ -103,11 +103,11 @@ def test_still_running_is_no_contradiction() -> None:
         ),
     ],
 )
-def test_a_confirmed_result_is_noted_with_what_was_asked(
-    known: GenerationRequest | None, told: GenerationRequest | None, together: GenerationRequest | None
+def test_a_confirmed_result_is_noted_with_the_generation_request(
+    known: GenerationRequest | None, answered: GenerationRequest | None, together: GenerationRequest | None
 ) -> None:
     task = a_task(image("a"), request=known)
-    world = World(answer(TaskStatus.SUCCEEDED, image("a"), request=told))
+    world = World(answer(TaskStatus.SUCCEEDED, image("a"), request=answered))
 
     checked = world.check(task)
 
@@ -117,24 +117,24 @@ def test_a_confirmed_result_is_noted_with_what_was_asked(
 
 
 @pytest.mark.parametrize(
-    ("told", "is_contradicted"),
+    ("answered", "is_contradicted"),
     [
         (answer(TaskStatus.SUCCEEDED, image("b")), True),
         (answer(TaskStatus.FAILED), True),
         (answer(TaskStatus.SUCCEEDED, image("a"), image("b")), False),
-        (answer(TaskStatus.SUCCEEDED, image("a?signed=anew")), False),
+        (answer(TaskStatus.SUCCEEDED, image("a?signed=again")), False),
     ],
 )
-def test_another_answer_corrects_the_task(told: TaskReport, is_contradicted: bool) -> None:
-    world = World(told, afterwards=CORRECTED)
+def test_another_answer_corrects_the_task(answered: TaskReport, is_contradicted: bool) -> None:
+    world = World(answered, afterwards=CORRECTED)
 
-    assert world.check(CLAIM) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
-    assert world.corrections == [(CLAIM, told)]
+    assert world.check(UNCONFIRMED) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
+    assert world.corrections == [(UNCONFIRMED, answered)]
 
 
 def test_a_task_that_changes_meanwhile_is_tried_again() -> None:
     with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
-        World(answer(TaskStatus.FAILED), afterwards=None).check(CLAIM)
+        World(answer(TaskStatus.FAILED), afterwards=None).check(UNCONFIRMED)
 
 
 # ------------------------------------------------------------------------------------------------ failures, when polled
@@ -148,7 +148,7 @@ FAILED = Task(
 
 
 class Confirming(Confirmations):
-    """A table in which a confirmation is written, or not because the task has changed."""
+    """A table that writes a confirmation, or refuses it because the task has changed."""
 
     def __init__(self, *, is_unchanged: bool) -> None:
         self.is_unchanged = is_unchanged

@@ -1,4 +1,4 @@
-"""Waits that follow from how long the images' URLs live."""
+"""Waits are derived from the lifetime of the images' URLs."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 6, tzinfo=UTC)
 
 
 def tries_of(lifetime: timedelta) -> list[int]:
-    """The seconds at which a message is tried whose first URL lives that long, each try taking no time."""
+    """Returns the seconds at which a message is tried whose first URL has this lifetime; tries take no time."""
     expires_at, found = NOW + lifetime, [0]
     while found[-1] < lifetime.total_seconds():
         now = NOW + timedelta(seconds=found[-1])
@@ -63,5 +63,5 @@ def test_polls_are_close_enough_to_save_what_dies_first(provider_id: str) -> Non
     assert 4 * timedelta(seconds=gap) <= min(PROVIDERS[provider_id].url_lifetimes.values())
 
 
-def test_nobody_polls_for_providers_that_nobody_knows() -> None:
+def test_tasks_of_unknown_providers_are_not_polled_for() -> None:
     assert longest_poll_gap_seconds(["unheard-of"]) is None

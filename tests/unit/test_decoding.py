@@ -1,4 +1,4 @@
-"""Events of API Gateway: what is absent, null or empty in them, and what is in them."""
+"""Events of API Gateway with absent, null, empty and present fields."""
 
 import base64
 import json
@@ -57,7 +57,7 @@ def test_a_path_that_no_route_matches_is_not_found(path: str, context: LambdaCon
     assert answer["headers"]["Content-Type"] == "application/problem+json"
 
 
-def test_a_problem_is_told_in_the_log_as_to_the_caller() -> None:
+def test_a_problem_is_logged_as_it_is_answered() -> None:
     problem = APIError(INVALID_REQUEST, "limit: too large", advice="Make it smaller.")
 
     assert str(problem) == problem.body.detail == "limit: too large"
@@ -79,7 +79,7 @@ def callback(**event: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "event", [{key: value for key, value in each.items() if "Param" not in key} for each in NOTHING]
 )
-def test_a_callback_of_which_nothing_is_told_is_empty(event: dict[str, Any]) -> None:
+def test_a_callback_without_any_field_is_empty(event: dict[str, Any]) -> None:
     request = receive_callback.decode(callback(**event))
 
     assert (request.provider_id, request.token, request.headers, request.body) == ("acedata", "t0k", {}, b"")

@@ -1,4 +1,4 @@
-"""The policy for whoever deploys: what CloudFormation and SAM need for this template, and nothing besides.
+"""The policy for deployments: what CloudFormation and SAM need for this template, and nothing else.
 
 CloudFormation's own schemas, which cfn-lint has, name the permissions for making, reading, updating and deleting each
 type.
@@ -44,12 +44,12 @@ UNUSED = {
     "secrets in several regions": r"secretsmanager:(ReplicateSecretToRegions|RemoveRegionsFromReplication)",
     "permissions boundaries": r"iam:\w+PermissionsBoundary",
 }
-# What no schema names.
+# Permissions that no schema names.
 BY_SAM = {
     *("cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet"),
     *("cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents", "cloudformation:GetTemplateSummary"),
     *("cloudformation:DeleteStack", "cloudformation:GetTemplate", "cloudformation:ListStackResources"),
-    # The bucket that --resolve-s3 makes, with the uploads.
+    # The bucket that --resolve-s3 creates, for uploads.
     *("s3:PutObject", "s3:GetBucketLocation"),
 }
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html
@@ -63,7 +63,7 @@ ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSource
 
 @cache
 def handlers() -> dict[str, dict[str, list[str]]]:
-    """Permissions by resource type and by what CloudFormation does."""
+    """Returns permissions by resource type and by CloudFormation's operation."""
     return {
         type_name: {what: handler["permissions"] for what, handler in resource_schema(type_name)["handlers"].items()}
         for type_name in TYPES
@@ -71,7 +71,7 @@ def handlers() -> dict[str, dict[str, list[str]]]:
 
 
 def needed(type_name: str) -> set[str]:
-    """What CloudFormation needs for a type, as far as the template uses it."""
+    """Returns the permissions that CloudFormation needs for a type, with the properties in the template."""
     actions = {
         action for what in ("create", "read", "update", "delete") for action in handlers()[type_name].get(what, [])
     }
@@ -128,7 +128,7 @@ def test_roles_are_passed_to_the_services_that_take_them() -> None:
 
 
 def test_it_fits_into_a_role() -> None:
-    # IAM counts no white space. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    # IAM does not count white space. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     assert len(re.sub(r"\s", "", json.dumps(POLICY))) < 10_240
 
 

@@ -1,4 +1,4 @@
-"""The page on deployments: its figures are the template's, and what it names is there."""
+"""The page on deployments: its figures are those of the template, and what it names exists."""
 
 import re
 from pathlib import Path

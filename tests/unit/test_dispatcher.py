@@ -1,4 +1,4 @@
-"""What is queued and started, by the stream, by hand or by the hourly run, and which answers of AWS count as taken."""
+"""What the dispatcher queues and starts, and which answers of AWS mean that a task was accepted."""
 
 import json
 from collections.abc import Callable
@@ -19,11 +19,11 @@ FAULTS = [(REFUSED, "AccessDenied"), (NO_ANSWER, "EndpointConnectionError")]
 
 
 class AlreadyExistsError(ClientError):
-    """As the client of Step Functions has it."""
+    """The error of Step Functions' client with this name."""
 
 
 class Aws:
-    """The two clients: they keep what they are sent, and answer with `answer`."""
+    """The two clients: they record their requests, and answer with `answer`."""
 
     def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""DynamoDB's spelling of values, held to boto3's."""
+"""DynamoDB's JSON for values is the same as boto3's."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The files under events/: every one is used, every one is really shaped."""
+"""The files under events/: each one is used, and has the format of the real event."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from tests.unit.providers.expected_callbacks import CALLBACKS
 from tests.unit.providers.expected_polls import POLLS
 
 FROM_AWS = ("dynamodb_stream.json", "dynamodb_stream_ends.json", "sqs_archive.json", "poll_tasks_input.json")
-# What becomes of the stream's ends, in their order.
+# The final statuses in the stream's batch, in their order.
 TO_OTHERS = (
     *("task_events/failed.json", "task_events/archived.json"),
     *("task_events/incomplete.json", "task_events/timed_out.json", "task_events/unconfirmed.json"),

@@ -1,4 +1,4 @@
-"""The failure of a task that is given up says what its provider answered last, and nothing that is not so."""
+"""The failure of a task that polling has given up states the provider's last answer, and nothing untrue."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""One run of the archiver, without AWS: what is fetched, what is written, and what makes a message come back."""
+"""One run of the archiver, without AWS: what is downloaded, what is written, and when the message is retried."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ def a_task(*images: Image, status: TaskStatus = TaskStatus.SUCCEEDED, **more: An
 
 
 class World:
-    """All that an archiver works with. Every URL has an image, unless `faults` has an error for it."""
+    """The archiver's dependencies. Every URL has an image, unless `faults` has an error for it."""
 
     name = "images-bucket"
 
@@ -270,7 +270,7 @@ def test_a_fault_of_one_image_keeps_no_other_from_its_place(
     assert world.states() == {1: ARCHIVED} | ({0: state} if state else {})
     assert run.failures == failures
     assert [each.reason for each in run.images if each.state is state] == ([str(fault)] if state else [])
-    # What was asked lies beside the images before the status says that all is settled.
+    # The request's object is written before the task gets its final status.
     assert len(world.requests) == (not failures)
     assert run.next_expiry(NOW) == (NOW + timedelta(hours=1) if failures else None)
 
@@ -444,7 +444,7 @@ def test_a_result_that_was_corrected_to_none_is_not_fetched(is_contradicted: boo
     assert (world.fetched, world.saved) == ([], [])
 
 
-def test_a_result_that_was_corrected_to_another_is_fetched_and_told() -> None:
+def test_a_result_that_was_corrected_to_another_is_fetched_and_reported() -> None:
     world = World(a_task(image("a")))
     world.checked = ConfirmationResult(a_task(image("b")), is_contradicted=True, was_asked=True)
 
@@ -587,7 +587,7 @@ AGO = timedelta(minutes=1)
     [
         (NOW - AGO, NOW - 2 * AGO, True),
         (NOW - AGO, NOW - AGO, True),
-        (NOW - AGO, NOW - AGO / 2, False),  # it has ended with this change
+        (NOW - AGO, NOW - AGO / 2, False),  # the try ended with this change
         (NOW - ARCHIVING_TIMEOUT, NOW - 2 * AGO, False),  # it may be running: a task may have two messages
         (NOW - ARCHIVING_TIMEOUT - timedelta(milliseconds=1), NOW - 2 * AGO, True),
     ],

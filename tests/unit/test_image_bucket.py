@@ -1,4 +1,4 @@
-"""What S3 answers to an image, and what that says of the image: written, there before, or worth another try."""
+"""S3's answers to an upload: the image is written, exists already, or is tried again."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 class Body:
-    """A body of S3 that breaks off after some bytes."""
+    """A body of S3 that ends early."""
 
     def iter_chunks(self, size: int) -> Iterator[bytes]:
         yield PNG[:100]
@@ -55,7 +55,7 @@ NO_ANSWER = ReadTimeoutError(endpoint_url="https://s3.example")
 
 
 class S3:
-    """Keeps what it is called with; answers or raises what it was made with."""
+    """Records its calls, and returns or raises what it was created with."""
 
     def __init__(self, put: Any, head: Any = None) -> None:
         self.answers = {"put": put, "head": head}
@@ -120,7 +120,7 @@ def test_an_object_that_is_older_than_the_request_gets_a_file_with_it(
     stored: dict[str, str], writes_file: bool
 ) -> None:
     class Bucket(S3):
-        """Has the image, and takes the request."""
+        """Has the image, and accepts the request's object."""
 
         def put_object(self, **call: Any) -> Any:
             self.answers["put"] = {} if call["Key"].endswith("request.json") else refusal("PreconditionFailed")
@@ -143,7 +143,7 @@ def test_another_image_that_is_there_already_stays(head: dict[str, str]) -> None
     ("put_answer", "head", "reason"),
     [
         (refusal("SlowDown"), None, "S3 did not take it: SlowDown"),
-        # Another writer is just at it, and may fail yet.
+        # Another writer is still uploading, and may fail.
         (refusal("ConditionalRequestConflict"), None, "S3 did not take it: ConditionalRequestConflict"),
         (NO_ANSWER, None, "S3 did not answer: ReadTimeoutError"),
         (refusal("PreconditionFailed"), refusal("403"), "S3 does not say what it holds"),
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error:
         put(S3({"ChecksumSHA256": CHECKSUM}), content)
 
 
-# ------------------------------------------------------------------------------------------------ what was asked
+# ------------------------------------------------------------------------------------------------ generation requests
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def put_request(s3: S3, request: GenerationRequest | None) -> None:
     ImageBucket(client, "images-bucket").put_request(task)
 
 
-def test_what_was_asked_lies_beside_the_images() -> None:
+def test_the_request_is_an_object_beside_the_images() -> None:
     s3 = S3({})
 
     put_request(s3, GenerationRequest(prompt="ein Löwe", seeds=(7,)))
@@ -230,7 +230,7 @@ def test_what_was_asked_lies_beside_the_images() -> None:
     }
 
 
-def test_nothing_lies_there_if_nothing_is_known() -> None:
+def test_without_a_request_no_object_is_written() -> None:
     s3 = S3({})
 
     put_request(s3, None)

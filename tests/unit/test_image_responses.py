@@ -1,4 +1,4 @@
-"""What an image host is asked, and what its answer's head says of the image."""
+"""Requests to image hosts, and the status and headers of their responses."""
 
 import ssl
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import pytest
 from catchlight.errors import ImageError, ImageGoneError, ImageUnavailableError
 from catchlight.images.fetcher import _check_head, _connection_errors, _request_url
 
-# ------------------------------------------------------------------------------------------------ asked
+# ------------------------------------------------------------------------------------------------ requests
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_port_is_kept() -> None:
     assert _request_url("https://H.example:443/a", "h.example").port == 443
 
 
-# ------------------------------------------------------------------------------------------------ answered
+# ------------------------------------------------------------------------------------------------ responses
 
 
 def head(status: int, **headers: str) -> Any:
@@ -84,7 +84,7 @@ def test_a_status_says_what_becomes_of_the_image(status: int, error: type[ImageE
         ),
     ],
 )
-def test_a_size_is_told_by_its_header(headers: dict[str, str], size: int | None) -> None:
+def test_a_size_is_read_from_its_header(headers: dict[str, str], size: int | None) -> None:
     assert _check_head(head(200, **headers)) == size
 
 
@@ -103,7 +103,7 @@ def test_a_body_that_cannot_be_trusted_is_not_read(
         _check_head(head(200, **headers))
 
 
-# ------------------------------------------------------------------------------------------------ broken off
+# ------------------------------------------------------------------------------------------------ connection errors
 
 
 def of_tls() -> Exception:

@@ -1,4 +1,4 @@
-"""An image on its way is a file like any other to whoever reads it, up to its end."""
+"""An image that is being downloaded reads like a file."""
 
 import errno
 import hashlib
@@ -38,17 +38,17 @@ def in_pieces(sizes: list[int]) -> Iterator[bytes]:
 @given(
     sizes=st.lists(st.sampled_from([500, 16_384, 65_536, 65_537, 300_000]), min_size=1, max_size=5),
     steps=st.lists(st.one_of(reads, seeks), max_size=12),
-    is_told=st.booleans(),
+    is_known=st.booleans(),
 )
-def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]], is_told: bool) -> None:
+def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]], is_known: bool) -> None:
     file = io.BytesIO(IMAGE)
-    with ImageStream(in_pieces(sizes), len(IMAGE) if is_told else None, "images.example") as image:
+    with ImageStream(in_pieces(sizes), len(IMAGE) if is_known else None, "images.example") as image:
         for what, number in steps:
             if what == "seek":
                 assert image.seek(number) == file.seek(number)
                 continue
             piece = image.read(number)
-            # It may be less than was asked for, but only for something to go on with.
+            # A read may return less than requested, but not nothing before the end.
             assert piece == file.read(len(piece))
             assert number == -1 or len(piece) <= number
             assert piece or file.tell() == len(IMAGE)
@@ -85,7 +85,9 @@ def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_bef
     ],
     ids=["a page", "a page without length", "a JPEG of text", "a BMP", "half of one", "too short to tell", "nothing"],
 )
-def test_what_is_known_at_once_is_said_at_once(pieces: list[bytes], size: int | None, error: type[Exception]) -> None:
+def test_errors_that_are_known_from_the_first_bytes_are_raised_at_once(
+    pieces: list[bytes], size: int | None, error: type[Exception]
+) -> None:
     with ImageStream(iter(pieces), size, "images.example") as image:
         for _ in range(2):
             with pytest.raises(error):
@@ -96,12 +98,12 @@ def test_what_is_known_at_once_is_said_at_once(pieces: list[bytes], size: int | 
                 image.read()
 
 
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("more", [1, BLOCK_BYTES, 5_000_000])
-def test_bytes_after_the_image_are_read_with_it(more: int, is_told: bool) -> None:
+def test_bytes_after_the_image_are_read_with_it(more: int, is_known: bool) -> None:
     data = IMAGE + bytes(more)
     pieces = (data[at : at + 70_000] for at in range(0, len(data), 70_000))
-    with ImageStream(pieces, len(data) if is_told else None, "images.example") as image:
+    with ImageStream(pieces, len(data) if is_known else None, "images.example") as image:
         assert image.format.extension == "png"
         assert image.read() == data
         assert image.complete().trailing_bytes == more
@@ -137,7 +139,7 @@ def test_what_was_wrong_stays_wrong() -> None:
 
 @pytest.mark.parametrize("size", [BLOCK_BYTES, len(IMAGE), 10 * len(IMAGE)])
 @pytest.mark.parametrize("start", [0, 10, BLOCK_BYTES])
-def test_the_block_that_is_held_back_stays_so_for_whoever_begins_anew(start: int, size: int) -> None:
+def test_the_block_that_is_held_back_stays_so_after_a_seek(start: int, size: int) -> None:
     damaged = IMAGE[:-100] + bytes(100)
     with _coming(damaged) as image:
         with pytest.raises(ImageUnavailableError):
@@ -178,7 +180,7 @@ def test_a_reader_can_go_anywhere(offset: int, whence: int, position: int) -> No
 
 
 @pytest.mark.parametrize(("size", "fits"), [(stream.MAX_IMAGE_BYTES, True), (stream.MAX_IMAGE_BYTES + 1, False)])
-def test_a_size_that_is_told_is_held_to_the_limit_before_anything_comes(size: int, fits: bool) -> None:
+def test_a_known_size_is_checked_against_the_limit_before_the_download(size: int, fits: bool) -> None:
     if fits:
         with ImageStream(iter([IMAGE]), size, "images.example") as image:
             assert image.size == size
@@ -188,7 +190,7 @@ def test_a_size_that_is_told_is_held_to_the_limit_before_anything_comes(size: in
 
 
 def test_the_first_block_is_small_and_the_others_are_large() -> None:
-    """S3 is called while the rest comes, in few pieces then."""
+    """The upload starts while the rest is downloaded, and then has few pieces."""
     sizes = []
     with ImageStream(in_pieces([1000]), len(IMAGE), "images.example") as image:
         while image._take():

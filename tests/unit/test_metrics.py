@@ -75,14 +75,14 @@ def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.endswith("}\n")
 
 
-def test_where_nothing_was_counted_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_metrics_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     with metrics_by(provider="acedata"):
         pass
 
     assert written(capsys) == []
 
 
-def test_what_was_counted_before_a_fault_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_from_before_a_fault_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     def count_and_fail() -> None:
         with metrics_by() as counted:
             counted.add_metric("Images", MetricUnit.Count, 1)

@@ -48,7 +48,7 @@ def a_report(
 # ------------------------------------------------------------------------------------------------ status and rank
 
 
-def test_ranks_rise_from_no_news_to_everything_archived() -> None:
+def test_ranks_rise_from_pending_to_archived() -> None:
     assert {status.value: status.rank for status in sorted(TaskStatus, key=lambda status: status.rank)} == {
         "PENDING": 0,
         "TIMED_OUT": 10,
@@ -61,7 +61,7 @@ def test_ranks_rise_from_no_news_to_everything_archived() -> None:
 
 
 def test_no_two_statuses_share_a_rank() -> None:
-    # Of two with the same rank the first to be reported would win: order would matter.
+    # With equal ranks, the first report would win, and the order would matter.
     assert len({status.rank for status in TaskStatus}) == len(TaskStatus)
 
 
@@ -142,7 +142,7 @@ TIMED_OUT = Failure(reason=FailureReason.NO_RESULT)
             SUCCEEDED,
             a_report(TaskStatus.SUCCEEDED, images=(an_image("https://host.example/a.png?signature=2"),)),
             False,
-            id="the same object signed anew",
+            id="the same object with another signature",
         ),
         pytest.param(
             SUCCEEDED,
@@ -181,7 +181,7 @@ def test_what_contradicts_what_is_known(known: Task, report: TaskReport, contrad
     assert known.contradicts(report) is contradicts
 
 
-# ------------------------------------------------------------------------------------------------ what goes round
+# ------------------------------------------------------------------------------------------------ poll state
 
 
 def test_poll_state_is_spelt_as_the_state_machine_reads_it() -> None:

@@ -1,4 +1,4 @@
-"""The operator's page: every alarm, commands that there are, tests that there are, and figures that are true."""
+"""The operator's page has every alarm, names commands and tests that exist, and its figures are correct."""
 
 import re
 from pathlib import Path

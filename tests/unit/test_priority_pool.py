@@ -1,4 +1,4 @@
-"""Waiting work is taken by when it is due."""
+"""Waiting work is run in the order of its due time."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def pool() -> Iterator[PriorityThreadPool]:
     pool.shutdown()
 
 
-def test_what_is_due_first_overtakes_what_waits(pool: PriorityThreadPool) -> None:
+def test_work_that_is_due_earlier_runs_first(pool: PriorityThreadPool) -> None:
     done: list[int] = []
     gate = threading.Event()
     pool.submit(NOON, gate.wait)
@@ -33,11 +33,11 @@ def test_what_is_due_first_overtakes_what_waits(pool: PriorityThreadPool) -> Non
     for future in waiting:
         future.result(60)
 
-    # By their time; those of the same time as they came.
+    # In the order of their due time; with equal times in the order of submission.
     assert done == [11, 31, 22, 3]
 
 
-def test_a_result_and_an_error_belong_to_whoever_asked(pool: PriorityThreadPool) -> None:
+def test_a_result_or_an_error_is_returned_to_its_caller(pool: PriorityThreadPool) -> None:
     def fail() -> None:
         raise ValueError("no")
 

@@ -1,4 +1,4 @@
-"""Asking providers: what is sent, how much is read, when asking stops, and which connections are kept."""
+"""Requests to providers: what is sent, how much is read, when requests stop, and which connections are kept."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What README and docs say of speed is what was measured last."""
+"""README and docs have the figures of the last measurement."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which tasks are due for another try, and the names of the executions that are started for them."""
+"""Which tasks the hourly run restarts, and the names of the executions that it starts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def a_task(key: str = "acedata#t1", *, updated_at: str | None = None, reconciled
         ("2026-01-30T11:00:00.000Z", "2026-01-30T11:59:59.999Z", True),
         ("2026-01-30T11:00:00.000Z", YESTERDAY, False),
         ("2026-01-30T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
-        # Noted before the news came: that note was about polling.
+        # The note is older than the report: it is about polling.
         ("2026-01-31T11:00:00.000Z", "2026-01-31T10:59:59.999Z", True),
         ("2026-01-31T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
         (None, "2026-01-31T11:00:00.000Z", False),

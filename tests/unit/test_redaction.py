@@ -1,4 +1,4 @@
-"""Secrets are overwritten however they are spelt, and nothing else is."""
+"""Secrets are redacted in every spelling, and nothing else is."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ Spelling = Callable[[str], str]
 
 
 def percent(text: str) -> str:
-    """Every character encoded, which no encoder does by itself."""
+    """Percent-encodes every character, which encoders do not do."""
     return "".join(f"%{byte:02x}" for byte in text.encode())
 
 
@@ -42,7 +42,7 @@ def base64_at(offset: int, *, urlsafe: bool = False) -> Spelling:
     return lambda text: encode(b"?" * offset + text.encode() + b">" * 5).decode()
 
 
-# Each is what may stand inside a JSON string.
+# Each of these may stand inside a JSON string.
 SPELLINGS: dict[str, Spelling] = {
     "JSON": in_json,
     "JSON, as PHP writes it": lambda text: in_json(text).replace("/", "\\/"),
@@ -152,7 +152,7 @@ def test_other_urls_stay_as_they_are(url: str) -> None:
 
 
 def test_words_and_numbers_are_no_secrets() -> None:
-    """A key that somebody made up must not make a callback unreadable."""
+    """A test key such as a plain word must not make a callback unreadable."""
     body = json.dumps({"code": 200, "seed": 1234567890, "msg": "success"})
 
     assert Redactor(["", "200", "success", "1234567890"]).redact_text(body) == body

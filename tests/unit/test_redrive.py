@@ -1,4 +1,4 @@
-"""What each status is given another try with, what is done for it, and what the answer says of it."""
+"""What a redrive does for each status, and what its result says."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ def image(name: str, state: ImageState = ImageState.PENDING) -> Image:
 
 
 class World:
-    """The table, the providers and AWS, as far as a redrive sees them; `done` says what was done, in order."""
+    """The table, the providers and AWS, as a redrive uses them; `done` is the list of its calls."""
 
     def __init__(self, task: Task | None, fresh: Mapping[int, Image] | Exception | None = None) -> None:
         self.task = task
@@ -112,7 +112,7 @@ def test_what_is_no_task_key_needs_nothing(key: str) -> None:
 
 
 @pytest.mark.parametrize(("task", "step", "detail"), [plan for plan in PLANS if plan[1] is Step.NOTHING])
-def test_what_needs_nothing_gets_nothing(task: Task | None, step: Step, detail: str) -> None:
+def test_a_task_that_needs_nothing_is_not_touched(task: Task | None, step: Step, detail: str) -> None:
     world = World(task)
 
     assert world.run() == world.redrive().plan(TASK)
@@ -129,7 +129,7 @@ def test_a_task_without_images_is_not_tried_again() -> None:
     assert world.done == []
 
 
-def test_a_task_that_was_given_up_is_registered_anew() -> None:
+def test_a_task_that_was_given_up_is_restarted() -> None:
     world = World(a_task(TaskStatus.TIMED_OUT))
 
     assert world.run().is_failed is False
@@ -190,7 +190,7 @@ def test_a_provider_that_gives_no_fresh_urls_is_no_obstacle() -> None:
     [a_task(TaskStatus.TIMED_OUT), a_task(TaskStatus.SUCCEEDED, image("a", ImageState.EXPIRED))],
     ids=lambda task: task.status,
 )
-def test_a_task_that_has_changed_meanwhile_is_told_and_left_alone(task: Task) -> None:
+def test_a_task_that_has_changed_meanwhile_is_reported_and_left_alone(task: Task) -> None:
     world = World(task)
     world.is_unchanged = False
 
@@ -201,7 +201,7 @@ def test_a_task_that_has_changed_meanwhile_is_told_and_left_alone(task: Task) ->
     assert "queue" not in [call[0] for call in world.done]
 
 
-def test_a_fault_is_told_of_its_task() -> None:
+def test_a_fault_is_reported_with_its_task() -> None:
     world = World(None)
     world.task = StoreUnavailableError("DynamoDB did not answer")  # type: ignore[assignment] # raised by `get`
 

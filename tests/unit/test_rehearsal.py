@@ -1,4 +1,4 @@
-"""The rehearsal's own parts: what it changes in the template, and how it tells that something has changed."""
+"""Parts of the rehearsal: its changes to the template, and how it detects changes of resources."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ TEMPLATE = read_template((REPOSITORY / "template.yaml").read_text())
 
 
 def differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[Any, Any]]:
-    """By path: what stands there on each side, None for nothing."""
+    """Returns the two values at each path where they differ; None if there is none."""
     # Ref and Fn::GetAtt are values.
     if not isinstance(old, dict) or not isinstance(new, dict) or (len(old) == 1 and old.keys() != new.keys()):
         if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -1,4 +1,4 @@
-"""Settings: each variable read, and errors that name variables without telling their values."""
+"""Settings: each variable is read, and errors name variables without their values."""
 
 import pytest
 
@@ -104,17 +104,17 @@ def test_an_empty_variable_is_named(settings: type[Settings], environment: dict[
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "1e3s", "s3cret"])
 @pytest.mark.parametrize("name", [name for name in POLL if name.endswith("_SECONDS")])
-def test_a_malformed_number_is_named_and_not_told(name: str, value: str) -> None:
+def test_a_malformed_number_is_named_without_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name) as refused:
         PollTasksSettings.from_environment(POLL | {name: value})
 
     assert "soon" not in str(refused.value)
     assert "s3cret" not in str(refused.value)
-    # The chain is logged with it.
+    # The error's causes are logged with it.
     assert "s3cret" not in str(refused.value.__cause__)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError, match=r"TASKS_TABLE: .*; CALLBACK_TOKEN_SECRET: .*; PROVIDER_KEYS_SECRET: "):
         ReceiveCallbackSettings.from_environment({})
 
@@ -142,7 +142,7 @@ def test_base_urls_are_pairs(value: str, urls: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "value", ["acedata=s3cret", "acedata=", "acedata=//s3cret", "a=https://a.example,acedata=s3cret"]
 )
-def test_a_base_url_that_is_none_is_refused_without_telling_it(value: str) -> None:
+def test_an_invalid_base_url_is_refused_without_its_value(value: str) -> None:
     with pytest.raises(SettingsError, match=r"PROVIDER_BASE_URLS: .*acedata has no absolute URL") as refused:
         PollTasksSettings.from_environment(POLL | {"PROVIDER_BASE_URLS": value})
 
@@ -151,7 +151,7 @@ def test_a_base_url_that_is_none_is_refused_without_telling_it(value: str) -> No
 
 @pytest.mark.parametrize("value", ["https://api.apikley.ru", "acedata", "a=https://a.example,acedata"])
 def test_a_base_url_without_its_provider_is_refused(value: str) -> None:
-    # Left out, polls would go to the provider's own address with a key that belongs elsewhere.
+    # If it were ignored, polls would send the key of another service to the provider's own address.
     with pytest.raises(SettingsError, match="PROVIDER_BASE_URLS"):
         PollTasksSettings.from_environment(POLL | {"PROVIDER_BASE_URLS": value})
 

@@ -1,4 +1,4 @@
-"""The records that a message names are all of them, or the message is not done with."""
+"""All records of a message's range are read, or the message stays."""
 
 from datetime import UTC, datetime
 from typing import Any

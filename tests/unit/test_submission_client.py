@@ -1,4 +1,4 @@
-"""Requests for images over real sockets: what has certainly not arrived is told from what may have."""
+"""Submissions over real sockets: requests that were certainly not received, and those that may have been."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r
 
 @contextmanager
 def a_server(behaviour: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that does that to each connection, once it has read a request; its URL, and what it has read."""
+    """Runs a server with this behaviour after each request. Yields its URL, and the requests that it has read."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -75,7 +75,7 @@ def test_an_answer_comes_back() -> None:
     assert json.loads(body) == {"prompt": "ä\ud800"}
 
 
-def test_nobody_there_has_received_nothing() -> None:
+def test_without_a_server_nothing_was_received() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -115,12 +115,12 @@ def test_plain_http_where_tls_was_meant_has_received_nothing() -> None:
     ],
     ids=["hangs up", "half a head", "half a body", "no HTTP", "endless"],
 )
-def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[socket.socket], None]) -> None:
+def test_a_server_that_has_read_the_request_may_have_accepted_it(behaviour: Callable[[socket.socket], None]) -> None:
     with a_server(behaviour) as (url, received), pytest.raises(ProviderUnavailableError) as caught:
         send(url)
 
     assert not isinstance(caught.value, ProviderUnreachableError)
-    assert len(received) == 1  # and is not asked a second time
+    assert len(received) == 1  # the request is not sent again
 
 
 def test_without_an_answer_in_time_the_outcome_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_key_that_no_header_can_hold_has_reached_no_provider(api_key: str) -> 
 
 
 def test_a_connection_is_not_kept_for_the_next_request() -> None:
-    """One that died while the function was frozen would leave an unknown outcome."""
+    """A kept connection that ended while the function was frozen would leave an unknown outcome."""
     with a_server(lambda connection: connection.sendall(OK)) as (url, received):
         client = SubmissionClient({"flux-kontext": url})
         assert [send(url, client), send(url, client)] == [200, 200]
@@ -208,7 +208,7 @@ def test_no_redirect_is_followed() -> None:
         (b"9999999", None),
     ],
 )
-def test_how_long_a_provider_wants_to_be_left_alone(header: bytes, seconds: int | None) -> None:
+def test_retry_after_is_read(header: bytes, seconds: int | None) -> None:
     answer = b"HTTP/1.1 429 Busy\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
     with a_server(lambda connection: connection.sendall(answer)) as (url, _):
         reply = SubmissionClient({"flux-kontext": url}).send(FLUX, PATH, {}, api_key="key")

@@ -1,4 +1,4 @@
-"""What others are told: the contract of an event, its id, its size, and what no event is made of."""
+"""Task events: their contract, id and size, and the changes that have no event."""
 
 import json
 import uuid
@@ -34,7 +34,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.Fo
 PAGE = (EVENTS.parent / "docs" / "events.md").read_text()
 WRITTEN_AT = datetime(2026, 1, 6, 0, 17, 8, tzinfo=UTC)
 CHANGED_AT = "2026-01-06T00:17:07.700Z"
-# The longest that there can be: of a bucket's name, of a key, of 25 MiB, of 64 megapixels in one row.
+# The longest values: a bucket's name, a key, 25 MiB, 64 megapixels in one row.
 LARGEST_IMAGE = {
     "bucket": "b" * 63,
     "key": f"images/flux-kontext/{'x' * 128}/result-31.webp",
@@ -49,14 +49,14 @@ LARGEST_TASK = {
     "task": f"flux-kontext#{'x' * 128}",
     **dict.fromkeys(["registeredAt", "reportedAt", "confirmedAt", "archivedAt"], CHANGED_AT),
 }
-# Six bytes of JSON for one character: nothing takes more.
+# A character takes at most six bytes of JSON.
 LONG_TEXT = "\x01" * 10_000
 
 _serialize = TypeSerializer().serialize
 
 
 def an_item(**attributes: Any) -> dict[str, Any]:
-    """An archived task's item as the stream has it, with these attributes instead."""
+    """Returns an archived task's item in the stream's format, with these attributes replaced."""
     plain = {
         "task": "flux-kontext#task12345",
         "provider": "flux-kontext",
@@ -72,7 +72,7 @@ def an_item(**attributes: Any) -> dict[str, Any]:
 
 
 def an_image(**attributes: Any) -> dict[str, Any]:
-    """An archived image as it stands in an item, with these attributes instead; None: without."""
+    """Returns an archived image in the format of items, with these attributes replaced, or left out if None."""
     plain = {
         "kind": "result",
         "url": "https://tempfile.aiquickdraw.com/r/task12345.jpg?sig=x",
@@ -91,7 +91,7 @@ def an_image(**attributes: Any) -> dict[str, Any]:
 
 
 def a_missing_image(**attributes: Any) -> dict[str, Any]:
-    """An image that could not be had, as it stands in an item."""
+    """Returns an image that could not be downloaded, in the format of items."""
     url = "https://tempfile.aiquickdraw.com/r/task12345.jpg?sig=x"
     plain = {"kind": "result", "url": url, "expiresAt": "2026-01-20T00:17:05.120Z", "state": "REJECTED"}
     return {**plain, "reason": "not an image", **attributes}
@@ -107,9 +107,9 @@ def size_of(item: dict[str, Any]) -> int:
 
 
 def test_an_event_has_the_providers_times_and_trace_id_without_the_request() -> None:
-    told = {"createdAt": CHANGED_AT, "traceId": "trace"}
-    event = detail_of(an_item(providerRecord=told | {"timings": "[1]", "parameters": '{"prompt": "a tree"}'}))
-    assert event["providerRecord"] == told
+    recorded = {"createdAt": CHANGED_AT, "traceId": "trace"}
+    event = detail_of(an_item(providerRecord=recorded | {"timings": "[1]", "parameters": '{"prompt": "a tree"}'}))
+    assert event["providerRecord"] == recorded
     assert "providerRecord" not in detail_of(an_item(providerRecord="my own"))
 
 
@@ -183,7 +183,7 @@ def test_the_schema_refuses_what_no_event_is(change: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid({**detail, **change})
 
 
-def test_what_a_later_version_says_more_is_no_fault() -> None:
+def test_fields_of_a_later_version_are_accepted() -> None:
     VALIDATOR.validate({**load("task_events/archived.json")["detail"], "mood": "cheerful"})
 
 
@@ -199,7 +199,7 @@ def test_the_pages_table_has_every_end() -> None:
 
 
 @pytest.mark.parametrize("status", TaskStatus)
-def test_an_end_is_told_of_when_a_task_arrives_there_and_not_while_it_stays(status: TaskStatus) -> None:
+def test_a_final_status_has_an_event_when_it_is_reached_and_not_while_it_stays(status: TaskStatus) -> None:
     is_end = status in {"FAILED", "TIMED_OUT", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"}
     others = [None, *(other for other in TaskStatus if other is not status)]
 
@@ -209,7 +209,7 @@ def test_an_end_is_told_of_when_a_task_arrives_there_and_not_while_it_stays(stat
     assert not arrives(status, status)
 
 
-def test_what_is_gone_or_no_status_is_not_told_of() -> None:
+def test_deleted_items_and_unknown_statuses_have_no_event() -> None:
     assert not arrives(None, "ARCHIVED")
     assert not arrives("NEW", None)
 
@@ -217,11 +217,11 @@ def test_what_is_gone_or_no_status_is_not_told_of() -> None:
 # ------------------------------------------------------------------------------------------------ the id
 
 
-def test_an_arrival_has_one_id_however_often_it_is_told_of() -> None:
+def test_a_repeated_event_has_the_same_id() -> None:
     first = detail_of(an_item())
 
     assert first == detail_of(an_item())
-    # Written down: a further version must not tell of the same arrival under another id.
+    # A literal: no version may give the same change another id.
     assert first["eventId"] == "1582683b-a2a6-553c-b5a5-85c8a6fe5ac6"
     assert first["eventId"] == str(uuid.uuid5(EVENT_IDS, f"flux-kontext#task12345 ARCHIVED {CHANGED_AT}"))
 
@@ -248,7 +248,7 @@ def test_an_item_without_the_time_of_its_change_has_that_of_its_write(updated_at
 
 
 @pytest.mark.parametrize("updated_at", ["2026-01-06T00:17:07.7", "2026-01-06T01:17:07.700+01:00"])
-def test_times_are_told_in_utc(updated_at: str) -> None:
+def test_times_are_in_utc(updated_at: str) -> None:
     detail = detail_of(an_item(updatedAt=updated_at))
 
     assert detail["changedAt"] == CHANGED_AT
@@ -261,20 +261,20 @@ def test_times_are_told_in_utc(updated_at: str) -> None:
 def test_images_are_counted_within_their_kind() -> None:
     images = [an_image(kind=kind) for kind in ("origin", "result", "result", "origin", "result")]
 
-    told = detail_of(an_item(images=images))["images"]
+    listed = detail_of(an_item(images=images))["images"]
 
-    assert [(image["kind"], image["index"]) for image in told] == [
+    assert [(image["kind"], image["index"]) for image in listed] == [
         *[("origin", 0), ("result", 0), ("result", 1), ("origin", 1), ("result", 2)]
     ]
 
 
-def test_no_url_of_a_provider_is_told() -> None:
+def test_an_event_has_no_url_of_a_provider() -> None:
     images = [an_image(), a_missing_image()]
 
     assert "http" not in json.dumps(detail_of(an_item(status="INCOMPLETE", images=images)))
 
 
-def test_outputs_that_are_no_images_are_told_without_their_urls() -> None:
+def test_outputs_that_are_not_images_are_listed_without_their_urls() -> None:
     video = {"media": "video", "url": "https://h.example/a.mp4?signature=secret"}
     event = TaskEvent.of(
         an_item(status="INCOMPLETE", images=[], skipped=[video, {"media": "text"}]), written_at=WRITTEN_AT
@@ -335,7 +335,7 @@ def test_an_archived_task_has_no_failure() -> None:
         (an_item(task="task12345"), "no task key"),
     ],
 )
-def test_no_event_is_made_of_an_item_that_somebody_has_broken(item: dict[str, Any], names: str) -> None:
+def test_a_malformed_item_has_no_event(item: dict[str, Any], names: str) -> None:
     with pytest.raises(TaskEventError, match=names):
         TaskEvent.of(item, written_at=WRITTEN_AT)
 
@@ -382,7 +382,7 @@ def test_an_event_that_is_too_large_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "stored"),
     [
         ("", ""),
         ("x" * 20, "x" * 20),
@@ -395,8 +395,8 @@ def test_an_event_that_is_too_large_is_none() -> None:
         ("\x01" * 4, "\x01" * 2 + "…"),
     ],
 )
-def test_a_long_text_is_cut_between_characters(text: str, told: str) -> None:
-    assert cut(text, 20) == told
+def test_a_long_text_is_cut_between_characters(text: str, stored: str) -> None:
+    assert cut(text, 20) == stored
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_MESSAGE_LENGTH)
@@ -426,7 +426,7 @@ TASKS = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(TASKS)
-def test_whatever_a_task_is_its_event_keeps_to_the_contract(task: dict[str, Any]) -> None:
+def test_the_event_of_any_task_matches_the_contract(task: dict[str, Any]) -> None:
     item = an_item(**task)
 
     assert size_of(item) < MAX_DETAIL_BYTES

@@ -1,4 +1,4 @@
-"""What one thing that is known of a task says of another: the same, less, more, or something else."""
+"""How a task and an answer about it relate: the same, less, more, or a contradiction."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,7 +56,7 @@ def success(*images: Image) -> TaskReport:
 
 
 ANSWERS: list[tuple[Task, TaskReport, bool, bool]] = [
-    # Known, answered; whether the answer says the same to the letter; whether it refutes what is known.
+    # The known task, the answer, whether the answer confirms the task exactly, and whether it contradicts it.
     (succeeded(image()), success(image()), True, False),
     (succeeded(image("a?s=1")), success(image("a?s=2")), False, False),
     (succeeded(image()), success(image(), image("b")), False, False),
@@ -73,12 +73,12 @@ ANSWERS: list[tuple[Task, TaskReport, bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("known", "told", "is_same", "is_contradicted"), ANSWERS)
-def test_an_answer_says_the_same_or_refutes_or_neither(
-    known: Task, told: TaskReport, is_same: bool, is_contradicted: bool
+@pytest.mark.parametrize(("known", "answered", "is_same", "is_contradicted"), ANSWERS)
+def test_an_answer_confirms_or_contradicts_or_does_neither(
+    known: Task, answered: TaskReport, is_same: bool, is_contradicted: bool
 ) -> None:
-    assert known.is_confirmed_by(told) is is_same
-    assert known.is_contradicted_by(told) is is_contradicted
+    assert known.is_confirmed_by(answered) is is_same
+    assert known.is_contradicted_by(answered) is is_contradicted
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_answer_says_the_same_or_refutes_or_neither(
         (None, None, False),
     ],
 )
-def test_a_result_that_rests_on_a_callback_alone_is_a_claim(
+def test_a_result_that_only_a_callback_has_reported_is_unconfirmed(
     reported_by: Reporter | None, confirmed_at: str | None, is_unconfirmed: bool
 ) -> None:
     task = Task(task="a#1", status=TaskStatus.FAILED, reported_by=reported_by, confirmed_at=confirmed_at)
@@ -194,7 +194,7 @@ def test_a_key_is_a_provider_and_a_task_id(key: str, parts: tuple[str, str] | No
         assert split_task_key(key) == parts
 
 
-# ------------------------------------------------------------------------------------------------ words
+# ------------------------------------------------------------------------------------------------ names in items
 
 WORDS = {
     TaskStatus: ["PENDING", "TIMED_OUT", "FAILED", "SUCCEEDED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"],

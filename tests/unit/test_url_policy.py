@@ -1,4 +1,4 @@
-"""Which URLs may be fetched, and which addresses connected to."""
+"""Which URLs may be downloaded, and which addresses may be connected to."""
 
 import socket
 from ipaddress import ip_address
@@ -75,7 +75,7 @@ def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
         "https://[fe80::1%25eth0]/",
         "https://[::1/",
         "https://[host.example]/",
-        # Names that are none of the public internet
+        # Names outside the public internet
         "https://localhost/",
         "https://metadata/",
         "https://host.example./",

@@ -1,4 +1,4 @@
-"""Which images get a fresh URL: each condition alone, and what is written of it."""
+"""Which images get a fresh URL: each condition alone, and what is written to the table."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -31,19 +31,19 @@ def answer(*images: Image, status: TaskStatus = TaskStatus.SUCCEEDED) -> TaskRep
 
 
 class World:
-    """A table that takes what is renewed, and a provider with an answer."""
+    """A table that records renewed URLs, and a provider with an answer."""
 
-    def __init__(self, told: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
-        self.told = told
+    def __init__(self, answered: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
+        self.answered = answered
         self.is_unchanged = is_unchanged
         self.download_urls: dict[str, str] = {}
         self.renewed: list[tuple[Mapping[int, Image], datetime]] = []
 
     def ask(self, key: str) -> TaskReport | None:
         assert key == "flux-kontext#t1"
-        if isinstance(self.told, Exception):
-            raise self.told
-        return self.told
+        if isinstance(self.answered, Exception):
+            raise self.answered
+        return self.answered
 
     def download_url(self, key: str, url: str) -> tuple[str, datetime] | None:
         assert key == "flux-kontext#t1"
@@ -82,11 +82,11 @@ CASES: list[tuple[Task, TaskReport | None, set[int], dict[int, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("task", "told", "stale", "fresh"), CASES)
+@pytest.mark.parametrize(("task", "answered", "stale", "fresh"), CASES)
 def test_a_stale_image_gets_the_url_that_its_provider_has_for_its_place(
-    task: Task, told: TaskReport | None, stale: set[int], fresh: dict[int, str]
+    task: Task, answered: TaskReport | None, stale: set[int], fresh: dict[int, str]
 ) -> None:
-    world = World(told)
+    world = World(answered)
 
     found = world.urls().find(task, stale)
 

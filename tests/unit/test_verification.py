@@ -1,4 +1,4 @@
-"""Tokens, signatures and JSON from strangers: whatever they send, one of two errors comes out."""
+"""Tokens, signatures and JSON from unknown senders: any input gives one of two errors."""
 
 import base64
 import hashlib
@@ -60,7 +60,7 @@ def test_any_other_token_is_refused(presented: str, live: list[str]) -> None:
 @pytest.mark.parametrize(
     "presented", ["", "x", "x" * 31, "x" * 129, f"{TOKEN}\n", f"{TOKEN}/", f"{TOKEN}é", f"{TOKEN}\udcff", "٣" * 48]
 )
-def test_garbage_makes_nobody_read_secrets(presented: str) -> None:
+def test_malformed_tokens_read_no_secret(presented: str) -> None:
     def secrets() -> Iterator[str]:
         yield pytest.fail("a secret was read")
 
@@ -111,7 +111,7 @@ def test_no_key_and_other_keys_accept_nothing(keys: list[str]) -> None:
         verify_signature(SIGNED, "task12345", keys, now=NOW)
 
 
-def test_nobody_can_sign_with_the_empty_key() -> None:
+def test_a_signature_with_an_empty_key_is_refused() -> None:
     with pytest.raises(UnauthorizedError):
         verify_signature(sign(""), "task12345", [""], now=NOW)
 
@@ -270,12 +270,12 @@ json_values = st.recursive(
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
 @given(body=json_values)
-def test_any_json_is_news_or_refused_by_every_provider(provider_id: str, body: Any) -> None:
+def test_any_json_is_a_report_or_refused_by_every_provider(provider_id: str, body: Any) -> None:
     decoded = decode_json(json.dumps(body).encode())
     try:
         report = PROVIDERS[provider_id].parse_callback(decoded, received_at=NOW)
     except InvalidCallbackError as refused:
-        str(refused).encode()  # it goes into an answer
+        str(refused).encode()  # the text is part of an answer
     else:
         assert_storable(report)
 
@@ -317,7 +317,7 @@ def test_half_a_surrogate_pair_is_refused_or_replaced(provider_id: str, body: An
         '{"task_id": "task12345", "success": true, "data": %s}',
     ],
 )
-def test_what_is_nested_deeply_is_news_or_refused(provider_id: str, body: str, depth: int) -> None:
+def test_deeply_nested_json_is_a_report_or_refused(provider_id: str, body: str, depth: int) -> None:
     try:
         decoded = decode_json((body % ("[" * depth + "]" * depth)).encode())
         report = PROVIDERS[provider_id].parse_callback(decoded, received_at=NOW)
@@ -328,5 +328,5 @@ def test_what_is_nested_deeply_is_news_or_refused(provider_id: str, body: str, d
 
 
 def assert_storable(report: TaskReport) -> None:
-    """DynamoDB takes UTF-8 only."""
+    """Checks that DynamoDB accepts the report's text, which must be valid UTF-8."""
     report.model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""What callers may send to the tasks API: parameters at both sides of their ranges, and the names of wrong parts."""
+"""Requests to the tasks API: parameters at both sides of their ranges, and errors that name the invalid part."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def validated(validate: Callable[[], Any], place: tuple[str, ...]) -> Any:
 
 
 def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:
-    """The problem's name, and what is wrong by where it stands."""
+    """Returns the problem's name, and the errors by their place."""
     with pytest.raises(APIError) as problem:
         call()
     return problem.value.problem.name, {error.at: error.detail for error in problem.value.body.errors}
@@ -127,8 +127,8 @@ def test_a_moment_is_read_in_utc() -> None:
 # ------------------------------------------------------------------------------------------------ bodies
 
 
-def body(**told: Any) -> bytes:
-    return json.dumps(told).encode()
+def body(**members: Any) -> bytes:
+    return json.dumps(members).encode()
 
 
 @pytest.mark.parametrize("number", [1, 100])
@@ -139,11 +139,11 @@ def test_as_many_tasks_as_are_allowed_are_registered(number: int) -> None:
 
 
 def test_a_request_for_images_is_read_as_it_is() -> None:
-    told = {"prompt": "a", "n": 2}
+    request = {"prompt": "a", "n": 2}
 
-    read = read_body(body(provider="acedata", request=told, endpoint="images"), Submission)
+    read = read_body(body(provider="acedata", request=request, endpoint="images"), Submission)
 
-    assert read == Submission(provider="acedata", request=told, endpoint="images")
+    assert read == Submission(provider="acedata", request=request, endpoint="images")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_submission_of_another_shape_is_refused_with_every_part_that_is_wrong(
     assert found.keys() == errors
 
 
-def test_a_request_among_registrations_is_told_its_route() -> None:
+def test_a_submission_sent_as_a_registration_is_answered_with_its_route() -> None:
     with pytest.raises(APIError) as problem:
         read_body(body(provider="acedata", request={"prompt": "a"}))
 

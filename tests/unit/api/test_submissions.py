@@ -1,4 +1,4 @@
-"""A request for images before it is sent, and what callers see of a provider's words."""
+"""Submissions before they are sent, and what callers see of a provider's answer."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def submission(request: dict[str, Any] | None = None, **more: Any) -> Submission
         ("generate-pro", "/api/v1/nanobanana/generate-pro"),
     ],
 )
-def test_a_request_goes_to_the_first_endpoint_unless_told(endpoint: str | None, path: str) -> None:
+def test_a_request_goes_to_the_first_endpoint_by_default(endpoint: str | None, path: str) -> None:
     assert _checked_path(PROVIDERS["nanobanana"], submission(endpoint=endpoint)) == path
 
 
@@ -54,7 +54,7 @@ def test_a_request_goes_to_the_first_endpoint_unless_told(endpoint: str | None, 
     ],
     ids=["endpoint", "kie's", "Ace Data's", "both", "9 levels", "100,000", "infinity", "half a character", "all"],
 )
-def test_what_could_not_be_sent_is_named(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
+def test_parts_that_cannot_be_sent_are_named(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
     with pytest.raises(APIError) as problem:
         _checked_path(PROVIDERS["nanobanana"], submission(request_, endpoint=endpoint))
 

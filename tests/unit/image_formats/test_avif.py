@@ -116,7 +116,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
     choices, reason = DAMAGED[name]
-    # What does not describe an image at all is none; the bytes of a described one may be missing.
+    # A file without a description is not an image; if an image is described, its bytes may be missing.
     with pytest.raises(
         (ImageTruncatedError, NotAnImageError), match=f"^(the image/avif is .*|not an.*, but) {reason}$"
     ):

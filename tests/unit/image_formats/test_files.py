@@ -1,4 +1,4 @@
-"""Files as programs and phones write them: each stands for a kind that was seen often."""
+"""Files as programs and phones write them, one of each common kind."""
 
 from dataclasses import replace
 from io import BytesIO

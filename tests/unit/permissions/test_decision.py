@@ -73,7 +73,7 @@ ROUTE = "arn:aws:execute-api:us-east-1:123456789012:Api/$default/POST/callbacks/
         ("StringEquals", "1234*", "123456789012", False),
         ("ArnLike", ROUTE.replace("$default", "*").replace("{provider}", "*"), ROUTE, True),
         ("ArnLike", ROUTE.replace("POST", "GET"), ROUTE, False),
-        ("ArnLike", "arn:aws:execute-api:*:Api/*", ROUTE, False),  # a wildcard that would reach over a colon
+        ("ArnLike", "arn:aws:execute-api:*:Api/*", ROUTE, False),  # a wildcard does not match a colon
     ],
 )
 def test_conditions(operator: str, expected: str, value: str, holds: bool) -> None:

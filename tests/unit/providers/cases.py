@@ -26,8 +26,8 @@ RECEIVED_AT = datetime.fromisoformat("2026-01-06T00:20:00Z")
 
 
 @dataclass(frozen=True)
-class News:
-    """The expected content of a report, without its source and time."""
+class ExpectedReport:
+    """The expected content of a report, without its reporter and time."""
 
     task_id: str
     status: TaskStatus
@@ -67,7 +67,7 @@ class Poll:
     """A poll of these tasks, with the HTTP status of the answer and the expected result."""
 
     task_ids: tuple[str, ...]
-    expected: list[News] | tuple[type[ProviderError], str]
+    expected: list[ExpectedReport] | tuple[type[ProviderError], str]
     http_status: int = 200
 
 
@@ -79,26 +79,26 @@ def result(url: str, expires_at: str) -> Image:
     return Image(kind=ImageKind.RESULT, url=url, expires_at=datetime.fromisoformat(expires_at))
 
 
-def unreadable(task_id: str, problem: str) -> News:
+def unreadable(task_id: str, problem: str) -> ExpectedReport:
     message = f"the service reports a success, but no image URL in its answer can be read: {problem}"
     failure = Failure(reason=FailureReason.OTHER, message=message)
-    return News(task_id, TaskStatus.FAILED, failure=failure, answer=LastAnswer.UNREADABLE, is_unreadable=True)
+    return ExpectedReport(task_id, TaskStatus.FAILED, failure=failure, answer=LastAnswer.UNREADABLE, is_unreadable=True)
 
 
-def succeeded(task_id: str, *images: Image, skipped: tuple[SkippedOutput, ...] = ()) -> News:
-    return News(task_id, TaskStatus.SUCCEEDED, images=images, skipped=skipped)
+def succeeded(task_id: str, *images: Image, skipped: tuple[SkippedOutput, ...] = ()) -> ExpectedReport:
+    return ExpectedReport(task_id, TaskStatus.SUCCEEDED, images=images, skipped=skipped)
 
 
-def failed(task_id: str, reason: FailureReason, code: str | None, message: str) -> News:
-    return News(task_id, TaskStatus.FAILED, failure=Failure(reason=reason, code=code, message=message))
+def failed(task_id: str, reason: FailureReason, code: str | None, message: str) -> ExpectedReport:
+    return ExpectedReport(task_id, TaskStatus.FAILED, failure=Failure(reason=reason, code=code, message=message))
 
 
-def pending(task_id: str, answer: LastAnswer = LastAnswer.STILL_RUNNING, remark: str = "") -> News:
-    return News(task_id, TaskStatus.PENDING, answer=answer, remark=remark)
+def pending(task_id: str, answer: LastAnswer = LastAnswer.STILL_RUNNING, remark: str = "") -> ExpectedReport:
+    return ExpectedReport(task_id, TaskStatus.PENDING, answer=answer, remark=remark)
 
 
-def hint(task_id: str, remark: str = "success without an image URL") -> News:
-    return News(task_id, TaskStatus.PENDING, remark=remark, is_hint=True)
+def hint(task_id: str, remark: str = "success without an image URL") -> ExpectedReport:
+    return ExpectedReport(task_id, TaskStatus.PENDING, remark=remark, is_hint=True)
 
 
 def load(path: str) -> Any:

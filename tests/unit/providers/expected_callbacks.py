@@ -1,7 +1,7 @@
 """Lists the expected result of every file under events/callbacks/."""
 
 from catchlight.models import FailureReason, Image, Media, SkippedOutput
-from tests.unit.providers.cases import News, Refused, failed, hint, origin, pending, result, succeeded
+from tests.unit.providers.cases import ExpectedReport, Refused, failed, hint, origin, pending, result, succeeded
 
 ORIGIN = origin("https://example.com/original.jpg", "2026-01-06T00:30:00Z")
 RESULT = result("https://example.com/result.jpg", "2026-01-20T00:20:00Z")
@@ -11,7 +11,7 @@ POLICY = "Your prompt was flagged by Website as violating content policies"
 INTERNAL = "Internal Error, Please try again later"
 FAILED = "Image generation task failed"
 
-FLUX_KONTEXT: dict[str, News | Refused] = {
+FLUX_KONTEXT: dict[str, ExpectedReport | Refused] = {
     "success": BOTH,
     "content_policy": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
     "internal_error": failed("task12345", FailureReason.INTERNAL, "500", INTERNAL),
@@ -57,7 +57,7 @@ FLUX_KONTEXT: dict[str, News | Refused] = {
     "body_is_a_list": Refused("body: should be an object"),
 }
 
-APIKLEY: dict[str, News | Refused] = {
+APIKLEY: dict[str, ExpectedReport | Refused] = {
     "success": succeeded(
         "task12345",
         origin("https://bfldeliveryprod.blob.core.windows.net/results/original.jpg", "2026-01-06T00:30:00Z"),
@@ -72,7 +72,7 @@ NANOBANANA_RESULT = result(
     "https://tempfile.aiquickdraw.com/workers/nano/image_1767658623526_gq6m8x.png", "2026-01-07T00:17:04Z"
 )
 
-NANOBANANA: dict[str, News | Refused] = {
+NANOBANANA: dict[str, ExpectedReport | Refused] = {
     "success": succeeded(
         "9e4286b7b27960dfeb8e1d279b50b28d",
         result(
@@ -106,7 +106,7 @@ def _market_images(*paths: str) -> tuple[Image, ...]:
     return tuple(result(f"https://tempfile.aiquickdraw.com/{path}", MARKET_END) for path in paths)
 
 
-KIE_MARKET: dict[str, News | Refused] = {
+KIE_MARKET: dict[str, ExpectedReport | Refused] = {
     "success": succeeded("e989621f54392584b05867f87b160672", result(MARKET_URL, "2025-08-20T10:34:04Z")),
     "success_input_as_string": MARKET_SUCCESS,
     "success_several_images": succeeded("task12345", *_market_images(*(f"p/grid_{index}.png" for index in range(4)))),
@@ -157,7 +157,7 @@ def _acedata_image(index: int) -> str:
     return f"https://platform.cdn.acedata.cloud/flux/{ACEDATA_ID}_{index}.png"
 
 
-ACEDATA: dict[str, News | Refused] = {
+ACEDATA: dict[str, ExpectedReport | Refused] = {
     "success": succeeded(ACEDATA_ID, ACEDATA_IMAGE),
     "success_several_images": succeeded(
         ACEDATA_ID,
@@ -187,7 +187,7 @@ ACEDATA: dict[str, News | Refused] = {
 }
 
 # By path under events/.
-CALLBACKS: dict[str, News | Refused] = {
+CALLBACKS: dict[str, ExpectedReport | Refused] = {
     f"callbacks/{provider}/{name}.json": expected
     for provider, table in (
         ("flux-kontext", FLUX_KONTEXT),

@@ -9,7 +9,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import FailureReason, LastAnswer, Media, SkippedOutput
-from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded, unreadable
+from tests.unit.providers.cases import ExpectedReport, Poll, failed, origin, pending, result, succeeded, unreadable
 
 NOT_FOUND = LastAnswer.NOT_FOUND
 
@@ -31,11 +31,11 @@ COMPLETED_NOW = succeeded(
 )
 
 
-def _about_task12345(expected: News | tuple[type[ProviderError], str]) -> Poll:
-    return Poll(("task12345",), [expected] if isinstance(expected, News) else expected)
+def _about_task12345(expected: ExpectedReport | tuple[type[ProviderError], str]) -> Poll:
+    return Poll(("task12345",), [expected] if isinstance(expected, ExpectedReport) else expected)
 
 
-FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
+FLUX_KONTEXT: dict[str, ExpectedReport | tuple[type[ProviderError], str]] = {
     "success": COMPLETED,
     "generating": pending("task12345"),
     "generating_progress": pending("task12345"),
@@ -145,7 +145,7 @@ MARKET_ID = "2aeff425a5f21580d2f225c4129e63ab"
 MARKET_END = "2026-01-07T00:17:04Z"
 
 
-def _market_success(*paths: str, skipped: tuple[SkippedOutput, ...] = ()) -> News:
+def _market_success(*paths: str, skipped: tuple[SkippedOutput, ...] = ()) -> ExpectedReport:
     images = (result(f"https://tempfile.aiquickdraw.com/{path}", MARKET_END) for path in paths)
     return succeeded(MARKET_ID, *images, skipped=skipped)
 
@@ -153,7 +153,7 @@ def _market_success(*paths: str, skipped: tuple[SkippedOutput, ...] = ()) -> New
 MARKET_RESULT = "p/558a0e58d58a6cb69e5c6a55170398da_1_1786413281_4092.jpg"
 MARKET_VIDEO = SkippedOutput(media=Media.VIDEO, url="https://tempfile.aiquickdraw.com/seedance/1767658624_ab12cd.mp4")
 
-KIE_MARKET: dict[str, News | tuple[type[ProviderError], str]] = {
+KIE_MARKET: dict[str, ExpectedReport | tuple[type[ProviderError], str]] = {
     "waiting": pending(MARKET_ID),
     "queuing": pending(MARKET_ID),
     "generating": pending(MARKET_ID),
@@ -271,7 +271,7 @@ POLLS: dict[str, Poll] = {
         (
             "kie-market",
             {
-                name: Poll((MARKET_ID,), [expected] if isinstance(expected, News) else expected)
+                name: Poll((MARKET_ID,), [expected] if isinstance(expected, ExpectedReport) else expected)
                 for name, expected in KIE_MARKET.items()
             },
         ),

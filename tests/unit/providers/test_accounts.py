@@ -1,4 +1,4 @@
-"""Further accounts at a provider's service: providers of their own, with the module of the first one."""
+"""Additional accounts at a provider's service: each is a separate provider with the same module."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever JSON arrives, it is news or one of the documented errors, and never another exception."""
+"""Any JSON becomes a report or one of the documented errors, and never another exception."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from catchlight.models import Reporter
 from catchlight.providers import PROVIDERS
 from tests.unit.providers.cases import RECEIVED_AT
 
-# Half surrogate pairs are JSON, too.
+# Half surrogate pairs are valid JSON as well.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 TELLING = st.sampled_from(
     ["task12345", "", "null", "200", "1", "https://example.com/a.png", "https://\ud800", '{"resultImageUrl": "x"}', "["]
@@ -25,7 +25,7 @@ SCALARS = (
     | TEXT
     | TELLING
 )
-# The names that parsers look for, so that arbitrary values come to stand where they matter.
+# The names that parsers read, so that arbitrary values stand in these fields.
 NAMES = [
     *("code", "msg", "data", "info", "taskId", "task_id", "id", "originImageUrl", "resultImageUrl"),
     *("successFlag", "response", "errorCode", "errorMessage", "completeTime"),
@@ -49,7 +49,7 @@ ANSWERS = st.fixed_dictionaries(
     {"success": st.booleans() | JSON},
     optional={"data": st.lists(st.fixed_dictionaries({"image_url": TELLING | JSON})) | JSON, "error": JSON},
 )
-# Nearly right, so that what is wrong lies deep.
+# Nearly valid documents, whose faults are deep inside.
 CALLBACKS = st.one_of(
     JSON,
     st.fixed_dictionaries(
@@ -71,7 +71,7 @@ POLLS = st.one_of(
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
 @given(body=CALLBACKS)
-def test_a_callback_is_news_or_refused(provider_id: str, body: Any) -> None:
+def test_a_callback_is_a_report_or_refused(provider_id: str, body: Any) -> None:
     try:
         report = PROVIDERS[provider_id].parse_callback(body, received_at=RECEIVED_AT)
     except InvalidCallbackError:
@@ -82,7 +82,7 @@ def test_a_callback_is_news_or_refused(provider_id: str, body: Any) -> None:
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
 @given(http_status=st.sampled_from([200, 200, 200, 400, 401, 404, 429, 500]), body=POLLS, several=st.booleans())
-def test_an_answer_is_news_of_the_tasks_asked_about_or_an_error(
+def test_an_answer_is_reports_of_the_requested_tasks_or_an_error(
     provider_id: str, http_status: int, body: Any, several: bool
 ) -> None:
     provider = PROVIDERS[provider_id]

@@ -1,4 +1,4 @@
-"""Every callback under events/ becomes the news, or the refusal, that its table says."""
+"""Every callback under events/ becomes the expected report, or is refused with the expected error."""
 
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,12 +18,12 @@ from catchlight.models import (
 )
 from catchlight.providers import PROVIDERS
 from catchlight.providers.payloads import MAX_CODE_LENGTH
-from tests.unit.providers.cases import RECEIVED_AT, News, Refused, body_of, load
+from tests.unit.providers.cases import RECEIVED_AT, ExpectedReport, Refused, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 
 
 @pytest.mark.parametrize(("path", "expected"), CALLBACKS.items(), ids=CALLBACKS)
-def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
+def test_a_callback_becomes(path: str, expected: ExpectedReport | Refused) -> None:
     event = load(path)
     provider = PROVIDERS[event["pathParameters"]["provider"]]
     body = body_of(event)
@@ -33,7 +33,7 @@ def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
         assert str(refusal.value) == expected.message
     else:
         report = provider.parse_callback(body, received_at=RECEIVED_AT)
-        # What was asked: see test_generation_requests.py.
+        # The generation request is tested in test_generation_requests.py.
         assert report.model_copy(update={"request": None, "provider_record": None}) == expected.report(
             provider.id, Reporter.CALLBACK
         )
@@ -41,10 +41,10 @@ def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
 
 def test_images_of_documented_and_recorded_successes_come_from_known_hosts() -> None:
     for path, expected in CALLBACKS.items():
-        for image in expected.images if isinstance(expected, News) else ():
+        for image in expected.images if isinstance(expected, ExpectedReport) else ():
             host = urlsplit(image.url).hostname or ""
             known = PROVIDERS[path.split("/")[1]].image_hosts
-            # The documents' example.com stands for nobody.
+            # example.com in the documents is no provider's host.
             assert host == "example.com" or any(fnmatchcase(host, pattern) for pattern in known), path
 
 

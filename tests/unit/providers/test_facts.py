@@ -1,4 +1,4 @@
-"""What is known of each provider: addresses, lifetimes and limits, spelt out as they were found or documented."""
+"""The facts of each provider: addresses, lifetimes and limits, as they were measured or documented."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The request behind a task, as far as its provider tells: kept, and never a reason to refuse news."""
+"""The generation request in a provider's record is stored; an unreadable one never makes a report fail."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ MOUNTAIN = GenerationRequest(prompt="A serene mountain landscape", size="16:9")
         ("polls/acedata/unknown.json", [None]),
     ],
 )
-def test_a_record_tells_what_was_asked(path: str, expected: list[GenerationRequest | None]) -> None:
+def test_a_record_has_the_generation_request(path: str, expected: list[GenerationRequest | None]) -> None:
     provider = PROVIDERS[path.split("/")[1]]
     poll = POLLS[path]
 
@@ -62,7 +62,9 @@ def test_a_record_tells_what_was_asked(path: str, expected: list[GenerationReque
         ),
     ],
 )
-def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: GenerationRequest | None) -> None:
+def test_a_callback_has_the_generation_request_if_the_provider_sends_it(
+    path: str, expected: GenerationRequest | None
+) -> None:
     event = load(path)
     provider = PROVIDERS[event["pathParameters"]["provider"]]
 
@@ -70,7 +72,7 @@ def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: Gen
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("recorded", "expected"),
     [
         ({"prompt": "p", "model": "flux-kontext-pro"}, GenerationRequest(prompt="p", model="flux-kontext-pro")),
         ('{"prompt": "p", "image_size": "1:1"}', GenerationRequest(prompt="p", size="1:1")),
@@ -85,11 +87,11 @@ def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: Gen
         *((nothing, None) for nothing in NOTHING),
     ],
 )
-def test_what_cannot_be_read_is_left_out(told: Any, expected: GenerationRequest | None) -> None:
-    assert generation_request(told) == expected
+def test_unreadable_fields_of_a_request_are_left_out(recorded: Any, expected: GenerationRequest | None) -> None:
+    assert generation_request(recorded) == expected
 
 
-def test_a_record_with_a_strange_request_is_still_news() -> None:
+def test_a_record_with_an_unreadable_request_is_still_a_report() -> None:
     provider = PROVIDERS["flux-kontext"]
     record = load("polls/flux-kontext/success.json")
     record["data"]["paramJson"] = json.dumps({"prompt": {"not": "text"}})
@@ -101,6 +103,6 @@ def test_a_record_with_a_strange_request_is_still_news() -> None:
 
 
 def test_a_seed_that_was_asked_for_is_not_one_image_more() -> None:
-    told = {"prompt": "p", "seed": 17}
-    assert generation_request(told, seeds=(1, 2)) == GenerationRequest(prompt="p", seeds=(1, 2))
-    assert generation_request(told, seeds=(None,)) == GenerationRequest(prompt="p", seeds=(17,))
+    recorded = {"prompt": "p", "seed": 17}
+    assert generation_request(recorded, seeds=(1, 2)) == GenerationRequest(prompt="p", seeds=(1, 2))
+    assert generation_request(recorded, seeds=(None,)) == GenerationRequest(prompt="p", seeds=(17,))

@@ -1,4 +1,4 @@
-"""Records of the Market in all their variations: the same result by callback and by poll, and never a false failure."""
+"""Records of the Market in all variations give the same result by callback and by poll, and never a false failure."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from catchlight.models import MAX_IMAGES_PER_TASK, ImageKind, Media, TaskReport,
 from catchlight.providers import PROVIDERS
 from catchlight.providers.payloads import decode_json
 from tests.canary_secrets import CALLBACK_TOKEN
-from tests.unit.providers.cases import RECEIVED_AT, News, body_of, load
+from tests.unit.providers.cases import RECEIVED_AT, ExpectedReport, body_of, load
 from tests.unit.providers.expected_callbacks import KIE_MARKET as CALLBACKS
 
 MARKET = PROVIDERS["kie-market"]
@@ -38,7 +38,7 @@ BLANKS = st.sampled_from([None, "", " ", "null"])
 OUTPUTS = st.lists(IMAGES | VIDEOS | TEXTS | BLANKS, max_size=12)
 
 as_it_is: Callable[[Any], Any] = lambda value: value  # noqa: E731
-# How an object is sent: as it is, as JSON in a string, or as JSON in a string of JSON.
+# An object is sent as it is, as JSON in a string, or as JSON in a string of JSON.
 ENCODED = st.sampled_from([as_it_is, json.dumps, lambda value: json.dumps(json.dumps(value))])
 INPUTS = st.fixed_dictionaries({"prompt": st.text(max_size=20)}, optional={"aspect_ratio": st.just("1:1")})
 PARAMS = st.builds(
@@ -192,7 +192,7 @@ def test_a_poll_keeps_the_first_of_too_many_images() -> None:
     assert [image.url for image in report.images] == urls[:-1]
 
 
-READABLE = [name for name, expected in CALLBACKS.items() if isinstance(expected, News)]
+READABLE = [name for name, expected in CALLBACKS.items() if isinstance(expected, ExpectedReport)]
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -201,7 +201,7 @@ def test_our_token_in_the_record_is_overwritten_without_a_change_of_the_result(n
     redacted = Redactor((CALLBACK_TOKEN,)).redact(event["body"].encode())
 
     assert CALLBACK_TOKEN not in redacted.decode()
-    # The request's parameters are kept as they were told, with the callback URL.
+    # The request's parameters are stored unchanged, with the callback URL.
     as_sent, as_kept = (
         MARKET.parse_callback(body, received_at=RECEIVED_AT).model_copy(update={"provider_record": None})
         for body in (body_of(event), decode_json(redacted))

@@ -1,4 +1,4 @@
-"""Values of providers at both sides of their limits, and what a report makes of a provider's verdict."""
+"""Values of providers at both sides of their limits, and reports made of a provider's result."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ from catchlight.providers.payloads import (
 from catchlight.providers.records import generation_request
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-HALF = "\ud800"  # half a surrogate pair, which JSON can spell and no store takes
+HALF = "\ud800"  # half a surrogate pair, which JSON can represent and no AWS service accepts
 
 
 class Values(PayloadModel):
@@ -44,8 +44,8 @@ class Values(PayloadModel):
     several: tuple[Url, ...] = ()
 
 
-def values(**told: Any) -> Values:
-    return read(Values, told, error=InvalidCallbackError)
+def values(**fields: Any) -> Values:
+    return read(Values, fields, error=InvalidCallbackError)
 
 
 def url_of(length: int) -> str:
@@ -53,7 +53,7 @@ def url_of(length: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("told", "url"),
+    ("value", "url"),
     [
         (None, None),
         ("", None),
@@ -65,7 +65,7 @@ def url_of(length: int) -> str:
         ("http://h.example/a", "http://h.example/a"),
         (url_of(8192), url_of(8192)),
         (f" {url_of(8192)} ", url_of(8192)),
-        # As browsers send them.
+        # These URLs are encoded as browsers do it.
         ("https://h.example/a b.png?c=d e", "https://h.example/a%20b.png?c=d%20e"),
         ("https://h.example/\u56fe\u00e4.png?\u00fc", "https://h.example/%E5%9B%BE%C3%A4.png?%C3%BC"),
         ("https://h.example/a\u202fPM\u00a0b.png", "https://h.example/a%E2%80%AFPM%C2%A0b.png"),
@@ -82,14 +82,14 @@ def url_of(length: int) -> str:
         ("https://h.example\\@127.0.0.1/", "https://h.example\\@127.0.0.1/"),
     ],
 )
-def test_a_url_is_read(told: Any, url: str | None) -> None:
-    read_url = values(url=told).url
+def test_a_url_is_read(value: Any, url: str | None) -> None:
+    read_url = values(url=value).url
     assert read_url == url
     assert not isinstance(read_url, UnusableUrl)
 
 
 @pytest.mark.parametrize(
-    ("told", "stored", "reason"),
+    ("value", "stored", "reason"),
     [
         (7, "not-text", "the URL is not https"),
         (True, "not-text", "the URL is not https"),
@@ -112,8 +112,10 @@ def test_a_url_is_read(told: Any, url: str | None) -> None:
         ("\ud83d", "\\", "characters that no URL may hold"),
     ],
 )
-def test_what_is_no_url_is_kept_as_one_that_the_url_policy_rejects(told: Any, stored: str | None, reason: str) -> None:
-    url = values(url=told).url
+def test_an_invalid_url_is_stored_as_one_that_the_url_policy_rejects(
+    value: Any, stored: str | None, reason: str
+) -> None:
+    url = values(url=value).url
     assert isinstance(url, UnusableUrl)
     assert stored is None or url == stored
     assert url.isascii()
@@ -123,8 +125,8 @@ def test_what_is_no_url_is_kept_as_one_that_the_url_policy_rejects(told: Any, st
 
 
 @given(st.none() | st.integers() | st.text(st.characters(exclude_categories=()), max_size=60))
-def test_whatever_stands_in_the_place_of_a_url_can_be_stored(told: Any) -> None:
-    url = values(url=told).url
+def test_any_value_of_a_url_field_can_be_stored(value: Any) -> None:
+    url = values(url=value).url
     if url is None:
         return
     assert url.isascii()
@@ -136,7 +138,7 @@ def test_whatever_stands_in_the_place_of_a_url_can_be_stored(told: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "at", "problem"),
+    ("value", "at", "problem"),
     [
         ({"number": "x"}, "", "number: should be an integer"),
         ({"number": "x"}, "data", "data.number: should be an integer"),
@@ -149,15 +151,15 @@ def test_whatever_stands_in_the_place_of_a_url_can_be_stored(told: Any) -> None:
 )
 @pytest.mark.parametrize("error", [InvalidCallbackError, ProviderUnavailableError])
 def test_a_problem_says_where_it_is(
-    told: Any, at: str, problem: str, error: type[InvalidCallbackError] | type[ProviderUnavailableError]
+    value: Any, at: str, problem: str, error: type[InvalidCallbackError] | type[ProviderUnavailableError]
 ) -> None:
     with pytest.raises(error) as refused:
-        read(Values, told, error=error, at=at)
+        read(Values, value, error=error, at=at)
     assert str(refused.value) == problem
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("value", "code"),
     [
         (None, None),
         ("", None),
@@ -172,12 +174,12 @@ def test_a_problem_says_where_it_is(
         (HALF, "?"),
     ],
 )
-def test_a_code_is_a_short_text(told: Any, code: str | None) -> None:
-    assert values(code=told).code == code
+def test_a_code_is_a_short_text(value: Any, code: str | None) -> None:
+    assert values(code=value).code == code
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("value", "message"),
     [
         (None, ""),
         (7, ""),
@@ -188,8 +190,8 @@ def test_a_code_is_a_short_text(told: Any, code: str | None) -> None:
         (HALF, "?"),
     ],
 )
-def test_a_message_is_cut_at_its_limit(told: Any, message: str) -> None:
-    assert values(message=told).message == message
+def test_a_message_is_cut_at_its_limit(value: Any, message: str) -> None:
+    assert values(message=value).message == message
 
 
 @pytest.mark.parametrize(
@@ -295,11 +297,11 @@ def test_a_refusal_says_for_certain_that_nothing_was_taken(code: int | None, is_
     assert is_refusal(code) is is_one
 
 
-# ------------------------------------------------------------------------------------------------ what was asked
+# ------------------------------------------------------------------------------------------------ generation requests
 
 
 @pytest.mark.parametrize(
-    ("told", "request_"),
+    ("value", "request_"),
     [
         ({"prompt": "a", "model": "m", "size": "1x1", "seed": 7}, ("a", "m", "1x1", (7,))),
         ('{"prompt": "a"}', ("a", None, None, None)),
@@ -316,58 +318,58 @@ def test_a_refusal_says_for_certain_that_nothing_was_taken(code: int | None, is_
         ({"prompt": HALF, "model": 7, "size": [], "seed": True}, ("?", None, None, None)),
     ],
 )
-def test_what_was_asked_is_read_where_it_can_be(told: Any, request_: tuple[Any, ...]) -> None:
+def test_the_readable_fields_of_a_request_are_read(value: Any, request_: tuple[Any, ...]) -> None:
     prompt, model, size, seeds = request_
-    assert generation_request(told) == GenerationRequest(prompt=prompt, model=model, size=size, seeds=seeds)
+    assert generation_request(value) == GenerationRequest(prompt=prompt, model=model, size=size, seeds=seeds)
 
 
-@pytest.mark.parametrize("told", [None, {}, [], 7, "", "no JSON", "[" * 100_000, "7", {"prompt": ""}, {"seed": None}])
-def test_what_tells_nothing_of_a_request_is_none(told: Any) -> None:
-    assert generation_request(told) is None
+@pytest.mark.parametrize("value", [None, {}, [], 7, "", "no JSON", "[" * 100_000, "7", {"prompt": ""}, {"seed": None}])
+def test_values_without_a_request_give_none(value: Any) -> None:
+    assert generation_request(value) is None
 
 
-def test_seeds_are_those_of_the_images_if_they_tell() -> None:
+def test_seeds_are_those_of_the_images_if_they_have_seeds() -> None:
     assert generation_request({"seed": 7}, seeds=(1, "2", None, "x")) == GenerationRequest(seeds=(1, 2))
     assert generation_request({"seed": 7}, seeds=(None,)) == GenerationRequest(seeds=(7,))
     assert generation_request(None, seeds=(1,)) == GenerationRequest(seeds=(1,))
 
 
-# ------------------------------------------------------------------------------------------------ news
+# ------------------------------------------------------------------------------------------------ reports
 
 
 @pytest.mark.parametrize(
     ("completed_at", "ready_at"),
     [(None, NOW), (NOW - timedelta(minutes=3), NOW - timedelta(minutes=3)), (NOW + timedelta(hours=1), NOW)],
-    ids=["not told", "earlier", "by a clock that runs ahead"],
+    ids=["unknown", "earlier", "by a clock that runs ahead"],
 )
 def test_urls_live_from_the_moment_the_task_was_completed(completed_at: datetime | None, ready_at: datetime) -> None:
-    verdict = ProviderResult(
+    result = ProviderResult(
         images=((ImageKind.ORIGIN, "https://h.example/o"), (ImageKind.RESULT, "https://h.example/r")),
         completed_at=completed_at,
         request=GenerationRequest(prompt="a"),
     )
 
-    told = report(PROVIDERS["flux-kontext"], "t1", verdict, reported_by=Reporter.POLL, received_at=NOW)
+    made = report(PROVIDERS["flux-kontext"], "t1", result, reported_by=Reporter.POLL, received_at=NOW)
 
-    assert (told.provider, told.task_id, told.status) == ("flux-kontext", "t1", TaskStatus.SUCCEEDED)
-    assert (told.reported_by, told.reported_at) == (Reporter.POLL, NOW)
-    assert [(image.kind.value, image.url, image.expires_at - ready_at) for image in told.images] == [
+    assert (made.provider, made.task_id, made.status) == ("flux-kontext", "t1", TaskStatus.SUCCEEDED)
+    assert (made.reported_by, made.reported_at) == (Reporter.POLL, NOW)
+    assert [(image.kind.value, image.url, image.expires_at - ready_at) for image in made.images] == [
         ("origin", "https://h.example/o", timedelta(minutes=10)),
         ("result", "https://h.example/r", timedelta(days=14)),
     ]
-    assert told.request == GenerationRequest(prompt="a")
-    assert told.failure is None
+    assert made.request == GenerationRequest(prompt="a")
+    assert made.failure is None
 
 
 @pytest.mark.parametrize(
-    ("verdict", "status"),
+    ("result", "status"),
     [
         (ProviderResult(), TaskStatus.PENDING),
         (ProviderResult(failure=Failure(reason=FailureReason.INTERNAL)), TaskStatus.FAILED),
         (ProviderResult(images=((ImageKind.RESULT, "https://h.example/r"),)), TaskStatus.SUCCEEDED),
     ],
 )
-def test_a_verdict_is_a_status(verdict: ProviderResult, status: TaskStatus) -> None:
-    told = report(PROVIDERS["acedata"], "t1", verdict, reported_by=Reporter.CALLBACK, received_at=NOW)
+def test_a_result_becomes_a_status(result: ProviderResult, status: TaskStatus) -> None:
+    made = report(PROVIDERS["acedata"], "t1", result, reported_by=Reporter.CALLBACK, received_at=NOW)
 
-    assert (told.status, told.failure) == (status, verdict.failure)
+    assert (made.status, made.failure) == (status, result.failure)

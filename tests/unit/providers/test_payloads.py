@@ -1,4 +1,4 @@
-"""Values as providers spell them."""
+"""Times and integers in the providers' formats."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -35,7 +35,7 @@ def test_a_time_is_read(value: Any) -> None:
         "soon",
         "2024-03-20 24:30:00",
         "2024-02-30 10:00:00",
-        "2024-03-20T10:30:00",  # naive, but not as recorded: whose time it is, nobody said
+        "2024-03-20T10:30:00",  # naive, and in none of the recorded formats: its time zone is unknown
         "2024-03-20",
         "0001-01-01T00:00:00+14:00",
         "1970-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-"""Every poll answer under events/ becomes the news, or the error, that its table says."""
+"""Every poll answer under events/ becomes the expected reports, or the expected error."""
 
 import json
 from typing import Any
@@ -25,12 +25,14 @@ def test_an_answer_becomes(path: str, poll: Poll) -> None:
     request = provider.poll_request(poll.task_ids)
     if isinstance(poll.expected, list):
         reports = provider.parse_poll(request, poll.http_status, load(path), received_at=RECEIVED_AT)
-        # What was asked: see test_generation_requests.py.
+        # The generation request is tested in test_generation_requests.py.
         assert [
             report.model_copy(update={"request": None, "provider_record": None, "unreadable": None})
             for report in reports
-        ] == [news.report(provider.id, Reporter.POLL) for news in poll.expected]
-        assert [report.unreadable is not None for report in reports] == [news.is_unreadable for news in poll.expected]
+        ] == [expected.report(provider.id, Reporter.POLL) for expected in poll.expected]
+        assert [report.unreadable is not None for report in reports] == [
+            expected.is_unreadable for expected in poll.expected
+        ]
     else:
         error, message = poll.expected
         with pytest.raises(ProviderError) as caught:
@@ -60,7 +62,7 @@ def test_ace_data_is_asked_about_one_task_or_many() -> None:
 @pytest.mark.parametrize(
     ("http_status", "body", "error"),
     [
-        # Without a body of the API, HTTP's own status is all there is.
+        # Without a body of the API, only the HTTP status counts.
         (401, None, ProviderRefusedError),
         (402, None, ProviderRefusedError),
         (403, "<html>", ProviderRefusedError),
@@ -72,7 +74,7 @@ def test_ace_data_is_asked_about_one_task_or_many() -> None:
         (200, None, UnreadableAnswerError),
         (200, [], UnreadableAnswerError),
         (200, "ok", UnreadableAnswerError),
-        # With one, its code tells more.
+        # With such a body, its code counts.
         (500, {"code": 401}, ProviderRefusedError),
         (400, {"code": "429"}, ProviderBusyError),
         (501, {"code": 200, "data": {"successFlag": 0}}, ProviderUnavailableError),
@@ -125,7 +127,7 @@ def test_ace_data_failed_the_request_not_the_task(http_status: int, body: Any, e
     assert type(caught.value) is error
 
 
-def test_a_batch_survives_whatever_stands_in_it() -> None:
+def test_invalid_members_of_a_batch_do_not_hide_the_others() -> None:
     provider = PROVIDERS["acedata"]
     good = {"id": "b", "response": {"success": True, "data": [{"image_url": "https://example.com/b.png"}]}}
     items: list[Any] = [
@@ -191,7 +193,7 @@ def test_a_success_without_a_readable_url_says_so_and_keeps_its_answer(response:
     assert (report.status, report.images) == (TaskStatus.FAILED, ())
     assert report.failure is not None
     assert report.failure.message.startswith("the service reports a success, but no image URL")
-    # As a callback, so that it can be replayed once it can be read.
+    # In the form of a callback, so that a later version can replay it.
     assert report.unreadable is not None
     kept = json.loads(report.unreadable)
     assert kept == {**body, "data": {**record, "taskId": "a"}}

@@ -1,4 +1,4 @@
-"""What a provider's own record says besides the result: kept as it was told, and never a reason to refuse an answer."""
+"""The fields of a provider's record besides the result are stored unchanged, and never make an answer fail."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ def test_a_record_of_ace_data() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", [], {}])
-def test_nothing_told_is_nothing_kept(value: Any) -> None:
+def test_without_values_nothing_is_stored(value: Any) -> None:
     assert provider_record(created=value, completed=value, trace_id=value, timings=value, parameters=value) is None
 
 

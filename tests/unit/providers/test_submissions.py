@@ -116,7 +116,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
 @given(http_status=st.sampled_from([200, 200, 200, 302, 400, 401, 408, 429, 500]), body=JSON)
-def test_whatever_comes_is_an_id_or_an_error(provider_id: str, http_status: int, body: Any) -> None:
+def test_any_answer_is_an_id_or_an_error(provider_id: str, http_status: int, body: Any) -> None:
     try:
         task_id = PROVIDERS[provider_id].parse_submission(http_status, body)
     except ProviderError:

@@ -71,12 +71,12 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
         assert "task_id" not in receiver.bodies[0]
         return
     for body in receiver.bodies[:1]:
-        told = PROVIDERS[provider].parse_callback(body, received_at=NOW)
-        assert (told.task_id, told.status) == (task.task_id, expected)
-        assert [image.url for image in told.images] == [image.url for image in task.images]
-        assert [image.url for image in polled.images] == [image.url for image in told.images]
-        assert polled.skipped == told.skipped
-        assert [output.url for output in told.skipped] == [*task.videos]
+        report = PROVIDERS[provider].parse_callback(body, received_at=NOW)
+        assert (report.task_id, report.status) == (task.task_id, expected)
+        assert [image.url for image in report.images] == [image.url for image in task.images]
+        assert [image.url for image in polled.images] == [image.url for image in report.images]
+        assert polled.skipped == report.skipped
+        assert [output.url for output in report.skipped] == [*task.videos]
 
 
 @pytest.mark.parametrize("provider", SUBMISSIONS)
@@ -109,13 +109,13 @@ def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
         Simulator(time_scale=0.001, retry_delay_seconds=600, records_wait=True) as simulator,
         client_of(simulator) as client,
     ):
-        told = simulator.submit("nanobanana", callback_url=receiver.url)
+        report = simulator.submit("nanobanana", callback_url=receiver.url)
         silent = simulator.submit("nanobanana", scenario="silent", callback_url=receiver.url)
         wait_for(lambda: len(receiver.bodies) == 1)
-        assert poll(client, "nanobanana", told.task_id).status is TaskStatus.PENDING
+        assert poll(client, "nanobanana", report.task_id).status is TaskStatus.PENDING
         wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
-        # Given up after four tries: then its record has it.
-        wait_for(lambda: poll(client, "nanobanana", told.task_id).status is TaskStatus.SUCCEEDED)
+        # The simulator gives up after four tries; then the record has the result.
+        wait_for(lambda: poll(client, "nanobanana", report.task_id).status is TaskStatus.SUCCEEDED)
     assert len(receiver.bodies) == 4
 
 
@@ -300,7 +300,7 @@ def test_stopping_does_not_wait_for_callbacks_and_connections() -> None:
         idle.get(simulator.url)
         simulator.stop()
         simulator.stop()
-    # Had it waited for the callback, there would be a delivery.
+    # If it had waited for the callback, there would be a delivery.
     assert simulator.deliveries == ()
 
 

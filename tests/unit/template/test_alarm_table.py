@@ -1,4 +1,4 @@
-"""When each alarm goes off: docs/operating.md says it to the operator, and says what the template has."""
+"""When each alarm goes off: docs/operating.md has the same conditions as the template."""
 
 import re
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ def words_of(metric: Watched) -> str:
 
 
 def names_in(alarm: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What an expression's names stand for: other expressions, and metrics."""
+    """Yields the names in an expression with what they stand for: other expressions, and metrics."""
     watched = watched_by(alarm)
     for found in alarm["Metrics"]:
         yield found["Id"], f"`{expression_of(found)}`" if "Expression" in found else words_of(next(watched))
 
 
 def watched_value(alarm: dict[str, Any]) -> str:
-    """What is compared with the threshold."""
+    """Returns the value that is compared with the threshold."""
     if "Metrics" not in alarm:
         return words_of(*watched_by(alarm))
     (_, value), *names = names_in(alarm)
@@ -42,7 +42,7 @@ def watched_value(alarm: dict[str, Any]) -> str:
 
 
 def row_of(name: str) -> str:
-    """The row of an alarm in the table."""
+    """Returns the row of an alarm in the table."""
     alarm = ALARMS[name]
     threshold = alarm["Threshold"]
     limit = f"`{referred_to(threshold)}`" if isinstance(threshold, dict) else f"{threshold:,}"
@@ -66,7 +66,7 @@ def test_a_period_is_whole_minutes(name: str) -> None:
 
 
 def test_silence_is_an_alarm_only_where_something_counts_all_the_time() -> None:
-    """The hourly repair counts in every run; everything else counts what happens, and most of the time nothing does."""
+    """The hourly run writes its metrics in every run; all other metrics are written only when something happens."""
     going_off = [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"]
 
     assert going_off == ["ReconcilingStoppedAlarm"]

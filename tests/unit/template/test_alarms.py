@@ -55,13 +55,13 @@ class Watched:
 
 
 def expression_of(metric: dict[str, Any]) -> str:
-    """An expression, with the names of the parameters in it."""
+    """Returns an expression, with the names of the parameters in it."""
     expression = metric["Expression"]
     return str(expression["Fn::Sub"] if isinstance(expression, dict) else expression)
 
 
 def watched_by(alarm: dict[str, Any]) -> Iterator[Watched]:
-    """The metrics that an alarm looks at, by itself or in its expression."""
+    """Yields the metrics that an alarm watches, directly or in its expression."""
     stats = [
         {**found["MetricStat"]["Metric"], **found["MetricStat"]}
         for found in alarm.get("Metrics", [])
@@ -73,7 +73,7 @@ def watched_by(alarm: dict[str, Any]) -> Iterator[Watched]:
 
 
 def watching(name: str) -> dict[str, dict[str, Any]]:
-    """The resources that alarms on this metric are about, with those alarms."""
+    """Returns the alarms on this metric, by the resource that they watch."""
     return {
         referred_to(next(iter(watched.dimensions.values()))): alarm
         for alarm in ALARMS.values()
@@ -87,7 +87,7 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_tells_somebody_also_that_it_is_over(name: str) -> None:
+def test_an_alarm_notifies_the_topic_also_when_it_is_over(name: str) -> None:
     with_topic = deployed(AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:operators")[name]
 
     by_email = deployed(AlarmEmail="operators@example.com")[name]
@@ -128,7 +128,7 @@ def test_an_alarm_says_what_it_means_and_what_to_do_next(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_knows_what_silence_means(name: str) -> None:
-    # Whoever writes it says why in a comment on the same line.
+    # The template gives the reason in a comment on the same line.
     (block,) = re.findall(rf"^  {name}:\n(?:(?:    .*)?\n)+", (REPOSITORY / "template.yaml").read_text(), re.MULTILINE)
 
     assert ALARMS[name]["TreatMissingData"] in CAN_BE_SILENT
@@ -176,7 +176,7 @@ def test_every_queue_that_has_to_be_empty_is_watched() -> None:
     [
         ("Errors", set()),
         ("Throttles", set()),
-        # It waits as long as it is asked to, nearly all of its time.
+        # Callers ask it to wait, for nearly all of its time.
         # SendWebhooks: of its 45 s it waits 15 s for the receiver, and an invocation that is stopped is an error.
         ("Duration", {"ServeTasksApiFunction", "SendWebhooksFunction"}),
     ],
@@ -230,7 +230,7 @@ def test_little_life_left_is_noticed_while_there_is_some() -> None:
     assert alarm["Threshold"] == SHORTEST_URL_LIFE_SECONDS / 2
 
 
-def test_the_loss_meter_needs_some_results_before_it_speaks() -> None:
+def test_the_callback_miss_alarm_needs_some_results() -> None:
     alarm = ALARMS["CallbackMissesAlarm"]
 
     assert alarm["Threshold"] == {"Ref": "CallbackMissAlarmPercent"}

@@ -1,4 +1,4 @@
-"""The API: in time for the provider, bounded for strangers, and silent about tokens."""
+"""The callback API answers in the provider's time, limits requests of unknown callers, and logs no token."""
 
 import json
 import re
@@ -41,11 +41,11 @@ def test_a_function_outlives_its_slowest_calls_to_dynamodb() -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_what_strangers_can_cost_is_bounded(name: str) -> None:
+def test_the_cost_of_unknown_callers_is_bounded(name: str) -> None:
     assert STAGES[name]["DefaultRouteSettings"].keys() >= {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
 
 
-def test_how_many_callbacks_get_through_is_the_operators_word() -> None:
+def test_the_callback_rate_is_a_parameter() -> None:
     assert STAGES["CallbackApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {
         "ThrottlingRateLimit": {"Ref": "CallbackRateLimit"},
         "ThrottlingBurstLimit": {"Ref": "CallbackBurstLimit"},
@@ -69,7 +69,7 @@ def test_access_logs_need_no_room_in_the_accounts_resource_policy() -> None:
     names = {deployed()[group]["LogGroupName"] for group in groups}
 
     assert names == {"/aws/vendedlogs/catchlight/callback-api", "/aws/vendedlogs/catchlight/tasks-api"}
-    # The others are written to by Lambda, with the functions' own roles; they have names that CloudFormation gives.
+    # Lambda writes to the others with the functions' own roles; CloudFormation gives them their names.
     assert {name for name, group in of_type("AWS::Logs::LogGroup").items() if "LogGroupName" in group} == groups
 
 

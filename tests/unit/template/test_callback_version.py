@@ -1,4 +1,4 @@
-"""The callback function's version: a new one for whatever changes the function, none for anything else.
+"""The callback function's version: each change of the function publishes one, and no other change does.
 
 The API calls the alias of a published version. Too few versions, and callbacks would be received with the settings of
 yesterday; one too many, and Lambda refuses to publish what has not changed: the deployment fails.
@@ -23,10 +23,10 @@ from tests.unit.template.resource_schemas import resource_schema
 
 FUNCTION = "ReceiveCallbackFunction"
 TEXT = (REPOSITORY / "template.yaml").read_text()
-# These are the function's own, whatever its versions are: to change them publishes nothing.
+# These properties belong to the function and not to its versions: a change of them publishes none.
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
 UNVERSIONED = {"ReservedConcurrentExecutions", "Tags"}
-# Of each parameter that is held to a pattern: no value of it can be made up from its bounds.
+# Values of the parameters that have a pattern: their bounds do not give a valid value.
 VALUES = {
     "WebhookUrl": ["https://hooks.example.com/catchlight"],
     "ProviderBaseUrls": ["flux-kontext=https://api.apikley.ru"],
@@ -44,9 +44,9 @@ LONGEST_DESCRIPTION = 256  # Lambda's
 
 
 class Deployed(NamedTuple):
-    """What CloudFormation compares with what is there, everything filled in; a Ref is a logical id."""
+    """What CloudFormation compares with the deployed stack, with all values filled in; a Ref is a logical id."""
 
-    function: dict[str, Any]  # as far as a version holds it
+    function: dict[str, Any]  # the properties that a version has
     version: tuple[str, dict[str, Any]]  # its logical id, its properties
 
 
@@ -76,13 +76,13 @@ def deployed(text: str = TEXT, *, is_whole: bool = False, **parameters: str) -> 
 
 
 def edited(old: str, new: str, text: str = TEXT) -> str:
-    """The template with one place changed."""
+    """Returns the template with one change."""
     assert text.count(old) == 1, old
     return text.replace(old, new)
 
 
 def other_values(name: str) -> Iterator[str]:
-    """Values of a parameter besides its default: all there are, or its bounds."""
+    """Yields values of a parameter other than its default: all allowed values, or its bounds."""
     parameter = RAW["Parameters"][name]
     if "AllowedValues" in parameter:
         values = parameter["AllowedValues"]
@@ -110,7 +110,7 @@ def test_there_are_parameters_that_change_the_function() -> None:
 
 
 def test_sam_alone_would_not_notice_a_parameter() -> None:
-    # What is tested above can fail: https://github.com/aws/serverless-application-model/issues/3820
+    # The test above can fail: https://github.com/aws/serverless-application-model/issues/3820
     described = re.search(r" +VersionDescription: .*\n.*\n", TEXT)
     assert described
     undescribed = edited(described[0], "")
@@ -164,7 +164,7 @@ def test_another_text_elsewhere_publishes_nothing(old: str, new: str) -> None:
 
 
 def replacing_properties(type_name: str) -> set[str]:
-    """The properties of a type that CloudFormation cannot change: it makes the resource anew."""
+    """Returns the properties of a type that CloudFormation cannot change without replacing the resource."""
     schema = resource_schema(type_name)
     names = [*schema.get("createOnlyProperties", ()), *schema.get("conditionalCreateOnlyProperties", ())]
     return {name.removeprefix("/properties/").partition("/")[0] for name in names}
@@ -175,7 +175,7 @@ def test_another_description_is_another_version() -> None:
     assert RESOURCES[ALIAS]["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [VERSION, "Version"]}
 
 
-def test_nothing_that_the_function_is_told_of_is_made_anew_unseen() -> None:
+def test_no_resource_in_the_functions_environment_is_replaced_without_a_version() -> None:
     # A table of the same logical id and another name: neither text nor parameter would say so, only the description
     # could, and its 256 characters do not hold all names.
     function = json.dumps(FUNCTIONS[FUNCTION])
@@ -190,7 +190,7 @@ def test_nothing_that_the_function_is_told_of_is_made_anew_unseen() -> None:
 
     assert {RESOURCES[name]["Type"] for name in described} == {"AWS::Lambda::LayerVersion"}
     assert len(named) >= 7
-    # The table's key is held by a test of its own: to change it would take all tasks away.
+    # The table's key has its own test: a change of it would delete all tasks.
     assert could_be == {("TasksTable", "KeySchema")}
     assert "{{resolve:" not in function
 

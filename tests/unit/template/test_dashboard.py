@@ -1,4 +1,4 @@
-"""The dashboard: it holds every metric there is, every alarm and function, and no list of providers."""
+"""The dashboard shows every metric, every alarm and every function, and has no list of providers."""
 
 import json
 import re

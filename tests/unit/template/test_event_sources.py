@@ -1,4 +1,4 @@
-"""Event sources: what comes back after a failure, how often, and where it is put aside."""
+"""Event sources: what is retried after a failure, how often, and which queue receives what still fails."""
 
 import pytest
 
@@ -53,13 +53,13 @@ def test_polling_that_is_not_started_is_tried_again_while_the_first_urls_live_an
     )
     tries = queue["RedrivePolicy"]["maxReceiveCount"]
 
-    # AWS's advice.
+    # AWS recommends this.
     assert queue["VisibilityTimeout"] == 6 * function["Timeout"] + window
     assert (tries - 1) * queue["VisibilityTimeout"] > shortest.total_seconds()
     # With the default delay, and after one failed try, most of the first URL's time is left.
     parameter = RAW["Parameters"]["FirstPollAfterSeconds"]
     assert parameter["Default"] + window + queue["VisibilityTimeout"] < shortest.total_seconds() / 2
-    # The hourly run starts what the last try did not, and not before it.
+    # The hourly run starts a task only after the last try.
     latest = parameter["MaxValue"] + tries * queue["VisibilityTimeout"]
     assert latest < STARTING_TAKES_AT_MOST.total_seconds()
     assert aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
@@ -71,7 +71,7 @@ def test_a_batch_of_first_polls_is_one_execution_and_its_delay_one_of_sqs() -> N
     assert RAW["Parameters"]["FirstPollAfterSeconds"]["MaxValue"] == 900  # SQS's maximum
 
 
-def test_a_message_that_nobody_can_archive_is_put_aside_where_people_look() -> None:
+def test_a_message_that_cannot_be_archived_is_put_into_a_watched_queue() -> None:
     assert referred_to(QUEUES["ArchiveQueue"]["RedrivePolicy"]["deadLetterTargetArn"]) == "ArchiveDeadLetters"
 
 

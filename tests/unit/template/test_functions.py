@@ -1,4 +1,4 @@
-"""Functions: what they run on, what they are told, what they leave behind."""
+"""Functions: their platform, their environment, and their log groups."""
 
 import json
 import re
@@ -55,22 +55,22 @@ def test_every_function_has_a_log_group_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
 def test_logs_are_forgotten(name: str) -> None:
-    # A log group that Lambda or API Gateway made by itself would keep them for ever: all of them are in the template.
+    # All log groups are in the template: one that Lambda or API Gateway creates would keep its logs for ever.
     assert of_type("AWS::Logs::LogGroup")[name]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
 def test_a_log_group_goes_with_its_stack(name: str) -> None:
-    """One that stayed would have the name of the next stack's, which could not be deployed then."""
+    """A log group that was retained would have the same name as the next stack's, whose deployment would fail."""
     assert RESOURCES[name].get("DeletionPolicy", "Delete") == "Delete"
     assert RESOURCES[name].get("UpdateReplacePolicy", "Delete") == "Delete"
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_function_is_told_all_its_settings_and_nothing_else(name: str) -> None:
-    told = FUNCTIONS[name]["Environment"]["Variables"].keys()
+def test_a_function_has_its_settings_in_its_environment_and_nothing_else(name: str) -> None:
+    given = FUNCTIONS[name]["Environment"]["Variables"].keys()
     # The table's name is in Globals; DispatchChanges reads the stream.
-    ours = {variable for variable in told if not variable.startswith(("POWERTOOLS_", "PYDANTIC_"))}
+    ours = {variable for variable in given if not variable.startswith(("POWERTOOLS_", "PYDANTIC_"))}
     read = {field.upper() for field in SETTINGS[name].model_fields}
 
     assert ours - {"TASKS_TABLE"} == read - {"TASKS_TABLE"}
@@ -87,14 +87,14 @@ def test_no_secret_lies_in_an_environment(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
-    told = FUNCTIONS[name]["Environment"]["Variables"]
+    given = FUNCTIONS[name]["Environment"]["Variables"]
 
-    assert told["POWERTOOLS_METRICS_NAMESPACE"] == "Catchlight"
-    assert told["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+    assert given["POWERTOOLS_METRICS_NAMESPACE"] == "Catchlight"
+    assert given["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_is_traced_unless_told_otherwise(name: str) -> None:
+def test_a_function_is_traced_by_default(name: str) -> None:
     if name in UNTRACED:
         assert "TracingConfig" not in deployed()[name]
     else:

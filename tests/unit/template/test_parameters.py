@@ -1,4 +1,4 @@
-"""Parameters and outputs: described, bounded, used, and taken by the code that they are for."""
+"""Parameters and outputs: described, bounded, used, and accepted by the code that reads them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Who may do what: each statement one thing, on resources that it names."""
+"""Permissions: each statement allows one thing, on named resources."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from tests.unit.template.expanded import RESOURCES, STATE_MACHINES, as_list, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
-# X-Ray knows no resources. Nothing else may be allowed on everything.
+# X-Ray has no resources. Nothing else may be allowed on all resources.
 ON_EVERYTHING = {"WriteTraces"}
 # What SAM attaches to functions: logs, traces, and reading of their own event source.
 MANAGED_POLICIES = {
@@ -17,7 +17,7 @@ MANAGED_POLICIES = {
     "AWSLambdaSQSQueueExecutionRole",
     "AWSXrayWriteOnlyAccess",
 }
-# The only objects there are, and each prefix has few that touch it.
+# All prefixes of the bucket, with the functions that access them.
 OBJECTS_OF = {
     "ServeTasksApiFunctionRole": {"images", "quarantine"},
     "ArchiveImagesFunctionRole": {"images", "quarantine"},
@@ -28,7 +28,7 @@ INDEXES = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]
 
 
 def own_statements() -> list[tuple[str, dict[str, Any]]]:
-    """Role and statement of everything that is allowed with all of the template's features on."""
+    """Returns role and statement of every permission, with all of the template's features enabled."""
     return [
         (name, statement.get("Fn::If", [None, statement])[1])
         for name, role in of_type("AWS::IAM::Role").items()
@@ -67,7 +67,7 @@ def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: d
 def test_statements_of_the_template_have_names() -> None:
     without = [role for role, statement in own_statements() if "Sid" not in statement]
 
-    # SAM makes these: for the queues of what streams could not deliver, and for the schedule.
+    # SAM adds these: for the dead-letter queues of streams, and for the schedule.
     assert set(without) <= {
         "DispatchChangesFunctionRole",
         "PublishEventsFunctionRole",
@@ -127,7 +127,7 @@ def test_functions_write_only_objects_of_their_own() -> None:
     assert not [action for _, action in to_s3 if "Delete" in action or "Acl" in action]
 
 
-def test_nobody_deletes_tasks() -> None:
+def test_no_function_may_delete_tasks() -> None:
     actions = {action for _, statement in own_statements() for action in as_list(statement["Action"])}
 
     assert not [action for action in actions if action.startswith("dynamodb:Delete")]
@@ -140,7 +140,7 @@ def test_api_keys_are_read_by_those_who_ask_providers() -> None:
         if statement["Action"] == "secretsmanager:GetSecretValue" and "ProviderKeysSecret" in str(statement["Resource"])
     }
 
-    # The callback's function reads the webhook keys, which lie in the same secret.
+    # ReceiveCallback reads the webhook keys, which are in the same secret.
     assert readers == {
         *("ReceiveCallbackFunctionRole", "PollTasksFunctionRole", "ArchiveImagesFunctionRole"),
         "ServeTasksApiFunctionRole",

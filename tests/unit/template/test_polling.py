@@ -1,4 +1,4 @@
-"""The state machine: it outlives what it waits for, no fault of one moment ends it, its history has room for all."""
+"""The state machine: its time is long enough, a short fault does not end it, and its history is large enough."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ POLLING = "PollTasksStateMachine"
 STATES = definition(POLLING)["States"]
 EVENTS_OF_A_FAILED_POLL = events_of_task(most_attempts(STATES["Poll tasks"])) + EVENTS_OF_A_STATE  # and its Wait
 EVENTS_OF_A_POLL = EVENTS_OF_A_FAILED_POLL + EVENTS_OF_A_STATE  # and its Choice
-# What comes behind the polls: the last state.
+# After the polls: the last state.
 EVENTS_BESIDE_POLLS = EVENTS_OF_AN_EXECUTION + EVENTS_OF_A_STATE
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 MAX_PAYLOAD_BYTES, MAX_CAUSE_CHARACTERS = 262_144, 32_768
@@ -43,7 +43,7 @@ def test_the_state_machine_outlives_its_tasks_and_its_function() -> None:
 
     assert machine["TimeoutSeconds"] > RAW["Parameters"]["GiveUpAfterSeconds"]["MaxValue"]
     timeout = FUNCTIONS["PollTasksFunction"]["Timeout"]
-    # A little for the way, and no more: an answer that got lost is waited for until then.
+    # Only a little longer: the state machine waits until then for an answer that was lost.
     assert timeout < machine["States"]["Poll tasks"]["TimeoutSeconds"] <= timeout + 10
 
 
@@ -81,24 +81,24 @@ def test_the_state_machine_runs_the_poller() -> None:
     }
 
 
-def test_a_poll_has_time_for_requests_and_for_writing_their_news() -> None:
+def test_a_poll_has_time_for_requests_and_for_writing_their_results() -> None:
     timeout = FUNCTIONS["PollTasksFunction"]["Timeout"]
 
     assert provider_client.REQUEST_TIMEOUT_SECONDS < poll_tasks.RESERVED_SECONDS < timeout / 2
 
 
 @pytest.mark.parametrize("name", STATE_MACHINES)
-def test_a_state_machine_is_traced_unless_told_otherwise(name: str) -> None:
+def test_a_state_machine_is_traced_by_default(name: str) -> None:
     assert deployed()[name]["TracingConfiguration"] == {"Enabled": True}
     assert deployed(Tracing="Disabled")[name]["TracingConfiguration"] == {"Enabled": False}
 
 
-# ------------------------------------------------------------------------------------------------ how much AWS allows
+# ------------------------------------------------------------------------------------------------ quotas of AWS
 
 
 @dataclass(frozen=True)
 class Waits:
-    """The polls of an execution in which no task has news: how many there are, and how long is waited for them."""
+    """The polls of an execution whose tasks get no result: their number, and the waits between them."""
 
     polls: int
     seconds: int
@@ -152,7 +152,7 @@ def test_the_history_of_an_execution_never_ends_before_its_polling() -> None:
     longest = max(waits(first, settings).most_events for first in FIRST_POLLS for settings in ALLOWED)
 
     assert longest < MAX_EVENTS
-    # And not far below: else more polls could come as often as the user has set.
+    # It is not far below the quota: otherwise there would be room for more polls at the user's interval.
     assert longest > 0.9 * MAX_EVENTS
 
 
@@ -169,7 +169,7 @@ def test_intervals_that_would_be_too_many_polls_are_stretched(interval: int, giv
 
 
 def test_no_combination_has_more_frequent_polls_than_there_is_room_for() -> None:
-    """Any combination, also those between the bounds: polls that come often are few, and the others take their time."""
+    """Any combination, also between the bounds: frequent polls are few, and the others have longer intervals."""
     interval = poll_round.SPARSE_POLL_INTERVAL_SECONDS
     assert STATES["Wait after error"]["Seconds"] >= interval
     slots = definition(POLLING)["TimeoutSeconds"] / interval

@@ -1,4 +1,4 @@
-"""Table, bucket, queues, secrets: what stays, what is forgotten, and who cannot look in."""
+"""Table, bucket, queues and secrets: what is retained, what is deleted, and who has no access."""
 
 import json
 import re
@@ -54,16 +54,16 @@ def test_tasks_are_deleted_only_where_it_was_asked_for(days: str, enabled: bool)
     assert table["TimeToLiveSpecification"] == {"AttributeName": "deleteAfter", "Enabled": enabled}
 
 
-def test_who_brings_tasks_to_an_end_is_told_how_long_they_are_kept() -> None:
+def test_functions_that_write_final_statuses_have_the_retention() -> None:
     resources = deployed(TaskRetentionDays="30")
-    told = {name for name in FUNCTIONS if "TASK_RETENTION_DAYS" in resources[name]["Environment"]["Variables"]}
+    informed = {name for name in FUNCTIONS if "TASK_RETENTION_DAYS" in resources[name]["Environment"]["Variables"]}
 
-    assert told >= {"ReceiveCallbackFunction", "PollTasksFunction", "ArchiveImagesFunction"}
-    for name in told:
+    assert informed >= {"ReceiveCallbackFunction", "PollTasksFunction", "ArchiveImagesFunction"}
+    for name in informed:
         assert resources[name]["Environment"]["Variables"]["TASK_RETENTION_DAYS"] == "30"
 
 
-def test_images_are_kept_for_ever_unless_told_otherwise() -> None:
+def test_images_are_kept_for_ever_by_default() -> None:
     assert "ExpirationInDays" not in lifecycle_rules()["Images"]
     assert lifecycle_rules(ImageRetentionDays="365")["Images"]["ExpirationInDays"] == "365"
 
@@ -125,7 +125,7 @@ def test_refused_bytes_are_deleted_after_their_days() -> None:
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", "quarantine/")
     assert rule["ExpirationInDays"] == "9"
-    # The bytes of an earlier try.
+    # Bytes of an earlier attempt.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": "9"}
 
 
@@ -142,11 +142,11 @@ def test_unfinished_uploads_are_never_paid_for_long() -> None:
 
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
-    assert "Prefix" not in rule  # wherever they are
+    assert "Prefix" not in rule  # for all prefixes
 
 
 def lifecycle_rules(**parameters: str) -> dict[str, dict[str, Any]]:
-    # The bucket is no resource of SAM's: it need not be expanded anew for each of many combinations.
+    # SAM does not change the bucket: the template need not be expanded for each of many combinations.
     template = replace(EXPANDED, parameters=EXPANDED.parameters | parameters)
     rules = Resolver(template, str, "{}.{}".format).resolve(BUCKET["LifecycleConfiguration"])["Rules"]
     assert len({rule["Id"] for rule in rules}) == len(rules)
@@ -167,7 +167,7 @@ def test_a_bucket_is_private_versioned_and_encrypted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))
-def test_a_bucket_is_spoken_to_over_tls_only(name: str) -> None:
+def test_a_bucket_accepts_tls_only(name: str) -> None:
     (policy,) = (found for found in of_type("AWS::S3::BucketPolicy").values() if referred_to(found["Bucket"]) == name)
     (statement,) = policy["PolicyDocument"]["Statement"]
 
@@ -189,10 +189,10 @@ def test_a_queue_is_encrypted(name: str) -> None:
     assert QUEUES[name]["SqsManagedSseEnabled"] is True
 
 
-def test_nobody_outside_the_account_is_let_in() -> None:
+def test_no_policy_allows_access_from_outside_the_account() -> None:
     letting_in = {"AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::SecretsManager::ResourcePolicy"}
 
-    # Lets a rule of the stack in: see test_webhooks.py.
+    # A rule of the stack may send to this queue: see test_webhooks.py.
     assert {name for name, found in RESOURCES.items() if found["Type"] in letting_in} == {"WebhookQueuePolicy"}
     for table in of_type("AWS::DynamoDB::Table").values():
         assert "ResourcePolicy" not in table

@@ -1,4 +1,4 @@
-"""The stream's filters: what a function would skip is not paid for, and nothing that it handles is held back."""
+"""The stream's filters: they drop the records that a function would skip, and pass all that it handles."""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tasks API: for signed requests only, in time for its callers, and with an index for its pages."""
+"""The tasks API: accepts signed requests only, answers in time, and has an index for its pages."""
 
 from typing import Any
 
@@ -40,12 +40,12 @@ def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
 
 
 def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
-    # Secrets are read and DynamoDB is written to in the rest of the time.
+    # The rest of the time is for reading secrets and writing to DynamoDB.
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > submission_client.ANSWER_TIMEOUT_SECONDS + 8
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
 
 
-def test_who_asks_takes_nothing_of_the_callbacks_rate() -> None:
+def test_the_tasks_api_does_not_use_the_callbacks_rate() -> None:
     stages = of_type("AWS::ApiGatewayV2::Stage")
 
     assert stages["TasksApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {

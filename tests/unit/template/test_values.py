@@ -1,4 +1,4 @@
-"""Figures: held to what they follow from, and spelt out once where they follow from nothing that is written down."""
+"""Figures of the template: checked against the values that they depend on, or else spelt out here."""
 
 import re
 from typing import Any
@@ -111,7 +111,7 @@ def test_a_parameter_has_the_default_and_the_bounds_that_the_readme_gives() -> N
 
 
 def bounds_of(parameter: dict[str, Any]) -> str:
-    """What a parameter may be: `1 to 3600`, or its values; nothing where a pattern says it."""
+    """Returns a parameter's range (`1 to 3600`) or its values; nothing if it has a pattern."""
     if "MinValue" in parameter:
         return f"{parameter['MinValue']} to {parameter['MaxValue']}"
     return ", ".join(str(value) for value in parameter.get("AllowedValues", []))
@@ -145,6 +145,6 @@ def test_a_condition_holds_where_its_parameter_says_so() -> None:
 
 
 def differing(one: dict[str, Any], other: dict[str, Any], name: str) -> set[str]:
-    """The properties of a resource in which two deployments differ."""
+    """Returns the properties of a resource in which two deployments differ."""
     keys = one[name].keys() | other[name].keys()
     return {key for key in keys if one[name].get(key) != other[name].get(key)}

@@ -1,4 +1,4 @@
-"""What is connected with what: by names where they say it, spelt out where they do not."""
+"""References between resources: derived from names where possible, spelt out where not."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.unit.template.expanded import (
 )
 from tests.unit.template.expanded import referred as referred_to
 
-# A variable is named after the parameter or resource that it holds, but for these.
+# A variable is named after the parameter or resource that it holds, with these exceptions.
 OTHER_NAMES = {
     "ARCHIVE_DEAD_LETTERS_URL": "ArchiveDeadLetters",
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
@@ -32,7 +32,7 @@ OTHER_NAMES = {
     "POWERTOOLS_SERVICE_NAME": "AWS::StackName",
 }
 LITERAL = {"POWERTOOLS_METRICS_NAMESPACE": "Catchlight", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
-# What could not be handled is put aside: by the name of the event source or the schedule.
+# The queues for what could not be handled, by the name of the event source or the schedule.
 PUT_ASIDE = {
     "DispatchChangesFunctionTasksTableStream": "DispatchDeadLetters",
     "PublishEventsFunctionTasksTableStream": "PublishDeadLetters",
@@ -171,7 +171,7 @@ def test_the_table_is_keyed_as_the_code_reads_it() -> None:
 
     assert table["KeySchema"] == [{"AttributeName": "task", "KeyType": "HASH"}]
     assert by_name.keys() == {queries._BY_ARRIVAL.name, INDEX_NAME}
-    # Whole items: the hourly repair reads them from the index, and nothing else.
+    # Whole items: the hourly run reads them from the index only.
     assert by_name[INDEX_NAME]["Projection"] == {"ProjectionType": "ALL"}
     assert [key["AttributeName"] for key in by_name[INDEX_NAME]["KeySchema"]] == ["status", "updatedAt"]
     keys = {key["AttributeName"] for schema in (table, *by_name.values()) for key in schema["KeySchema"]}
@@ -185,15 +185,15 @@ def test_the_repair_runs_every_hour_and_is_not_started_for_long() -> None:
     (schedule,) = of_type("AWS::Scheduler::Schedule").values()
 
     assert schedule["ScheduleExpression"] == "rate(1 hour)"
-    # Refused starts are over before the next run is due.
+    # Refused starts end before the next run is due.
     assert schedule["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600 / 2
     assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 5
-    # A name, which SAM would give, could be there once in an account.
+    # A fixed name could exist only once in an account.
     assert "Name" not in schedule
 
 
 def test_a_name_that_an_account_has_once_holds_the_stacks() -> None:
     named = {name: found["Name"] for name, found in deployed().items() if "Name" in found}
 
-    # An alias is its function's.
+    # An alias belongs to its function.
     assert named == {"TaskEventBus": "catchlight-tasks", "ReceiveCallbackFunctionAliaslive": "live"}
