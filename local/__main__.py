@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from local import REPOSITORY, LocalStackError
 from local.environment import ignore_user_settings
 
-# From Ctrl-C or SIGTERM until the process is ended, whatever it still waits for. Programs that stop services allow ten.
+# From Ctrl-C or SIGTERM until the process is ended, even if it still waits. Programs that stop services allow ten.
 STOP_SECONDS = 8.0
 _PACKAGES = (REPOSITORY / "layers" / "catchlight" / "python", REPOSITORY / "cli")
 

@@ -78,7 +78,7 @@ _is_subclass: Any = functools.cache(issubclass)
 
 
 def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
-    """Replaces nodes as `traverse_node_recursively` does, which asks anew at each node which ones to replace."""
+    """Replaces nodes as `traverse_node_recursively` does, which decides again at each node which ones to replace."""
     processors = traverser._processing_map()
     prepare = traverser.pre_processing_of_child
     if prepare.__func__ is DepthFirstTraverser.pre_processing_of_child:  # which does nothing

@@ -206,7 +206,7 @@ def parse(request: CallbackRequest) -> TaskReport:
     body = decode_json(request.body)
     provider = find_provider(request.provider_id)
     if is_account(provider.id) and not dependencies().provider_keys.provider_keys(provider.id).is_stored:
-        # Otherwise who knows the token could invent accounts whose results nobody can confirm.
+        # Otherwise a sender who knows the token could invent accounts, whose results cannot be confirmed.
         raise UnknownProviderError("the provider keys secret has no entry for this account")
     report = provider.parse_callback(body, received_at=request.received_at)
     return report.model_copy(update={"ref": request.ref}) if request.ref else report

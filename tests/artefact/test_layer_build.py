@@ -1,4 +1,4 @@
-"""What is in the artefact besides the sources: bytecode that Lambda takes, a botocore without what is not used."""
+"""The artefact besides the sources: bytecode that Lambda loads, and a botocore without unused services."""
 
 import gzip
 import importlib.util
@@ -19,7 +19,7 @@ from catchlight.aws.clients import AwsClients
 REPOSITORY = Path(__file__).parents[2]
 LAYER = REPOSITORY / "layers" / "catchlight" / "python"
 FUNCTIONS = sorted(path.parent for path in REPOSITORY.glob("functions/*/Makefile"))
-# PEP 552: the file is named by its source's hash, and that is not to be looked at.
+# PEP 552: the file has its source's hash, which Python does not check.
 UNCHECKED_HASH = 0b01
 
 botocore_folder = Path(botocore.__file__).parent
@@ -73,7 +73,7 @@ def test_every_function_is_built_so() -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads a template; what its short functions say is of no interest here."""
+    """Reads a template and ignores its intrinsic functions."""
 
 
 _Loader.add_multi_constructor("!", lambda *_: None)
@@ -128,7 +128,7 @@ print(json.dumps([known, endpoints, shapes, parameters, links]))
 
 
 def described(folder: Path) -> Any:
-    """What that botocore knows of the services of `AwsClients`."""
+    """Returns the data of this botocore about the services of `AwsClients`."""
     made = [getattr(AwsClients(), name)() for name in vars(AwsClients) if not name.startswith("_")]
     services = json.dumps([client.meta.service_model.service_name for client in made])
     ended = subprocess.run(
@@ -143,7 +143,7 @@ def test_a_slim_botocore_knows_of_our_services_what_the_whole_one_knows(slim: Pa
 
 
 def model(folder: Path, service: str) -> dict[str, Any]:
-    """The service model of that botocore."""
+    """Returns the service model of this botocore."""
     (path,) = sorted((folder / "data" / service).glob("*/service-2.json*"))[-1:]
     content = path.read_bytes()
     loaded: dict[str, Any] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)

@@ -51,7 +51,7 @@ def _pillow(data: bytes, *, is_strict: bool) -> str | None:
         try:
             with Pillow.open(BytesIO(data)) as image:
                 return f"{image.size} {hashlib.sha256(image.convert('RGBA').tobytes()).hexdigest()}"
-        except Exception:  # noqa: BLE001 - whatever it raises, it does not show the image
+        except Exception:  # noqa: BLE001 - any error means that it does not show the image
             return None
 
 

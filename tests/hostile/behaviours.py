@@ -199,7 +199,7 @@ def well_behaved() -> dict[str, Server]:
     """Returns unusual but valid responses: rejecting these would lose images."""
     return {
         **{f"{name} with a length": Server(sends(sized(image))) for name, image in WHOLE.items()},
-        "length told by the end": Server(sends(unsized(PNG))),
+        "length given by the end of the connection": Server(sends(unsized(PNG))),
         "one chunk": Server(sends(CHUNKED, chunks(PNG), END_OF_CHUNKS)),
         "chunks of one byte": Server(sends(CHUNKED, chunks(*map(bytes, zip(PNG))), END_OF_CHUNKS)),
         "chunk extensions and trailers": Server(
@@ -274,26 +274,26 @@ def endless() -> dict[str, Server]:
 def lengths() -> dict[str, Server]:
     """Returns responses with a wrong length."""
 
-    def told(length: str) -> bytes:
+    def declared(length: str) -> bytes:
         return head(f"Content-Length: {length}") + PNG
 
     return {
-        "longer than it is": Server(sends(told(str(len(PNG) + 1))), *NO_WHOLE_BODY),
-        "much longer than it is": Server(sends(told(str(MAX_IMAGE_BYTES))), *NO_WHOLE_BODY),
-        "shorter than it is": Server(sends(told(str(len(PNG) - 40))), *NOT_WHOLE),
-        "a single byte": Server(sends(told("1")), UNAVAILABLE, "only 1 bytes"),
-        "nothing": Server(sends(told("0")), UNAVAILABLE, "only 0 bytes"),
-        "too large by one": Server(sends(told(str(MAX_IMAGE_BYTES + 1))), *TOO_LARGE),
-        "an exabyte": Server(sends(told("1" + "0" * 18)), *TOO_LARGE),
-        "five thousand digits": Server(sends(told("1" * 5000)), *NO_HTTP),
+        "longer than it is": Server(sends(declared(str(len(PNG) + 1))), *NO_WHOLE_BODY),
+        "much longer than it is": Server(sends(declared(str(MAX_IMAGE_BYTES))), *NO_WHOLE_BODY),
+        "shorter than it is": Server(sends(declared(str(len(PNG) - 40))), *NOT_WHOLE),
+        "a single byte": Server(sends(declared("1")), UNAVAILABLE, "only 1 bytes"),
+        "nothing": Server(sends(declared("0")), UNAVAILABLE, "only 0 bytes"),
+        "too large by one": Server(sends(declared(str(MAX_IMAGE_BYTES + 1))), *TOO_LARGE),
+        "an exabyte": Server(sends(declared("1" + "0" * 18)), *TOO_LARGE),
+        "five thousand digits": Server(sends(declared("1" * 5000)), *NO_HTTP),
         "two lengths": Server(sends(sized(PNG, "Content-Length: 5")), *NO_HTTP),
-        "two lengths in one": Server(sends(told(f"{len(PNG)}, 5")), *NO_HTTP),
-        "negative": Server(sends(told("-1")), *NO_HTTP),
-        "with a sign": Server(sends(told(f"+{len(PNG)}")), *NO_HTTP),
-        "hexadecimal": Server(sends(told(hex(len(PNG)))), *NO_HTTP),
-        "a fraction": Server(sends(told(f"{len(PNG)}.0")), *NO_HTTP),
-        "empty": Server(sends(told("")), *NO_HTTP),
-        "digits of another script": Server(sends(told("\xb2")), *NO_HTTP),
+        "two lengths in one": Server(sends(declared(f"{len(PNG)}, 5")), *NO_HTTP),
+        "negative": Server(sends(declared("-1")), *NO_HTTP),
+        "with a sign": Server(sends(declared(f"+{len(PNG)}")), *NO_HTTP),
+        "hexadecimal": Server(sends(declared(hex(len(PNG)))), *NO_HTTP),
+        "a fraction": Server(sends(declared(f"{len(PNG)}.0")), *NO_HTTP),
+        "empty": Server(sends(declared("")), *NO_HTTP),
+        "digits of another script": Server(sends(declared("\xb2")), *NO_HTTP),
         "length and chunks": Server(
             sends(head(f"Content-Length: {len(PNG)}", "Transfer-Encoding: chunked"), chunks(PNG), END_OF_CHUNKS),
             UNAVAILABLE,
@@ -316,7 +316,7 @@ def chunked() -> dict[str, Server]:
         "size of 21 digits": Server(sends(CHUNKED, b"f" * 21 + b"\r\n", PNG), *NO_WHOLE_BODY),
         "size larger than what comes": Server(sends(CHUNKED, b"ffff\r\n", PNG), *NO_WHOLE_BODY),
         "size smaller than what comes": Server(sends(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
-        "no chunks though told": Server(sends(CHUNKED, PNG), *NO_WHOLE_BODY),
+        "no chunks although declared": Server(sends(CHUNKED, PNG), *NO_WHOLE_BODY),
         "encoded twice": Server(sends(head("Transfer-Encoding: gzip, chunked"), chunks(PNG), END_OF_CHUNKS), *NO_HTTP),
         "encoded in no known way": Server(sends(head("Transfer-Encoding: xchunked"), chunks(PNG)), *NO_HTTP),
         "last chunk first": Server(
@@ -338,7 +338,7 @@ def compressed() -> dict[str, Server]:
         "identity and gzip in two headers": Server(
             sends(sized(BOMB, "Content-Encoding: identity", "Content-Encoding: gzip")), *COMPRESSED
         ),
-        "gzip bomb that is not told": Server(sends(sized(BOMB)), *NO_IMAGE),
+        "gzip bomb without Content-Encoding": Server(sends(sized(BOMB)), *NO_IMAGE),
         "zip bomb": Server(sends(sized(b"PK\x03\x04" + BOMB)), *NO_IMAGE),
     }
 
@@ -504,8 +504,8 @@ def truncated() -> dict[str, Server]:
         for name, image in WHOLE.items()
         for where, cut in cuts.items()
     }
-    told = {
-        f"{name} cut off {where}, of a length that was told": Server(
+    declared = {
+        f"{name} cut off {where}, with a Content-Length": Server(
             sends(sized(image)[: len(cut(image)) - len(image)]), *NO_WHOLE_BODY
         )
         for name, image in WHOLE.items()
@@ -515,7 +515,7 @@ def truncated() -> dict[str, Server]:
         f"PNG cut off after {length} bytes": Server(sends(unsized(PNG[:length])), UNAVAILABLE, "only")
         for length in (0, 1, 7, 11)
     }
-    return silent | told | begun
+    return silent | declared | begun
 
 
 BEHAVIOURS = dict(rows())

@@ -153,7 +153,7 @@ TOKENS = {
     "not ASCII": Hostile(401, at(quote("é" * 48)), body=SUCCESS),
     "not UTF-8": Hostile(401, at("%FF" * 48), body=SUCCESS),
     "with a Cyrillic a": Hostile(401, at(quote(TOKEN.replace("a", "а"))), body=SUCCESS),  # noqa: RUF001
-    "in full-width letters": Hostile(401, at(quote(FULL_WIDTH)), body=SUCCESS),
+    "in full-width characters": Hostile(401, at(quote(FULL_WIDTH)), body=SUCCESS),
     "with digits of another script": Hostile(401, at(quote(TOKEN.translate(ARABIC_DIGITS))), body=SUCCESS),
     "with an invisible character": Hostile(401, at(quote(f"{TOKEN[:9]}\u200b{TOKEN[9:]}")), body=SUCCESS),
     "a pattern": Hostile(401, at(quote("[A-Za-z0-9]{48}")), body=SUCCESS),
@@ -305,7 +305,9 @@ BODIES = {
     "100,000 opening brackets": Hostile(413, body=b"[" * 100_000),
     "30,000 brackets": Hostile(400, body=b"[" * 30_000 + b"]" * 30_000),
     "10,000 braces": Hostile(400, body=b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
-    "30,000 brackets beside news": Hostile(400, body=SUCCESS[:-1] + b', "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
+    "30,000 brackets beside a report": Hostile(
+        400, body=SUCCESS[:-1] + b', "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+    ),
     "an integer of 5,000 digits": Hostile(400, body=with_code("9" * 5000)),
     "as long as allowed": Hostile(200, body=padded(MAX_BODY_BYTES)),
     "a byte longer": Hostile(413, body=padded(MAX_BODY_BYTES + 1)),

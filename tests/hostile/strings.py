@@ -1,4 +1,4 @@
-"""Texts that strangers can write into a task, and that a terminal, a browser or a log viewer could act on."""
+"""Untrusted texts in tasks that a terminal, a browser or a log viewer could act on."""
 
 import re
 

@@ -1,7 +1,7 @@
-"""The formats against a second opinion: Pillow, on generated images and on the same images damaged.
+"""The formats compared with Pillow, on generated images and on the same images damaged.
 
-What is taken has the format and size that Pillow sees, if Pillow opens it. What Pillow verifies and decodes whole, and
-nobody damaged, is taken, with any bytes that follow it. Of a file that is cut off and taken, Pillow shows all pixels.
+A file that is accepted has the format and size that Pillow reads, if Pillow opens it. An undamaged file that Pillow
+verifies and decodes is accepted, with any bytes after its end. Pillow shows all pixels of a truncated, accepted file.
 
 Pillow refuses some damage that browsers ignore, such as a wrong checksum of metadata.
 """
@@ -68,7 +68,7 @@ class Sample(NamedTuple):
 
 
 def noise(source: random.Random, mode: str, size: tuple[int, int]) -> Pillow.Image:
-    """Every value there is: encoders find nothing to leave out."""
+    """Uses every value, so that encoders can leave nothing out."""
     bands = len(Pillow.new(mode, (1, 1)).tobytes())
     length = len(Pillow.new(mode, size).tobytes()) if mode in ("1", "I;16") else size[0] * size[1] * bands
     return Pillow.frombytes(mode, size, source.randbytes(length))
@@ -90,7 +90,7 @@ def whole_images() -> Iterator[Sample]:
 
 
 def damaged_images(whole: Sample) -> Iterator[Sample]:
-    """The same image cut off, gone on, with bits flipped, with bytes missing, doubled and exchanged."""
+    """The same image cut off, continued, with bits flipped, and with bytes missing, doubled and exchanged."""
     source = random.Random(f"{SEED} {whole.name}")
     data = whole.data
 
@@ -103,7 +103,7 @@ def damaged_images(whole: Sample) -> Iterator[Sample]:
         yield damaged(f"followed by {tail[:8]!r}", data + tail)
     yield damaged("twice", data + data)
     for number in range(FLIPS_PER_IMAGE):
-        # Structure stands in front, mostly; half of the damage is done there.
+        # The structure is mostly at the beginning: half of the damage is done there.
         at = source.randrange(min(len(data), 200) if number % 2 else len(data))
         flipped = data[at] ^ 1 << source.randrange(8)
         yield damaged(f"bit flipped at {at}", data[:at] + bytes([flipped]) + data[at + 1 :])
@@ -128,7 +128,7 @@ def pillow_opens(data: bytes) -> tuple[str | None, tuple[int, int]] | None:
         try:
             with Pillow.open(BytesIO(data)) as image:
                 return image.format, image.size
-        except Exception:  # noqa: BLE001 - whatever it raises, it does not open the image
+        except Exception:  # noqa: BLE001 - any error means that it does not open the image
             return None
 
 
@@ -138,18 +138,18 @@ def pillow_decodes(data: bytes) -> bool:
             image.verify()
         with Pillow.open(BytesIO(data)) as image:
             image.load()
-    except Exception:  # noqa: BLE001 - whatever it raises, it does not decode the image
+    except Exception:  # noqa: BLE001 - any error means that it does not decode the image
         return False
     return True
 
 
 def pillow_pixels(data: bytes) -> bytes | None:
-    """The pixels that Pillow shows of a file that may be cut off."""
+    """Returns the pixels that Pillow shows of a file that may be cut off."""
     with patch.object(ImageFile, "LOAD_TRUNCATED_IMAGES", new=True), warnings.catch_warnings(action="ignore"):
         try:
             with Pillow.open(BytesIO(data)) as image:
                 return image.convert("RGBA").tobytes()
-        except Exception:  # noqa: BLE001 - whatever it raises, it does not decode the image
+        except Exception:  # noqa: BLE001 - any error means that it does not decode the image
             return None
 
 

@@ -1,4 +1,4 @@
-"""Every hostile callback is answered as it should be, leaves no trace it should not, and learns nothing."""
+"""Every hostile callback gets its required answer, changes nothing it should not, and its sender learns nothing."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Endpoint]:
-    """One for all: an account of its own for each of so many requests would take its time."""
+    """Provides one endpoint for all requests, because an account for each of them would take long."""
     with an_endpoint() as endpoint:
         yield endpoint
 
@@ -57,7 +57,7 @@ def test_a_hostile_callback_gets_its_answer_and_nothing_else(endpoint: Endpoint,
     assert body["message"].isascii()
     assert TOKEN not in response.body.decode()
     assert endpoint.store.items() == []
-    # With the right token, and of no known shape: a later version may read it.
+    # With the right token and in an unknown format: a later version may read it.
     assert endpoint.kept() == (hostile.error in ("malformed_body", "invalid_callback", "unknown_provider"))
 
 
@@ -83,7 +83,7 @@ def test_who_has_the_token_does_not_learn_what_is_known(endpoint: Endpoint, stat
     assert {endpoint.send(hostile).body for hostile in taken} == {b'{"status": "received"}'}
 
 
-def test_strangers_get_one_answer_to_everything(endpoint: Endpoint) -> None:
+def test_all_requests_with_a_wrong_token_get_the_same_answer(endpoint: Endpoint) -> None:
     strangers = [hostile for hostile in HOSTILE.values() if hostile.status == 401 and hostile.keys == "none"]
     assert len(strangers) > 25
 

@@ -1,4 +1,4 @@
-"""The endpoint answers as docs/callback-api.openapi.yaml says, to whatever is made up from it."""
+"""The endpoint answers requests that are generated from docs/callback-api.openapi.yaml as the document says."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def send_generated_callbacks(session: requests.Session, examples: int) -> Counte
     """
     answered: Counter[int] = Counter()
 
-    # Without shrinking: what fails here is told by schemathesis as a command for curl.
+    # Without shrinking: schemathesis prints a failing request as a command for curl.
     @settings(
         max_examples=examples,
         deadline=None,

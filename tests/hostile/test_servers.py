@@ -145,7 +145,7 @@ def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: byte
 
 
 class LedAstray(UrlPolicy):
-    """The strict door, with every name at a port on loopback that ought to speak TLS."""
+    """The URL policy of deployed functions, with every name resolved to a port on loopback that should speak TLS."""
 
     def resolve(self, host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
@@ -183,6 +183,6 @@ def test_handshakes_that_lead_nowhere(led_astray: dict[str, int], behave: Behavi
 
 
 @pytest.mark.parametrize("url", ["http://images.example/a.png", "https://127.0.0.1/a.png"])
-def test_the_door_comes_before_all_that(led_astray: dict[str, int], url: str) -> None:
+def test_the_url_policy_is_applied_before_any_connection(led_astray: dict[str, int], url: str) -> None:
     with pytest.raises(ImageRejectedError):
         take(ImageFetcher(LedAstray()), url, ["*"])

@@ -1,4 +1,4 @@
-"""The tasks API answers as docs/tasks-api.openapi.yaml says, to whatever is made up from it."""
+"""The tasks API answers requests that are generated from docs/tasks-api.openapi.yaml as the document says."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,9 +52,9 @@ CHECKS = [
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 EXAMPLES = 250  # tests/searches/test_tasks_api_document.py generates 900
 KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
-# So many that some submissions are repeated and some given up.
+# So few keys that some submissions are repeated and some keys are released.
 KEYS = [f"order-{number}" for number in range(40)]
-# What a provider says next: a status and a body of either family.
+# The provider's next answer: a status and a body of either family.
 REPLIES = [
     (200, {"code": 200, "data": {"taskId": "made"}, "task_id": "made"}),
     (200, {"code": 422, "msg": "?"}),
@@ -103,7 +103,7 @@ def send_generated_requests(api: TasksApiHarness, session: requests.Session, exa
     api.providers.answer = reply
     cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
 
-    # Without shrinking: what fails here is told by schemathesis as a command for curl.
+    # Without shrinking: schemathesis prints a failing request as a command for curl.
     @settings(
         max_examples=examples,
         deadline=None,
@@ -113,7 +113,7 @@ def send_generated_requests(api: TasksApiHarness, session: requests.Session, exa
     )
     @given(case=st.one_of(*cases), is_known=st.booleans(), is_plain=st.booleans(), key=st.sampled_from(KEYS))
     def answer(case: schemathesis.Case[Any], is_known: bool, is_plain: bool, key: str) -> None:
-        if is_known:  # what is made up leads no further than to 404, or to a missing key
+        if is_known:  # generated ids lead only to 404, or to a missing key
             case.path_parameters.update({name: (KNOWN | {"key": key})[name] for name in case.path_parameters})
             if case.method == "POST":
                 case.headers["Idempotency-Key"] = key

@@ -62,7 +62,7 @@ BAD = [case for case in CASES if case.refused is not None]
 
 
 def host_of(url: str) -> str:
-    """The host as a person would read it: good URLs are plain enough for that."""
+    """Returns the host by a simple rule, which is enough for valid URLs."""
     authority = url.partition("//")[2]
     for end in "/?#:":
         authority = authority.partition(end)[0]
@@ -113,7 +113,7 @@ def test_good_urls_are_fetched_from_the_addresses_that_were_checked(
 
     assert internet.resolutions == [host]
     assert internet.connections == [(case.addresses[0], 443)]
-    # Sent as it came: signatures cover every character.
+    # The URL is sent unchanged, because signatures cover every character.
     target = case.url.partition("//")[2][len(host) :].removeprefix(":443").removeprefix(":").partition("#")[0]
     head = internet.requests[0].decode().split("\r\n")
     assert head[0] == f"GET {target if target.startswith('/') else '/' + target} HTTP/1.1"
@@ -285,7 +285,7 @@ def test_redirects_that_lead_nowhere(internet: Internet, fetcher: ImageFetcher, 
     with pytest.raises(ImageRejectedError, match="redirects"):
         take(fetcher, REDIRECTING, ["*"])
 
-    # The port makes another URL of the same one: requested once more, and then known.
+    # The port makes it another URL: it is requested once more, and then recognised.
     requests = 2 if location.startswith("https://images.example:443") else 1
     assert internet.resolutions == ["images.example"] * requests
     assert internet.connections == [("1.1.1.1", 443)] * requests
@@ -449,7 +449,7 @@ def test_the_environment_names_no_authority(
         pytest.param(["*.images.example", "*"], 1, True, False, id="of names below and of all"),
         pytest.param(["1.1.1.1"], 1, True, False, id="of the address"),
         pytest.param(["images.example"], -1, True, False, id="expired"),
-        pytest.param(["images.example"], 1, False, False, id="of an authority that nobody knows"),
+        pytest.param(["images.example"], 1, False, False, id="of an unknown authority"),
     ],
 )
 def test_a_certificate_must_be_of_the_name(

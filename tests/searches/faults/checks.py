@@ -71,7 +71,9 @@ def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redr
         return
     is_reopened = is_redriven and (before["status"], status) in _REOPENED
     if rank < int(before["rank"]) and not is_reopened:
-        yield Violation(Harm.LOST, f"{before['status']} has become {status}, and nobody has corrected a unconfirmed")
+        yield Violation(
+            Harm.LOST, f"{before['status']} has become {status}, although no unconfirmed report was corrected"
+        )
     if status == before["status"] and (_urls(before) != _urls(after) or _reason(before) != _reason(after)):
         yield Violation(Harm.DOUBLE, f"{status} once more, with another result")
     for was, is_now in zip(before.get("images", []), after.get("images", []), strict=False):
@@ -150,8 +152,8 @@ def _check_objects(holdings: Holdings, ending: Ending) -> Iterator[Violation]:
 
 def _is_correction(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Returns whether the provider's status has replaced a callback's unconfirmed report."""
-    was_claim = before.get("reportedBy") == "callback" and "confirmedAt" not in before
-    return was_claim and after.get("reportedBy") != "callback"
+    was_unconfirmed = before.get("reportedBy") == "callback" and "confirmedAt" not in before
+    return was_unconfirmed and after.get("reportedBy") != "callback"
 
 
 def _is_confirmation(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -134,7 +134,7 @@ class Player:
                 raise ReadTimeoutError(endpoint_url="https://aws.example")
             case Answer() as answer:
                 return answer
-        raise AssertionError("nobody hears of a crash")
+        raise AssertionError("a crashed invocation has no result")
 
     def _play(self, invocation: Invocation) -> Request | Ended:
         self.played += 1

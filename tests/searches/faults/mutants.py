@@ -136,11 +136,11 @@ _REFUSED = (Fault.REFUSED,)
 MUTANTS = (
     Mutant("callbacks overwrite what is known", reports_overwrite, "success and a late failure", Harm.LOST),
     Mutant("polls overwrite what is known", _polls_overwrite, "callback and poll say success", Harm.DOUBLE),
-    Mutant("objects are overwritten", _objects_are_overwritten, "nobody registered it", Harm.DOUBLE, CRASHES),
-    Mutant("answered 200, not written", _answered_though_not_written, "nobody registered it", Harm.LOST, _REFUSED),
-    Mutant("what SQS refused is forgotten", _unqueued_is_forgotten, "nobody registered it", Harm.LOST, _REFUSED),
+    Mutant("objects are overwritten", _objects_are_overwritten, "not registered", Harm.DOUBLE, CRASHES),
+    Mutant("answered 200, not written", _answered_though_not_written, "not registered", Harm.LOST, _REFUSED),
+    Mutant("what SQS refused is forgotten", _unqueued_is_forgotten, "not registered", Harm.LOST, _REFUSED),
     Mutant("what was not started is forgotten", _unstarted_is_forgotten, "the callback is lost", Harm.LOST, _REFUSED),
-    Mutant("what was not saved is consumed", _unsaved_is_consumed, "nobody registered it", Harm.LOST, _REFUSED),
+    Mutant("what was not saved is consumed", _unsaved_is_consumed, "not registered", Harm.LOST, _REFUSED),
     Mutant("unconfirmed reports are believed", _unconfirmed_reports_are_believed, "false images", Harm.WRONG),
     Mutant(
         "an unconfirmed report passes for a correction",

@@ -142,13 +142,13 @@ class Pipeline:
                 else:
                     self.messages = _with(self.messages, index, replace(self.messages[index], is_consumed=True))
                 return Answer("consumed")
-        raise AssertionError(f"nobody answers {request}")
+        raise AssertionError(f"no part of the model answers {request}")
 
     def _begin(self, name: str, event: str, seconds: int) -> None:
         self.put(Invocation(name, event, NOW + timedelta(seconds=seconds)))
 
     def _note_change(self, old: str | None, new: str | None, *, is_redriven: bool) -> None:
-        assert new is not None, "nobody deletes items"
+        assert new is not None, "no function deletes items"
         self.violations += _violations(old, new, is_redriven)
         record = _record(old, new, self._records)
         self._records += 1

@@ -76,10 +76,10 @@ NO_IMAGE = Success((ORIGIN, PAGE))
 SMALL = (
     Scenario("callback and poll say success", ARCHIVED, callbacks=(DONE,), answers=(DONE,)),
     Scenario("the callback is lost", ARCHIVED, answers=(DONE,)),
-    Scenario("nobody registered it", ARCHIVED, callbacks=(DONE,), answers=(DONE,), is_registered=False),
+    Scenario("not registered", ARCHIVED, callbacks=(DONE,), answers=(DONE,), is_registered=False),
     Scenario("two callbacks of the same", ARCHIVED, callbacks=(DONE, DONE), answers=(DONE,), is_registered=False),
     Scenario("callback and poll say failure", REFUSED, callbacks=(POLICY,), answers=(POLICY,)),
-    Scenario("a failure that nobody registered", REFUSED, callbacks=(POLICY,), answers=(POLICY,), is_registered=False),
+    Scenario("a failure of an unregistered task", REFUSED, callbacks=(POLICY,), answers=(POLICY,), is_registered=False),
     Scenario("a false failure", ARCHIVED, callbacks=(INTERNAL,), answers=(DONE,)),
     Scenario("success and a late failure", ARCHIVED, callbacks=(DONE, INTERNAL), answers=(DONE,), is_registered=False),
     Scenario("an image that is none", WITHOUT_RESULT, callbacks=(NO_IMAGE,), answers=(NO_IMAGE,)),
@@ -92,7 +92,7 @@ SMALL = (
         gives_up_at_first_poll=True,
     ),
     Scenario(
-        "nobody confirms",
+        "not confirmed",
         UNCONFIRMED,
         callbacks=(DONE,),
         answers=(Generating(),),
@@ -102,7 +102,7 @@ SMALL = (
     ),
     *(
         Scenario(
-            f"nobody confirms, {why}",
+            f"not confirmed, {why}",
             UNCONFIRMED,
             callbacks=(DONE,),
             answers=(answer,),
@@ -129,7 +129,7 @@ SMALL = (
 )
 LARGE = (
     Scenario(
-        "nobody confirms, two callbacks",
+        "not confirmed, two callbacks",
         UNCONFIRMED,
         callbacks=(DONE, DONE),
         answers=(Generating(),),
@@ -146,7 +146,7 @@ LARGE = (
         notes_tries=False,
     ),
     Scenario(
-        "nobody confirms, and the URL dies",
+        "not confirmed, and the URL dies",
         UNCONFIRMED,
         callbacks=(DONE,),
         answers=(Generating(), Generating()),

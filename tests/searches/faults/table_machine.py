@@ -165,7 +165,7 @@ class TableMachine(RuleBasedStateMachine):
     """One task in a store, which `check_table` sets."""
 
     store: Store
-    tells_unchanged = False  # see `table_model.news`
+    tells_unchanged = False  # see `table_model.record_report`
     steps: ClassVar[Counter[str]] = Counter()  # steps of all examples, by resulting status
 
     @initialize()
@@ -329,7 +329,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def hear(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
         """Records a report."""
-        writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
+        writes = model.record_report(report, self.item, tells_unchanged=self.tells_unchanged)
         self.do(lambda: self.tasks.reports.record(report), writes, fault)
 
     def do(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:

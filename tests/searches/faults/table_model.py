@@ -78,7 +78,7 @@ def registration(now: str) -> list[Write]:
     return [lambda item: item or Item(TaskStatus.PENDING, updated_at=now)]
 
 
-def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> list[Write]:
+def record_report(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> list[Write]:
     """Returns the successive writes of a report about a task whose item was `before`.
 
     `tells_unchanged`: DynamoDB also returns old values of attributes that have not changed. moto does not: when a poll
@@ -87,8 +87,8 @@ def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> l
     if before is None or (before.rank < report.status.rank and not _is_settled_against(before, report)):
         writes: list[Write] = [lambda item: _reported(report, item)]
         if before and before.status is TaskStatus.FAILED:
-            is_told = tells_unchanged or before.reported_by != report.reported_by
-            writes.append(_keeping(_evidence_of(before if is_told else replace(before, reported_by=None))))
+            is_reported = tells_unchanged or before.reported_by != report.reported_by
+            writes.append(_keeping(_evidence_of(before if is_reported else replace(before, reported_by=None))))
         return writes
     # Rejected: the first call changes nothing.
     refused: list[Write] = [lambda item: item]

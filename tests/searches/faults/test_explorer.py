@@ -71,7 +71,7 @@ def test_faults_are_steps_of_their_own() -> None:
     assert len(seen.endings) == 2
 
 
-def test_what_does_not_hold_is_told_with_the_shortest_way_to_it() -> None:
+def test_a_violation_is_reported_with_its_shortest_sequence_of_events() -> None:
     seen = explore(Tokens(forbidden=(2, 1)), stop_at_first=True)
 
     assert str(seen.found[0]).splitlines()[0] == "wrong: forbidden"

@@ -72,7 +72,7 @@ def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -
 def _races(table: TasksTable) -> tuple[Race, ...]:
     reports, images, registry = Reports(table), TaskImages(table), Registry(table)
 
-    def news(task_id: str) -> Write:
+    def report(task_id: str) -> Write:
         return lambda place: reports.record(_success(task_id, place)).outcome is ReportOutcome.APPLIED
 
     def registration(task_id: str) -> Write:
@@ -91,7 +91,7 @@ def _races(table: TasksTable) -> tuple[Race, ...]:
         return (task.registered_at or "").endswith(f":{winner:02}.000Z")
 
     return (
-        Race("news", news, has_url),
+        Race("report", report, has_url),
         Race("registration", registration, has_time),
         Race("renewal", renewal, has_url),
     )

@@ -385,7 +385,7 @@ class Task(Model):
     archived_at: str | None = None
     updated_at: str | None = None
     polling_since: str | None = None  # when an execution of the polling state machine was last started for the task
-    # When the provider had answered several times that it does not know the task, which nobody had registered.
+    # When the provider had answered several times that it does not know the task, which is not registered.
     not_found_at: str | None = None
     reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
     archive_tries: int = 0  # tries of archiving that have failed

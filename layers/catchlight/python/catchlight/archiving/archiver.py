@@ -226,7 +226,7 @@ class ImageArchive:
 
         After the last try the task is UNCONFIRMED, unless another try may still download one of its images. There is no
         further try, and only the first MAX_UNKNOWN_IMAGES are downloaded, if the provider does not know the task and
-        nobody has registered it.
+        it is not registered.
         """
         is_unknown = self._confirmation.is_unknown(task, reason)
         at_most = MAX_UNKNOWN_IMAGES if is_unknown else None

@@ -157,7 +157,7 @@ class ImageBucket:
 
     @contextmanager
     def quarantined(self, key: str, url: str) -> Iterator[ImageStream]:
-        """Yields the bytes in quarantine that were downloaded from `url`, whatever its query was.
+        """Yields the bytes in quarantine that were downloaded from `url`, with any query.
 
         Raises:
             ImageGoneError: there are none, or they were downloaded from another URL.

@@ -41,7 +41,7 @@ class CallbackConfirmation:
 
     @staticmethod
     def is_unknown(task: Task, error: ImageTasksError) -> bool:
-        """Decides whether nobody but callbacks knows the task: it is not registered, and its provider has no such task.
+        """Decides whether only callbacks name the task: it is not registered, and its provider has no such task.
 
         `error`: what `ask` has raised.
         """

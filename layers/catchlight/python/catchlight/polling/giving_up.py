@@ -37,7 +37,7 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
     message says "no callback" and "no result" only if none came and the provider itself has said so.
     """
     answer = report.answer if report else _answer_of(error)
-    # Of a task that nobody registered and that its provider does not know, polling ends after minutes.
+    # Polling for an unregistered task that its provider does not know ends after minutes.
     duration = f"{after_hours:g} hours" if after_hours >= 0.5 else f"{after_hours * 60:.0f} minutes"
     polled = f"after {duration} of polling"
     detail = _words_of(error) if error else report.remark if report else ""

@@ -38,8 +38,8 @@ MAX_BUSY_WAIT_SECONDS = 300
 # tests/unit/template/test_polling.py computes the longest history from both figures, the state machine's retries and
 # its TimeoutSeconds.
 MAX_FREQUENT_POLLS = 240
-# A provider may know a task only some time after its callback has come. Nobody waits longer than this many polls, two
-# minutes with the default settings, for a task that nobody registered: who knows the callback token can make up ids.
+# A provider may know a task only some time after its callback has come. An unregistered task is polled for this many
+# times, two minutes with the default settings: a sender who knows the callback token can make up ids.
 MAX_POLLS_OF_UNKNOWN_TASKS = 5
 # A quarter of the shortest URL lifetime, 600 s: polls are never further apart (`longest_poll_gap_seconds`).
 SPARSE_POLL_INTERVAL_SECONDS = 150

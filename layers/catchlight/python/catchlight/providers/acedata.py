@@ -283,7 +283,7 @@ class AceDataProvider:
     ) -> list[TaskReport]:
         """Returns a report for each polled task. A task that is missing in the answer, not known (yet), is PENDING.
 
-        Records are used whatever the HTTP status of the answer is: it is about the request, not about the tasks.
+        Records are used with any HTTP status of the answer: it is about the request, not about the tasks.
 
         Raises:
             ProviderError: the answer reports an error of the request and contains no task.

@@ -5,7 +5,7 @@ seconds that archiving takes. If a task keeps one of these statuses for longer, 
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
 the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED, or TIMED_OUT and a success
 without a result since then) is polled for until its provider confirms or contradicts it, or does not know the task and
-nobody has registered it.
+it is not registered.
 """
 
 from collections import deque

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INDEX_NAME = "byStatus"
 # The resolution of `updatedAt`. BETWEEN includes both bounds, so one tick makes the upper one exclusive.
 _TICK = timedelta(milliseconds=1)
-# Of a task that its provider does not know, and that nobody has registered, no further answer is expected.
+# No further answer is expected about an unregistered task that its provider does not know.
 _MAY_BE_KNOWN = "(attribute_exists(#registeredAt) OR attribute_not_exists(#notFoundAt))"
 
 

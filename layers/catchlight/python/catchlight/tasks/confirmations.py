@@ -88,7 +88,7 @@ class Confirmations:
         return task.model_copy(update={"status": status, "rank": status.rank, "failure": failure})
 
     def note_not_found(self, task: Task, *, now: datetime) -> None:
-        """Notes that the provider does not know a task, which nobody has registered: it is not polled for again."""
+        """Notes that the provider does not know an unregistered task: it is not polled for again."""
         update = UpdateExpression()
         update.set("notFoundAt", iso(now))
         self._table.update(task.task, update, condition="attribute_exists(task)")
