@@ -110,6 +110,7 @@ def test_parameters_that_are_not_given_have_defaults() -> None:
         "status": None,
         "provider": None,
         "since": None,
+        "reason": None,
         "ref": None,
         "metadata": None,
         "limit": 50,
