@@ -55,7 +55,7 @@ GOAL_BATCH_SHARE = 0.5  # of the speed that the link and the CPU allow
 PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
 
 
-class Door(UrlPolicy):
+class BenchmarkUrlPolicy(UrlPolicy):
     """A URL policy that allows this machine."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
@@ -153,7 +153,7 @@ class Ways:
         clients = AwsClients()
         self._bucket = ImageBucket(clients.s3(S3_CONFIG.merge(PATH_STYLE)), "images")
         self._plain_s3 = clients.s3(Config(request_checksum_calculation="when_required").merge(PATH_STYLE))
-        self._fetcher = ImageFetcher(Door())
+        self._fetcher = ImageFetcher(BenchmarkUrlPolicy())
         self._fetcher._http._tls = self._trusting()
         self._number = 0
         self._objects = f"https://localhost:{objects}"

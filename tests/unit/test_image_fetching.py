@@ -62,7 +62,7 @@ def test_an_image_is_fetched_with_its_facts(server: ImageServer, fetcher: ImageF
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
-def test_the_type_is_told_from_the_bytes_not_by_the_server(
+def test_the_type_is_read_from_the_bytes_not_from_the_header(
     server: ImageServer, fetcher: ImageFetcher, format_name: str
 ) -> None:
     url = server.serve("a.txt", content(picture(format_name), "application/octet-stream"))
@@ -91,7 +91,7 @@ def test_the_server_sees_the_name_and_nothing_that_identifies_a_library(
     assert not {"cookie", "authorization", "referer"} & headers.keys()
 
 
-def test_a_length_need_not_be_told(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_length_is_not_required(server: ImageServer, fetcher: ImageFetcher) -> None:
     def chunked(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Transfer-Encoding", "chunked")
@@ -105,7 +105,7 @@ def test_a_length_need_not_be_told(server: ImageServer, fetcher: ImageFetcher) -
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])
-def test_what_is_gone_is_told_from_what_cannot_be_had_now(
+def test_statuses_say_whether_an_image_is_gone_or_unavailable(
     server: ImageServer, fetcher: ImageFetcher, code: int
 ) -> None:
     url = server.serve("a.png", status(code))
@@ -179,7 +179,7 @@ def test_an_empty_body_is_no_verdict_on_the_image(server: ImageServer, fetcher: 
         take(fetcher, server.serve("a.png", b""))
 
 
-def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_shorter_than_its_length_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
     def send(request: BaseHTTPRequestHandler) -> None:
         content(PNG, Content_Length=str(len(PNG) + 1))(request)
         request.close_connection = True
@@ -188,7 +188,7 @@ def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: Ima
         take(fetcher, server.serve("a.png", send))
 
 
-def test_a_body_longer_than_told_is_cut_there(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_longer_than_its_length_is_cut_there(server: ImageServer, fetcher: ImageFetcher) -> None:
     url = server.serve("a.png", content(PNG, Content_Length=str(len(PNG) - 1)))
 
     # The last bytes are PNG's end: all pixels came.
@@ -336,10 +336,10 @@ def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    nobody = ImageFetcher(LoopbackUrlPolicy(port))
+    unreachable = ImageFetcher(LoopbackUrlPolicy(port))
 
     with pytest.raises(ImageUnavailableError, match="connection failed: no server answers there"):
-        take(nobody, f"http://images.example:{port}/a.png")
+        take(unreachable, f"http://images.example:{port}/a.png")
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer) -> None:
@@ -368,8 +368,8 @@ def test_an_answer_that_is_no_http(server: ImageServer, fetcher: ImageFetcher) -
         take(fetcher, server.serve("a.png", babble))
 
 
-def test_no_message_tells_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
-    # It is signed: whoever reads it in a log can fetch the image.
+def test_no_message_has_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
+    # The URL is signed: a reader of the log could download the image.
     url = server.serve("a.png?sig=s3cret", status(500))
     with pytest.raises(ImageUnavailableError) as failed:
         take(fetcher, url)
@@ -394,7 +394,7 @@ def test_a_host_that_is_not_expected_is_not_even_asked(server: ImageServer, fetc
     assert server.requests == []
 
 
-def test_deployed_fetchers_have_the_strict_door(server: ImageServer) -> None:
+def test_deployed_fetchers_have_the_strict_url_policy(server: ImageServer) -> None:
     with pytest.raises(ImageRejectedError, match="not https"):
         take(ImageFetcher(), server.serve("a.png", PNG), ["*"])
 
@@ -422,7 +422,7 @@ def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatc
 
 
 class TlsUrlPolicy(UrlPolicy):
-    """The strict door, with every name at a loopback port."""
+    """The URL policy of deployed functions, with every name resolved to a loopback port."""
 
     def resolve(self, host: str, port: int) -> list[str]:
         assert port == 443
