@@ -126,6 +126,7 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         play.reconciliation()
         if artefact_folder is None:
             updates(report, deployment, artefact, play, sources, python)
+        play.all_webhooks(receiving)
         retained = deletion(report, deployment)
         redeployment(report, deployment, artefact, play, retained, ended)
 
