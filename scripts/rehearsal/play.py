@@ -143,7 +143,7 @@ class Play:
         self.say("webhooks of final tasks", f"{len(ended)} webhooks")
 
     def all_webhooks(self, receiver: Receiver) -> None:
-        """Waits for the webhooks of all tasks. MiniStack deletes roles before functions: a later one would be denied."""
+        """Waits for the webhooks of all tasks. While a stack is deleted, a function may have lost its role already."""
         with self._api() as api:
             self._wait_for_webhooks(list(api.tasks()), receiver)
 
