@@ -100,8 +100,14 @@ REPAIRED: dict[str, Callable[[Deployed], bool]] = {
     "ImagesQuarantinedAlarm": is_in("SUCCEEDED"),
     "ReconcilingStoppedAlarm": is_stuck_no_more,
 }
-# Their commands are about callbacks, keys and events: they have tests of their own.
-OTHERS = {"RejectedDeliveriesAlarm", "CallbackMissesAlarm", "ProviderRefusedAlarm", "PublishDeadLettersAlarm"}
+# Their commands are about callbacks, keys, events and webhooks: they have tests of their own.
+OTHERS = {
+    "RejectedDeliveriesAlarm",
+    "CallbackMissesAlarm",
+    "ProviderRefusedAlarm",
+    "PublishDeadLettersAlarm",
+    "WebhookDeadLettersAlarm",
+}
 # Nothing is found before an hour has passed, as its row says.
 LATER = {"DeadLettersLostAlarm"}
 
