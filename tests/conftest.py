@@ -24,6 +24,9 @@ for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOL
 # Shells start programs in the background with SIGINT ignored, and these pass it on to programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does nohup with SIGHUP.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Set before any test module is imported: Powertools reads some of it when handlers are imported.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
