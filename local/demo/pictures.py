@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from catchlight.client import TasksClient
 from catchlight_cli.gallery import GalleryServer
 from local.demo.checks import StoredImage
-from local.demo.chromium import PATIENCE_MILLISECONDS, chromium
+from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, wait_until
 
 _COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT = 300, 290
@@ -52,7 +52,7 @@ def take_screenshot(browser_path: str, api: TasksClient, path: Path) -> int:
         page = browser.new_page(viewport={"width": _SCREEN_WIDTH, "height": _SCREEN_HEIGHT})
         page.goto(gallery.url)
         page.wait_for_selector("#grid[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
-        page.wait_for_function(_ALL_IN_VIEW_ARE_LOADED, timeout=PATIENCE_MILLISECONDS)
+        wait_until(page, _ALL_IN_VIEW_ARE_LOADED)
         page.wait_for_timeout(_FADING_IN_MILLISECONDS)
         tasks = page.locator("#grid .card").count()
         page.screenshot(path=path)

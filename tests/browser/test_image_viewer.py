@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from catchlight.models import TaskStatus
+from local.demo.chromium import wait_until
 from tests.browser.conftest import Visit, newest_with
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 
@@ -44,7 +45,7 @@ def test_the_keyboard_zooms_and_moves_a_zoomed_image(page: Page) -> None:
     assert width(page) > 1.5 * fitted
     before = frame.evaluate("(frame) => frame.scrollTop")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("(top) => document.querySelector('.main-image').scrollTop > top", arg=before)
+    wait_until(page, "(top) => document.querySelector('.main-image').scrollTop > top", before)
     page.keyboard.press("ArrowRight")
     assert page.url == address  # arrows move the image, not to another task
     page.keyboard.press("Escape")
@@ -62,16 +63,22 @@ def test_another_image_is_shown_fitted(page: Page) -> None:
     expect(page.get_by_role("link", name="Save origin-0")).to_be_visible()
 
 
+def test_a_condition_that_is_not_true_at_once_is_waited_for_under_the_content_security_policy(page: Page) -> None:
+    page.evaluate("() => { setTimeout(() => { window.isLater = true }, 200) }")
+
+    wait_until(page, "window.isLater")
+
+
 @pytest.mark.parametrize("way", ["key", "button"])
 def test_an_image_can_be_shown_on_the_full_screen(page: Page, way: str) -> None:
     if way == "key":
         page.keyboard.press("f")
     else:
         page.get_by_role("button", name="Full screen").click()
-    page.wait_for_function("document.fullscreenElement?.classList.contains('viewer')")
+    wait_until(page, "document.fullscreenElement?.classList.contains('viewer')")
     expect(page.locator(".main-image img")).to_be_in_viewport(ratio=1)
     page.keyboard.press("f")
-    page.wait_for_function("document.fullscreenElement === null")
+    wait_until(page, "document.fullscreenElement === null")
     expect(page.get_by_role("dialog")).to_be_visible()
 
 

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from catchlight.api.schemas import TaskResponse
 from catchlight.models import FailureReason, TaskStatus
 from catchlight_cli.gallery.thumbnails import Thumbnails
+from local.demo.chromium import wait_until
 from tests.browser.conftest import Visit, load_all
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, many_tasks
 
@@ -188,10 +189,11 @@ def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksAp
     visitor.page.on("response", lambda response: received.append(int(response.headers.get("content-length", 0))))
     begun = time.monotonic()
     page = visitor.open()
-    page.wait_for_function(
+    wait_until(
+        page,
         """[...document.querySelectorAll(".picture img")]
           .filter((image) => image.getBoundingClientRect().top < innerHeight)
-          .every((image) => image.classList.contains("is-loaded"))"""
+          .every((image) => image.classList.contains("is-loaded"))""",
     )
     seconds = time.monotonic() - begun
     assert api.asked(host="storage.example") == []
