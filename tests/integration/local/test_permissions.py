@@ -102,16 +102,23 @@ class Scenario:
         ]
 
     def archive_again(self, location: str) -> None:
-        """The objects exist already: PutObject answers 412, and HeadObject returns the checksum to compare."""
+        """The objects exist already: PutObject answers 412, and HeadObject returns the checksum to compare.
+
+        The mark of an earlier try has stayed, as if its process had been killed: the task is archived by itself, and
+        its message is deleted before the batch ends.
+        """
         _, provider, task_id = location.strip("/").split("/")
         key = {"task": {"S": f"{provider}#{task_id}"}}
         item = self.dynamodb.get_item(TableName=self.stack.info["table"], Key=key)["Item"]
         # The result, whose URL is valid for long: on a busy machine, the original's URL may have expired.
         result = result_of([image["M"] for image in item["images"]["L"]], {"S": "result"})
         result["state"] = {"S": "PENDING"}
+        changed, began = (iso(utc_now() - timedelta(hours=hours)) for hours in (2, 1))
         again = {"status": {"S": "SUCCEEDED"}, "rank": {"N": "30"}}
+        again |= {"updatedAt": {"S": changed}, "archivingSince": {"S": began}}
         self.dynamodb.put_item(TableName=self.stack.info["table"], Item=item | again)
         self.wait_for_call("s3", "HeadObject")
+        self.wait_for_call("sqs", "DeleteMessage")
 
     def poll_for_a_lost_callback(self) -> None:
         self.wait_until_done(self.generate("silent", "lost"))
