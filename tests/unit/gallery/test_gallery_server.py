@@ -325,6 +325,7 @@ def test_a_request_in_progress_ends_with_the_server_without_a_message(
     api: TasksApiInMemory, capfd: pytest.CaptureFixture[str]
 ) -> None:
     is_requested, is_closed = threading.Event(), threading.Event()
+    of_other_tests = set(threading.enumerate())
 
     def before(_: httpx.Request) -> None:
         is_requested.set()
@@ -343,7 +344,8 @@ def test_a_request_in_progress_ends_with_the_server_without_a_message(
     browser = threading.Thread(target=request)
     browser.start()
     assert is_requested.wait(60)
-    handlers = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+    threads = set(threading.enumerate()) - of_other_tests
+    handlers = [thread for thread in threads if "process_request_thread" in thread.name]
     server.stop()
     client.close()
     is_closed.set()
