@@ -1,16 +1,17 @@
 """Receives the webhooks of the deployed stack on this machine, and verifies them with the reference implementation."""
 
 import base64
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from local.loopback import LoopbackHandler, LoopbackServer
+
 # MiniStack ignores ExcludePunctuation, so the secret that it generates is not base64.
 SECRET = base64.b64encode(b"webhook secret of the rehearsal").decode()
+_MAX_BYTES = 256 * 1024  # as many as a message of SQS
 
 
 @dataclass
@@ -36,29 +37,21 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     """Runs a receiver until the end of the block."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+    class Handler(LoopbackHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+            body = self.read_body(_MAX_BYTES) or b""
             try:
                 found.tasks.add(Webhook(SECRET).verify(body, dict(self.headers.items()))["task"])
                 status = 204
             except (WebhookVerificationError, ValueError) as exc:
                 found.refusals.append(str(exc))
                 status = 401
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(status, b"", [])
 
-        def log_message(self, *_: object) -> None:
-            """Prints nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Receiver(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
-    thread.start()
+    server = LoopbackServer(Handler)
+    found = Receiver(server.port)
+    server.start()
     try:
         yield found
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        server.stop()

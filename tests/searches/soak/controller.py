@@ -35,7 +35,7 @@ class Controller:
         self._external = external
         self._recorder = recorder
         self._began_at = time.monotonic()
-        self._news, self._news_at = (0, 0), 0.0  # the last count of ended tasks and changed items, and when it changed
+        self._reached, self._reached_at = ("", 0), 0.0  # phase and number of ended tasks, and when it was reached
         self._on_progress = on_progress
         self._tasks = [plan.task for plan in plan_tasks(soak.seed, soak.tasks)]
         self._begun = 0
@@ -77,11 +77,12 @@ class Controller:
 
     def _look(self, phase: str = "playing") -> None:
         progress = self.report_progress(phase)
-        news = (progress.ended, len(self._recorder.history.changes))
-        if news != self._news:
-            self._news, self._news_at = news, progress.seconds
-        if progress.seconds - self._news_at > self._soak.max_idle_seconds:
-            raise TimeoutError(f"nothing happens, and {len(self._open)} tasks are open: {phase}")
+        if (phase, progress.ended) != self._reached:
+            self._reached, self._reached_at = (phase, progress.ended), progress.seconds
+        if progress.seconds - self._reached_at > self._soak.max_seconds:
+            raise TimeoutError(
+                f"no task has ended for {self._soak.max_seconds:.0f} s, {len(self._open)} are open: {phase}"
+            )
         if len(self.rss_mb) <= progress.ended * 10 // self._soak.tasks:
             self.rss_mb.append(progress.rss_mb)
         latest, through = self._recorder.latest(), self._external.through

@@ -53,7 +53,7 @@ class Soak:
             "LogLevel": "INFO",
         }
     )
-    max_idle_seconds: float = 900  # without a change of any item: a busy machine is slow, but it is not idle
+    max_seconds: float = 3600  # until the next task ends, or the phase: a busy machine is slow, but tasks end on it
     artefact: Artefact | None = None  # the built functions; without it those of the source tree run
 
 

@@ -47,7 +47,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
     """Runs a soak test and checks the result.
 
     Raises:
-        TimeoutError: nothing happened for `max_idle_seconds`, and tasks are open.
+        TimeoutError: no task ended, and no phase, within `max_seconds`.
     """
     began_at = time.monotonic()
     played = _play(soak, on_progress)

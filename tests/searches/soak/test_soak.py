@@ -29,7 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) 
             time_scale=0.006,
             in_flight=150,
             parameters=SCALE,
-            max_idle_seconds=300,
+            max_seconds=300,
             artefact=artefact,
         )
     )
