@@ -109,7 +109,9 @@ def _is_correction(change: Change, before: TaskRecord, after: TaskRecord, said: 
     if change.writer not in _CORRECTORS:
         return False
     if (before.status, after.status) == ("UNCONFIRMED", "SUCCEEDED") and before.reported == after.reported:
-        return after.is_confirmed and _was_said(after.reported, said, change.at)
+        # Its service confirms the callback's report, or reports the same result itself, which needs no confirmation.
+        is_of_service = after.is_confirmed or after.reported_by == "poll"
+        return is_of_service and _was_said(after.reported, said, change.at)
     is_unconfirmed = before.reported_by == "callback" and not before.is_confirmed
     evidence = ReportedState(
         before.reported.status, before.reported.paths[:MAX_URLS_PER_CONFLICT], before.reported.reason

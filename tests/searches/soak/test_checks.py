@@ -125,11 +125,23 @@ def test_a_redrive_may_try_again_what_was_given_up() -> None:
     assert promises_broken(history(steps, deliveries=[CALLBACK], puts=[(4.9, SHA256)])) == []
 
 
-@pytest.mark.parametrize(("said_at", "broken"), [(3.5, []), (4.5, ["statuses only move up"])])
-def test_a_result_is_unconfirmed_until_its_service_says_the_same(said_at: float, broken: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("reported_by", "is_confirmed", "said_at", "broken"),
+    [
+        ("callback", True, 3.5, []),
+        ("callback", True, 4.5, ["statuses only move up"]),
+        ("callback", False, 3.5, ["statuses only move up"]),
+        ("poll", False, 3.5, []),
+        ("poll", False, 4.5, ["statuses only move up"]),
+    ],
+)
+def test_a_result_is_unconfirmed_until_its_service_says_the_same(
+    reported_by: str, is_confirmed: bool, said_at: float, broken: list[str]
+) -> None:
     unconfirmed = (3.0, "ArchiveImagesFunction", record("UNCONFIRMED"))
-    confirmed = (4.0, "PollTasksFunction", record("SUCCEEDED", is_confirmed=True))
-    archived = (5.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED", is_confirmed=True))
+    confirmed = (4.0, "PollTasksFunction", record("SUCCEEDED", reported_by=reported_by, is_confirmed=is_confirmed))
+    stored = record("ARCHIVED", state="ARCHIVED", reported_by=reported_by, is_confirmed=is_confirmed)
+    archived = (5.0, "ArchiveImagesFunction", stored)
     found = history(
         [REGISTERED, CALLED_BACK, unconfirmed, confirmed, archived],
         deliveries=[CALLBACK],
