@@ -48,6 +48,20 @@ def content(body: bytes, content_type: str = "image/png", status: int = 200, **h
     return send
 
 
+def cut(body: bytes, size: int) -> Answer:
+    """Returns an answer whose connection ends before all of the announced body has been sent."""
+
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "image/png")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[:size])
+        request.close_connection = True
+
+    return send
+
+
 def status(code: int, **headers: str) -> Answer:
     """Returns an answer with this status and no image."""
     return content(b"<html>no</html>", "text/html", code, **headers)

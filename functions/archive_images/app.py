@@ -274,11 +274,12 @@ def count(run: ArchiveRun) -> None:
 def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     """Returns whether retries cannot succeed any more: the URLs of all images have expired and were tried enough.
 
+    After a negative answer of an image's host, retries go on until such answers are final, and settle the image.
     A message of a task that could not be read is too late after UNREADABLE_TASK_LIFETIME.
     """
     now = utc_now()
     if run:
-        return run.next_expiry(now) is None and run.tries >= MAX_ARCHIVE_TRIES
+        return run.next_expiry(now) is None and run.tries >= MAX_ARCHIVE_TRIES and not run.awaits_final_answer
     sent_at = datetime.fromtimestamp(int(message["attributes"]["SentTimestamp"]) / 1000, UTC)
     return now - sent_at > UNREADABLE_TASK_LIFETIME
 

@@ -69,16 +69,24 @@ class Archiver:
         )
         self.store.reports.record(report)
 
-    def receive(self, *tasks: str, tries: int = 1, sent_at: datetime | None = None) -> list[dict[str, Any]]:
-        """Returns messages as the event source delivers them, on this number of receives, each a try."""
+    def receive(
+        self, *tasks: str, tries: int = 1, negative: int | None = None, sent_at: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns messages as the event source delivers them, on this number of receives, each a try.
+
+        In `negative` of the earlier ones, by default in all, an image's host has given a negative answer.
+        """
         sent_at = sent_at or datetime.now(UTC)
         for task in tasks or (TASK,):
             if tries > 1 and self.store.item(task):
                 self.store.client.update_item(
                     TableName=TABLE_NAME,
                     Key={"task": {"S": task}},
-                    UpdateExpression="SET archiveTries = :failed",
-                    ExpressionAttributeValues={":failed": {"N": str(tries - 1)}},
+                    UpdateExpression="SET archiveTries = :failed, negativeTries = :negative",
+                    ExpressionAttributeValues={
+                        ":failed": {"N": str(tries - 1)},
+                        ":negative": {"N": str(tries - 1 if negative is None else negative)},
+                    },
                 )
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
         received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
@@ -101,9 +109,9 @@ class Archiver:
         assert answer.keys() == {"batchItemFailures"}
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
-    def run(self, *tasks: str, tries: int = 1) -> list[str]:
+    def run(self, *tasks: str, tries: int = 1, negative: int | None = None) -> list[str]:
         """Returns the tasks whose messages are returned to the queue."""
-        messages = self.receive(*tasks, tries=tries)
+        messages = self.receive(*tasks, tries=tries, negative=negative)
         failed = self.handle(messages)
         return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
 

@@ -13,6 +13,7 @@ from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
+    ImageTruncatedError,
     ImageUnavailableError,
     InterruptedTryError,
     ProviderBusyError,
@@ -40,6 +41,7 @@ KEY = "acedata#t1"
 PENDING, ARCHIVED, EXPIRED, REJECTED = ImageState
 REQUEST = GenerationRequest(prompt="a")
 GONE, LATE, NO_IMAGE = ImageGoneError("gone"), ImageUnavailableError("late"), ImageRejectedError("no image")
+CUT = ImageTruncatedError("cut")
 
 
 def image(name: str, state: ImageState = PENDING, kind: ImageKind = ImageKind.RESULT, minutes: int = 60) -> Image:
@@ -69,6 +71,7 @@ class World:
         self.requests: list[Task] = []
         self.was_asked = False
         self.failed_tries = 0
+        self.negative_tries = 0
         self.noted: list[str] = []
         self.note_error: Exception | None = None
         self.trusts_confirmed_hosts = False
@@ -76,15 +79,17 @@ class World:
 
     def get(self, key: str) -> Task | None:
         assert key == KEY
-        return self.task and self.task.model_copy(update={"archive_tries": self.failed_tries})
+        return self.task and self.task.model_copy(
+            update={"archive_tries": self.failed_tries, "negative_tries": self.negative_tries}
+        )
 
     def begin(self, task: Task, *, now: datetime) -> None:
         self.noted.append("begun")
 
-    def end(self, task: Task, *, has_failed: bool) -> None:
+    def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
         if self.note_error:
             raise self.note_error
-        self.noted.append("failed" if has_failed else "ended")
+        self.noted.append("negative" if is_negative else "failed" if has_failed else "ended")
 
     def ask(self, task: Task) -> None:
         self.was_asked = True
@@ -172,7 +177,7 @@ class World:
         )
         if is_last_try:
             more["receives"] = MAX_ARCHIVE_TRIES
-            self.failed_tries = MAX_ARCHIVE_TRIES - 1
+            self.failed_tries = self.negative_tries = MAX_ARCHIVE_TRIES - 1
         try:
             return archive.archive(KEY, **{"receives": 1, **more})
         finally:
@@ -532,7 +537,7 @@ def test_a_request_needs_no_file_if_all_archived_images_have_it(
 )
 def test_a_throttled_receive_is_no_try(receives: int, failed_tries: int, tries: int) -> None:
     world = World(a_task(image("a")), a=GONE)
-    world.failed_tries = failed_tries
+    world.failed_tries = world.negative_tries = failed_tries
     world.checked = ConfirmationResult(world.task, was_asked=True) if world.task else None
 
     run = world.run(receives=receives)
@@ -540,6 +545,27 @@ def test_a_throttled_receive_is_no_try(receives: int, failed_tries: int, tries: 
     assert run.tries == tries
     # A negative answer is final from the fifth try on.
     assert bool(run.failures) is (tries < MAX_ARCHIVE_TRIES)
+
+
+@pytest.mark.parametrize(("negative_tries", "is_final"), [(0, False), (3, False), (4, True), (30, True)])
+def test_the_first_negative_answers_after_an_outage_are_not_final(negative_tries: int, is_final: bool) -> None:
+    world = World(a_task(image("a")), a=GONE)
+    world.failed_tries, world.negative_tries = 30, negative_tries
+    world.checked = ConfirmationResult(world.task, was_asked=True) if world.task else None
+
+    run = world.run(receives=31)
+
+    assert (run.failures, run.awaits_final_answer) == (() if is_final else (GONE,), not is_final)
+    assert world.noted == (["begun", "ended"] if is_final else ["begun", "negative"])
+
+
+@pytest.mark.parametrize(("error", "noted"), [(GONE, "negative"), (CUT, "negative"), (LATE, "failed")])
+def test_a_try_is_negative_if_the_host_has_answered(error: Exception, noted: str) -> None:
+    world = World(a_task(image("a"), image("b")), a=error, b=LATE)
+
+    assert set(world.run().failures) == {error, LATE}
+
+    assert world.noted == [noted]
 
 
 def test_a_task_that_is_archived_at_once_is_not_written_to_for_its_try() -> None:

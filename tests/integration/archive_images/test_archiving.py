@@ -16,7 +16,7 @@ from catchlight.models import ImageKind, Media, SkippedOutput
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.providers import PROVIDERS
 from functions.archive_images import app
-from tests.image_server import content, picture, status
+from tests.image_server import content, cut, picture, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
 from tests.integration.conftest import TABLE_NAME
 from tests.integration.fault_injection import AWS_FAULTS, failing
@@ -358,6 +358,25 @@ def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, c
     assert (item["status"], item["rank"], archiver.states()) == ("INCOMPLETE", 40, ["ARCHIVED", "EXPIRED"])
     assert f"answers {code}" in item["images"][1]["reason"]
     assert "key" not in item["images"][1]
+
+
+@pytest.mark.parametrize("minutes", [-1, 1440], ids=["an expired URL", "a URL that lives"])
+@pytest.mark.parametrize("answer", [status(404), cut(JPEG, 200)], ids=["404", "a cut body"])
+def test_negative_answers_after_an_outage_are_tried_again(archiver: Archiver, answer: Any, minutes: int) -> None:
+    """An image's host is out of service for four tries. When it is back, it has no whole image at first."""
+    archiver.succeed((ImageKind.RESULT, archiver.serve("a", status(503)), minutes))
+    for tries in range(1, MAX_ARCHIVE_TRIES):
+        assert archiver.run(tries=tries, negative=0) == [TASK]
+        assert archiver.item().get("negativeTries", 0) == 0
+
+    archiver.serve("a", answer)
+    for negative in range(MAX_ARCHIVE_TRIES - 1):
+        assert archiver.run(tries=MAX_ARCHIVE_TRIES + negative, negative=negative) == [TASK]
+        assert (archiver.item()["negativeTries"], archiver.states()) == (negative + 1, ["PENDING"])
+    archiver.serve("a", JPEG)
+    assert archiver.run(tries=2 * MAX_ARCHIVE_TRIES, negative=MAX_ARCHIVE_TRIES - 1) == []
+
+    assert (archiver.item()["status"], archiver.dead_letters()) == ("ARCHIVED", [])
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])

@@ -11,7 +11,7 @@ from catchlight.images import stream
 from catchlight.models import ImageKind
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
-from tests.image_server import Answer, large_picture, picture
+from tests.image_server import Answer, cut, large_picture, picture
 from tests.integration.archiver import BUCKET, Archiver
 from tests.integration.functions import metric_lines
 
@@ -20,20 +20,6 @@ PNG, LARGE = picture(), large_picture(1)
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\x10\0mdat" + bytes(4088)
 HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 JPEG_THEN_HTML = b"\xff\xd8\xff" + HTML
-
-
-def cut(body: bytes, size: int) -> Answer:
-    """Returns an answer whose connection ends before all of the announced body has been sent."""
-
-    def send(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Type", "image/png")
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[:size])
-        request.close_connection = True
-
-    return send
 
 
 def chunked(body: bytes) -> Answer:

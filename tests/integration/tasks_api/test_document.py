@@ -126,6 +126,7 @@ def test_the_tasks_attributes_are_shown() -> None:
         "not_found_at",
         "reconciled_at",
         "archive_tries",
+        "negative_tries",
         "archiving_since",
     }
 

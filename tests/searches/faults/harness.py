@@ -19,7 +19,7 @@ from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageGoneError, ImageRejectedError
 from catchlight.images.stream import ImageStream
 from catchlight.models import Task
-from catchlight.polling.intervals import count_of_tries
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import Reconciliation
@@ -111,6 +111,8 @@ class Harness:
             self._patches.setattr(archive_images.dependencies().archive, "_tries", _NoTries())
         count = count_of_tries if scenario.notes_tries else lambda receives, **_: receives
         self._patches.setattr(archiver, "count_of_tries", count)
+        is_final = are_negative_answers_final if scenario.notes_tries else lambda tries, **_: tries >= MAX_ARCHIVE_TRIES
+        self._patches.setattr(archiver, "are_negative_answers_final", is_final)
         self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
         self._reconciliation = Reconciliation(
             TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.player.now
@@ -206,7 +208,7 @@ class _NoTries:
     def begin(self, task: Task, *, now: datetime) -> None:
         """Notes nothing."""
 
-    def end(self, task: Task, *, has_failed: bool) -> None:
+    def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
         """Notes nothing."""
 
 

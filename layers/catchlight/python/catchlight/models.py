@@ -389,6 +389,7 @@ class Task(Model):
     not_found_at: str | None = None
     reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
     archive_tries: int = 0  # tries of archiving that have failed
+    negative_tries: int = 0  # those of them in which the host of an image had no image there, or not all of it
     archiving_since: str | None = None  # when the last repeated try began; removed at its end
 
     @property

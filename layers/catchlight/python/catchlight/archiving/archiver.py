@@ -6,7 +6,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from catchlight.archiving.bucket import ImageBucket, folder, request_metadata
 from catchlight.archiving.confirmation import CallbackConfirmation
@@ -34,7 +33,7 @@ from catchlight.models import (
     by_place,
     split_task_key,
 )
-from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, count_of_tries
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import ConfirmationResult
@@ -63,11 +62,26 @@ class ArchiveRun:
     tries: int = 1  # of archiving the task, this one included
     renewed: int = 0  # images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
+    awaits_final_answer: bool = False  # an image's host gave a negative answer that is not final yet
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether an image is to be retried because its host has no image there, or has not sent all of it."""
+        return any(isinstance(failure, ImageGoneError | ImageTruncatedError) for failure in self.failures)
 
     def next_expiry(self, now: datetime) -> datetime | None:
         """Returns when the next URL of the images still to be archived expires; None if all URLs have expired."""
         pending = (image.expires_at for image in self.task.images if image.state is ImageState.PENDING)
         return min((expires_at for expires_at in pending if expires_at > now), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One try of archiving a task."""
+
+    is_last: bool  # a task that its provider does not confirm becomes UNCONFIRMED
+    is_final: bool  # negative answers of an image's host settle the image
+    deadline: float  # no copy starts later; on the monotonic clock
 
 
 class ImageArchive:
@@ -106,7 +120,7 @@ class ImageArchive:
         """Archives all pending images of a task in parallel.
 
         `receives`: how often the task's message was received. From the try MAX_ARCHIVE_TRIES on, negative answers are
-        final.
+        final, those of an image's host if it has given them in as many tries: an outage costs no image a chance.
         Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
         (on the monotonic clock): the remaining images are left to the next message.
         If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
@@ -125,41 +139,47 @@ class ImageArchive:
         if (since := found.interrupted_since(self._now())) and not is_alone:
             raise InterruptedTryError(since)
         tries = count_of_tries(receives, failed=found.archive_tries)
+        this_try = _Try(
+            is_last=tries >= MAX_ARCHIVE_TRIES,
+            is_final=are_negative_answers_final(tries, negative=found.negative_tries),
+            deadline=deadline,
+        )
         is_noted = receives > 1 or is_alone
         # The mark of a try that may still be running stays: several messages of a task would renew it again and again,
         # and it would never be old enough to be that of a killed try.
         if is_noted and (is_alone or not found.unended_try):
             self._tries.begin(found, now=self._now())
         try:
-            run = self._archive(found, is_last_try=tries >= MAX_ARCHIVE_TRIES, deadline=deadline)
+            run = self._archive(found, this_try)
         except Exception:
             with suppress(StoreUnavailableError):  # the error itself matters more than its count
                 self._tries.end(found, has_failed=True)
             raise
         has_failed = run is not None and bool(run.failures)
+        is_negative = run is not None and run.is_negative
         if has_failed or (is_noted and (run is None or run.task.status is found.status)):
             try:
-                self._tries.end(found, has_failed=has_failed)
+                self._tries.end(found, has_failed=has_failed, is_negative=is_negative)
             except StoreUnavailableError as exc:
                 run = run and replace(run, failures=(*run.failures, exc))
-        return run and replace(run, tries=tries)
+        return run and replace(run, tries=tries, awaits_final_answer=is_negative and not this_try.is_final)
 
-    def _archive(self, found: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun | None:
+    def _archive(self, found: Task, this_try: _Try) -> ArchiveRun | None:
         if _is_original_awaited(found):
-            return self._keep_original(found, is_last_try=is_last_try, deadline=deadline)
+            return self._keep_original(found, this_try)
         try:
             answer = self._confirmation.ask(found)
         except ImageTasksError as exc:
-            return self._keep_all(found, exc, is_last_try=is_last_try, deadline=deadline)
+            return self._keep_all(found, exc, this_try)
         try:
             checked = self._confirmation.settle(found, answer)
         except ImageTasksError as exc:
             return ArchiveRun(found, failures=(exc,))
         if checked.task.status is not TaskStatus.SUCCEEDED:
             return ArchiveRun(checked.task, is_contradicted=checked.is_contradicted)
-        return self._archive_images(checked, is_last_try, deadline)
+        return self._archive_images(checked, this_try)
 
-    def _archive_images(self, checked: ConfirmationResult, is_last_try: bool, deadline: float) -> ArchiveRun:
+    def _archive_images(self, checked: ConfirmationResult, this_try: _Try) -> ArchiveRun:
         task = checked.task
         # The provider of an accepted task has not confirmed it: its images are archived without another question.
         was_asked = checked.was_asked or task.accepted_at is not None
@@ -173,7 +193,7 @@ class ImageArchive:
             for index, image in enumerate(task.images)
             if image.state is ImageState.PENDING and index not in settled
         ]
-        copy_all = partial(self._for_each, self._copy, is_last_try=is_last_try, deadline=deadline)
+        copy_all = partial(self._for_each, self._copy, this_try)
         results = copy_all(task, pending)
         failures: list[Exception] = []
         renewed: list[int] = []
@@ -200,7 +220,7 @@ class ImageArchive:
                 renewed = sorted({*renewed, *downloadable})
         settled |= {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
-            if isinstance(result, ImageGoneError) and is_last_try and was_asked:
+            if isinstance(result, ImageGoneError) and this_try.is_final and was_asked:
                 settled[index] = self._expired(task, task.images[index], str(result))
             elif isinstance(result, Exception):
                 failures.append(result)
@@ -221,7 +241,7 @@ class ImageArchive:
             is_contradicted=checked.is_contradicted,
         )
 
-    def _keep_all(self, task: Task, reason: ImageTasksError, *, is_last_try: bool, deadline: float) -> ArchiveRun:
+    def _keep_all(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
         """Downloads the images of an unconfirmed task into quarantine while their URLs live.
 
         After the last try the task is UNCONFIRMED, unless another try may still download one of its images. There is no
@@ -230,38 +250,40 @@ class ImageArchive:
         """
         is_unknown = self._confirmation.is_unknown(task, reason)
         at_most = MAX_UNKNOWN_IMAGES if is_unknown else None
-        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline, at_most=at_most)
-        if is_last_try and (is_unknown or not run.failures):
+        run = self._keep_images(task, this_try, at_most=at_most)
+        if this_try.is_last and (is_unknown or not run.failures):
             unconfirmed = self._confirmation.give_up(run.task, reason, now=self._now())
             if unconfirmed:
                 return replace(run, task=unconfirmed, failures=())
         return replace(run, failures=(reason, *run.failures))
 
-    def _keep_original(self, task: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun | None:
+    def _keep_original(self, task: Task, this_try: _Try) -> ArchiveRun | None:
         """Downloads the original of a task without a result into quarantine. Returns None if nothing is to be done."""
-        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline)
-        if is_last_try and task.is_unregistered:
+        run = self._keep_images(task, this_try)
+        if this_try.is_last and task.is_unregistered:
             # Who knows the callback token can make up such tasks, at hosts that keep each try waiting.
             run = replace(run, failures=())
         return run if run.kept or run.failures else None
 
-    def _keep_images(self, task: Task, *, is_last_try: bool, deadline: float, at_most: int | None = None) -> ArchiveRun:
+    def _keep_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
         """Downloads a task's first images into quarantine.
 
-        Failures that no further try can mend count until the last one.
+        Failures that no further try can mend count until negative answers are final.
         """
         left = [
             index
             for index, image in enumerate(task.images[:at_most])
             if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
-        results = self._for_each(self._keep, task, left, is_last_try=is_last_try, deadline=deadline)
+        results = self._for_each(self._keep, this_try, task, left)
         kept = {index: result for index, result in results.items() if isinstance(result, Image)}
         if kept:
             task = self._images.keep(task, kept)
         errors = (result for result in results.values() if isinstance(result, Exception))
         failures = [
-            error for error in errors if not (is_last_try and isinstance(error, ImageGoneError | ImageRejectedError))
+            error
+            for error in errors
+            if not (this_try.is_final and isinstance(error, ImageGoneError | ImageRejectedError))
         ]
         return ArchiveRun(task, kept=tuple(kept.values()), failures=tuple(failures))
 
@@ -278,26 +300,26 @@ class ImageArchive:
         return image.model_copy(update={"state": ImageState.EXPIRED, "reason": reason, "expires_at": expires_at})
 
     def _for_each(
-        self, work: Callable[..., Result], task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float
+        self, work: Callable[..., Result], this_try: _Try, task: Task, indices: Iterable[int]
     ) -> dict[int, Result]:
         places = list(by_place(task.images))
         running = {}
         for index in sorted(indices, key=lambda index: task.images[index].expires_at):
             kind, number = places[index]
             image = task.images[index]
-            one = partial(self._unless_late, deadline, work, task, image, f"{kind}-{number}", is_last_try=is_last_try)
+            one = partial(self._unless_late, work, this_try, task, image, f"{kind}-{number}")
             running[index] = self._pool.submit(image.expires_at, one)
         return {index: result.result() for index, result in running.items()}
 
-    def _unless_late(self, deadline: float, work: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        if time.monotonic() > deadline:
+    def _unless_late(self, work: Callable[..., Result], this_try: _Try, task: Task, image: Image, name: str) -> Result:
+        if time.monotonic() > this_try.deadline:
             return ImageUnavailableError("no time was left to download it")
         try:
-            return work(*args, **options)
+            return work(task, image, name, is_final=this_try.is_final)
         except Exception as exc:  # noqa: BLE001 - a bug met with one image must not stop the task's other images
             return exc
 
-    def _keep(self, task: Task, image: Image, name: str, *, is_last_try: bool) -> Image:
+    def _keep(self, task: Task, image: Image, name: str, *, is_final: bool) -> Image:
         """Downloads an image into quarantine.
 
         Raises:
@@ -309,7 +331,7 @@ class ImageArchive:
             except ImageRejectedError:
                 incoming.receive()  # its bytes are kept all the same: a person may look at them
             except ImageTruncatedError:
-                if not is_last_try:
+                if not is_final:
                     raise
             if (body := incoming.received) is None:
                 raise ImageUnavailableError("no bytes arrived, or too many")
@@ -338,7 +360,7 @@ class ImageArchive:
         except ImageGoneError:
             raise gone from None
 
-    def _copy(self, task: Task, image: Image, name: str, *, is_last_try: bool) -> Result:
+    def _copy(self, task: Task, image: Image, name: str, *, is_final: bool) -> Result:
         try:
             with ExitStack() as stack:
                 incoming = self._open(stack, task, image, name)
@@ -347,7 +369,7 @@ class ImageArchive:
                     sha256 = self._bucket.put(key, incoming, task)
                     facts, size = incoming.complete(), incoming.size
                 except (ImageRejectedError, ImageTruncatedError) as exc:
-                    return self._quarantine(task, image, name, incoming, exc, is_last_try=is_last_try)
+                    return self._quarantine(task, image, name, incoming, exc, is_final=is_final)
         except ImageUnavailableError as exc:
             return exc
         except ImageRejectedError as exc:
@@ -383,7 +405,7 @@ class ImageArchive:
         incoming: ImageStream,
         reason: ImageRejectedError | ImageTruncatedError,
         *,
-        is_last_try: bool,
+        is_final: bool,
     ) -> Image:
         """Keeps the bytes of a body that is not archived, and returns the image as settled.
 
@@ -392,10 +414,10 @@ class ImageArchive:
         """
         is_whole, body = incoming.receive(), incoming.received
         is_cut = isinstance(reason, ImageTruncatedError)
-        if is_cut and not (is_last_try and body):
+        if is_cut and not (is_final and body):
             raise reason
-        if body and not is_whole and not is_last_try:
-            raise ImageUnavailableError(f"{reason}, and not all of it arrived") from reason
+        if body and not is_whole and not is_final:
+            raise ImageTruncatedError(f"{reason}, and not all of it arrived") from reason
         quarantined = None
         if body:
             quarantined = self._put_aside(task, image, name, incoming, body)

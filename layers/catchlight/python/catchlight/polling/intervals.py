@@ -16,7 +16,8 @@ WAIT_GROWTH = 1 + 1 / 60
 # A wait takes at most 1/4 of the time until the first URL expires.
 MAX_SHARE_OF_TIME_LEFT = 4
 # From this try on, two minutes after the first, negative answers are final: a URL is gone and its provider returns no
-# other, a body is cut, a provider does not have the result that a callback reported. Outages have no such limit.
+# other, a body is cut, a provider does not have the result that a callback reported. Outages have no such limit. An
+# image's host must have given as many negative answers: the first one after an outage says little.
 MAX_ARCHIVE_TRIES = 5
 # A task that cannot be read, because of an outage of DynamoDB or because its item is malformed, has no known expiry.
 # Its message becomes a dead letter after a day, long before the queue would delete it.
@@ -47,6 +48,14 @@ def count_of_tries(receives: int, *, failed: int) -> int:
     all messages of the task that have ended. After the tries in which it matters, all receives count: waits then grow.
     """
     return receives if failed + 1 >= MAX_ARCHIVE_TRIES else min(receives, failed + 1)
+
+
+def are_negative_answers_final(tries: int, *, negative: int) -> bool:
+    """Decides whether a negative answer of an image's host settles the image.
+
+    `tries` counts the current try, `negative` the earlier tries in which the host gave a negative answer.
+    """
+    return tries >= MAX_ARCHIVE_TRIES and negative + 1 >= MAX_ARCHIVE_TRIES
 
 
 def longest_poll_gap_seconds(provider_ids: Iterable[str]) -> int | None:

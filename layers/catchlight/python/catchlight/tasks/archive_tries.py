@@ -24,11 +24,13 @@ class ArchiveTries:
         update.set("archivingSince", iso(now))
         self._table.update(task.task, update, condition=is_as_read(task, update))
 
-    def end(self, task: Task, *, has_failed: bool) -> None:
-        """Notes that the try has ended; one that has failed is counted."""
+    def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
+        """Notes that the try has ended. One that has failed is counted, and whether an image's host said no in it."""
         update = UpdateExpression()
         update.remove("archivingSince")
         if has_failed:
             update.add("archiveTries", 1)
+        if is_negative:
+            update.add("negativeTries", 1)
         # Not `is_as_read`: the try itself may have changed the task. A deleted task must not be created again.
         self._table.update(task.task, update, condition="attribute_exists(task)")
