@@ -73,7 +73,7 @@ def api() -> Iterator[TasksApiHarness]:
         api = TasksApiHarness(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
         a_success(api, archived(ImageKind.ORIGIN), archived())
         api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
-        api.providers.answer = refusal(500, {"code": 500})
+        api.providers.respond = refusal(500, {"code": 500})
         for key in KEYS[::2]:
             api.submit(key)  # its outcome is unknown until the key is released
         yield api
@@ -100,7 +100,7 @@ def send_generated_requests(api: TasksApiHarness, session: requests.Session, exa
         status, body = REPLIES[next(replies) % len(REPLIES)]
         return httpx.Response(status, json=body)
 
-    api.providers.answer = reply
+    api.providers.respond = reply
     cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
 
     # Without shrinking: schemathesis prints a failing request as a command for curl.

@@ -14,20 +14,20 @@ from tests.integration.tasks_api.test_one_task import a_success, archived
 
 
 def test_an_empty_table_has_an_empty_list(api: TasksApiHarness) -> None:
-    assert api.ask("GET", "/tasks").body == {"tasks": [], "unreadable": []}
+    assert api.send("GET", "/tasks").body == {"tasks": [], "unreadable": []}
 
 
 def test_the_newest_tasks_come_first(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
-    assert listed(api.ask("GET", "/tasks")) == keys
+    assert listed(api.send("GET", "/tasks")) == keys
 
 
 def test_an_update_of_a_task_does_not_change_its_place_in_the_list(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-0")
 
-    assert listed(api.ask("GET", "/tasks")) == keys
+    assert listed(api.send("GET", "/tasks")) == keys
 
 
 def test_lists_of_one_status_have_the_latest_change_first(api: TasksApiHarness, clock: Clock) -> None:
@@ -35,35 +35,35 @@ def test_lists_of_one_status_have_the_latest_change_first(api: TasksApiHarness, 
     for task_id in ("flux-kontext-2", "flux-kontext-0"):
         fail(api, clock, task_id)
 
-    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED"})) == [
+    assert listed(api.send("GET", "/tasks", query={"status": "FAILED"})) == [
         "flux-kontext#flux-kontext-0",
         "flux-kontext#flux-kontext-2",
     ]
-    assert len(listed(api.ask("GET", "/tasks", query={"status": "PENDING"}))) == 2
-    assert listed(api.ask("GET", "/tasks", query={"status": "ARCHIVED"})) == []
+    assert len(listed(api.send("GET", "/tasks", query={"status": "PENDING"}))) == 2
+    assert listed(api.send("GET", "/tasks", query={"status": "ARCHIVED"})) == []
 
 
 def test_an_unregistered_task_is_listed_after_its_callback(api: TasksApiHarness, clock: Clock) -> None:
     fail(api, clock, "unregistered")
 
-    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#unregistered"]
+    assert listed(api.send("GET", "/tasks")) == ["flux-kontext#unregistered"]
 
 
 def test_an_item_written_by_hand_is_listed_after_its_first_report(api: TasksApiHarness, clock: Clock) -> None:
     api.store.register("flux-kontext#by-hand")
-    assert listed(api.ask("GET", "/tasks")) == []
+    assert listed(api.send("GET", "/tasks")) == []
 
     fail(api, clock, "by-hand")
 
-    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#by-hand"]
+    assert listed(api.send("GET", "/tasks")) == ["flux-kontext#by-hand"]
 
 
 def test_listed_tasks_have_all_attributes_and_their_links(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
-    by_arrival = api.ask("GET", "/tasks").body["tasks"]
-    by_status = api.ask("GET", "/tasks", query={"status": "ARCHIVED"}).body["tasks"]
-    alone = api.ask("GET", "/tasks/flux-kontext/task12345").body
+    by_arrival = api.send("GET", "/tasks").body["tasks"]
+    by_status = api.send("GET", "/tasks", query={"status": "ARCHIVED"}).body["tasks"]
+    alone = api.send("GET", "/tasks/flux-kontext/task12345").body
 
     for shown in (by_arrival[0], by_status[0], alone):
         assert shown["images"][0].pop("link").startswith("https://")
@@ -73,7 +73,7 @@ def test_listed_tasks_have_all_attributes_and_their_links(api: TasksApiHarness) 
 def test_link_seconds_sets_the_lifetime_of_links(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
-    (task,) = api.ask("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
+    (task,) = api.send("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
 
     assert task["images"][0]["linkExpiresAt"] == "2026-11-21T13:00:00.000Z"
     assert "X-Amz-Expires=3600" in task["images"][0]["link"]
@@ -85,9 +85,9 @@ def test_link_seconds_sets_the_lifetime_of_links(api: TasksApiHarness) -> None:
 def test_since_without_a_status_compares_the_time_of_arrival(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
-    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
-    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T14:00:03.001+02:00"})) == keys[:2]
-    assert listed(api.ask("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
+    assert listed(api.send("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
+    assert listed(api.send("GET", "/tasks", query={"since": "2026-11-21T14:00:03.001+02:00"})) == keys[:2]
+    assert listed(api.send("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
 
 
 def test_since_with_a_status_compares_the_time_of_the_last_change(api: TasksApiHarness, clock: Clock) -> None:
@@ -96,7 +96,7 @@ def test_since_with_a_status_compares_the_time_of_the_last_change(api: TasksApiH
     first_change = clock.pass_by(seconds=1)
     fail(api, clock, "flux-kontext-0")
 
-    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED", "since": first_change})) == [
+    assert listed(api.send("GET", "/tasks", query={"status": "FAILED", "since": first_change})) == [
         "flux-kontext#flux-kontext-0"
     ]
 
@@ -107,9 +107,9 @@ def test_tasks_can_be_filtered_by_provider(api: TasksApiHarness, clock: Clock, s
     acedata_tasks = some_tasks(api, clock, 3, "acedata")
     query = {"status": status} if status else {}
 
-    assert listed(api.ask("GET", "/tasks", query={"provider": "flux-kontext", **query})) == flux_tasks
-    assert listed(api.ask("GET", "/tasks", query={"provider": "acedata", **query})) == acedata_tasks
-    assert listed(api.ask("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
+    assert listed(api.send("GET", "/tasks", query={"provider": "flux-kontext", **query})) == flux_tasks
+    assert listed(api.send("GET", "/tasks", query={"provider": "acedata", **query})) == acedata_tasks
+    assert listed(api.send("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
 
 
 @pytest.mark.parametrize("status", [None, "FAILED"])
@@ -119,10 +119,10 @@ def test_tasks_can_be_filtered_by_failure_reason(api: TasksApiHarness, clock: Cl
     fail(api, clock, "flux-kontext-2")
     query = {"status": status} if status else {}
 
-    policy_violations = api.ask("GET", "/tasks", query={"reason": "CONTENT_POLICY", **query})
+    policy_violations = api.send("GET", "/tasks", query={"reason": "CONTENT_POLICY", **query})
     assert listed(policy_violations) == ["flux-kontext#flux-kontext-0"]
-    assert listed(api.ask("GET", "/tasks", query={"reason": "INTERNAL", **query})) == ["flux-kontext#flux-kontext-2"]
-    assert listed(api.ask("GET", "/tasks", query={"reason": "OTHER", **query})) == []
+    assert listed(api.send("GET", "/tasks", query={"reason": "INTERNAL", **query})) == ["flux-kontext#flux-kontext-2"]
+    assert listed(api.send("GET", "/tasks", query={"reason": "OTHER", **query})) == []
 
 
 # ------------------------------------------------------------------------------------------------ invalid input
@@ -154,15 +154,15 @@ def test_tasks_can_be_filtered_by_failure_reason(api: TasksApiHarness, clock: Cl
     ],
 )
 def test_invalid_parameters_are_rejected(api: TasksApiHarness, query: dict[str, str], at: str) -> None:
-    answer = api.ask("GET", "/tasks", query=query)
+    response = api.send("GET", "/tasks", query=query)
 
-    assert (answer.status, answer.problem) == (400, "invalid-parameter")
-    assert [error["at"] for error in answer.body["errors"]] == [at]
+    assert (response.status, response.problem) == (400, "invalid-parameter")
+    assert [error["at"] for error in response.body["errors"]] == [at]
 
 
 def test_a_cursor_is_rejected_with_other_filters(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 4)
-    cursor = api.ask("GET", "/tasks", query={"limit": 2}).body["cursor"]
+    cursor = api.send("GET", "/tasks", query={"limit": 2}).body["cursor"]
 
     for other in (
         {"status": "PENDING"},
@@ -170,15 +170,15 @@ def test_a_cursor_is_rejected_with_other_filters(api: TasksApiHarness, clock: Cl
         {"reason": "OTHER"},
         {"since": "2026-11-21T12:00:00Z"},
     ):
-        answer = api.ask("GET", "/tasks", query={"cursor": cursor, **other})
-        assert (answer.status, answer.problem) == (400, "invalid-parameter")
+        response = api.send("GET", "/tasks", query={"cursor": cursor, **other})
+        assert (response.status, response.problem) == (400, "invalid-parameter")
     # The page's size and the links' time of expiry are not part of the filters.
-    assert api.ask("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
+    assert api.send("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
 
 
 def test_forged_cursors_are_rejected(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
-    real = api.ask("GET", "/tasks", query={"limit": 1}).body["cursor"]
+    real = api.send("GET", "/tasks", query={"limit": 1}).body["cursor"]
     seal, task, moment = json.loads(base64.urlsafe_b64decode(real + "=="))
 
     forged = [
@@ -203,18 +203,18 @@ def test_forged_cursors_are_rejected(api: TasksApiHarness, clock: Clock) -> None
         base64.urlsafe_b64encode(b"[" * 3000).decode(),
     ]
     for cursor in forged:
-        answer = api.ask("GET", "/tasks", query={"cursor": cursor})
-        assert (answer.status, answer.problem) == (400, "invalid-parameter"), cursor
+        response = api.send("GET", "/tasks", query={"cursor": cursor})
+        assert (response.status, response.problem) == (400, "invalid-parameter"), cursor
 
 
 def test_a_cursor_with_a_time_before_since_is_rejected(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     query = {"limit": 1, "since": "2026-11-21T12:00:01Z"}
-    seal, task, _ = json.loads(base64.urlsafe_b64decode(api.ask("GET", "/tasks", query=query).body["cursor"] + "=="))
+    seal, task, _ = json.loads(base64.urlsafe_b64decode(api.send("GET", "/tasks", query=query).body["cursor"] + "=="))
 
-    answer = api.ask("GET", "/tasks", query={**query, "cursor": encoded([seal, task, "2026-11-21T11:00:00.000Z"])})
+    response = api.send("GET", "/tasks", query={**query, "cursor": encoded([seal, task, "2026-11-21T11:00:00.000Z"])})
 
-    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    assert (response.status, response.problem) == (400, "invalid-parameter")
 
 
 def test_an_unavailable_table_is_a_503(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_an_unavailable_table_is_a_503(api: TasksApiHarness, monkeypatch: pytest
     api.restart()
 
     for path in ("/tasks", "/tasks/flux-kontext/a", "/tasks/flux-kontext/a/images/result-0"):
-        answer = api.ask("GET", path)
-        assert (answer.status, answer.problem) == (503, "unavailable")
+        response = api.send("GET", path)
+        assert (response.status, response.problem) == (503, "unavailable")
     assert api.submit().problem == "unavailable"
-    assert api.ask("DELETE", "/submissions/order-1").problem == "unavailable"
+    assert api.send("DELETE", "/submissions/order-1").problem == "unavailable"
