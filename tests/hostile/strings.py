@@ -2,7 +2,7 @@
 
 import re
 
-# A terminal acts on these. Newlines and tabs are ours.
+# Terminals act on these. The programs themselves print newlines and tabs.
 ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 ESC, BEL, ST, CSI_C1, OSC_C1 = "\x1b", "\x07", "\x1b\\", "\x9b", "\x9d"

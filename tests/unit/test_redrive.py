@@ -231,4 +231,4 @@ def test_polling_starts_again_for_a_task_that_the_provider_did_not_know() -> Non
     changed = Harness(task)
     changed.is_unchanged = False
     assert changed.run().is_failed
-    assert [name for name, *_ in changed.done] == ["search_again"]
+    assert [name for name, *_ in changed.calls] == ["search_again"]
