@@ -1,4 +1,4 @@
-"""A request that the provider may have accepted is not sent again until its key is released, whatever fails."""
+"""A request that the provider may have accepted is not sent again until its key is released."""
 
 import json
 import time
