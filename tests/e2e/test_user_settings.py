@@ -23,8 +23,8 @@ class Shell:
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
         self.state = folder / ".local"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.environment = {**kept, **settings}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.environment = {**environment, **settings}
 
     def run(self, *command: str) -> str:
         process = subprocess.run(
@@ -128,7 +128,7 @@ def test_the_curl_example_runs_with_hostile_user_settings(shell: Shell) -> None:
     ids=lambda arguments: arguments[0],
 )
 def test_programs_that_create_boto3_sessions_ignore_hostile_user_settings(arguments: list[str], tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     # Proxy and certificate settings stay: installing packages may need them.
     hostile = {
         name: value for name, value in tools_settings(tmp_path).items() if name.startswith(("AWS_", "MOTO_", "POW"))
@@ -137,7 +137,7 @@ def test_programs_that_create_boto3_sessions_ignore_hostile_user_settings(argume
     process = subprocess.run(
         [sys.executable, "-m", *(each.format(folder=tmp_path) for each in arguments)],
         cwd=REPOSITORY,
-        env={**kept, **hostile},
+        env={**environment, **hostile},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,

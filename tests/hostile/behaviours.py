@@ -519,11 +519,11 @@ def truncated() -> dict[str, Server]:
         for name, image in COMPLETE.items()
         for where, cut in cuts.items()
     }
-    begun = {
+    first_bytes = {
         f"PNG cut off after {length} bytes": Server(send(unsized(PNG[:length])), UNAVAILABLE, "only")
         for length in (0, 1, 7, 11)
     }
-    return silent | declared | begun
+    return silent | declared | first_bytes
 
 
 BEHAVIOURS = dict(rows())

@@ -39,7 +39,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEY = "acedata#t1"
 PENDING, ARCHIVED, EXPIRED, REJECTED = ImageState
 REQUEST = GenerationRequest(prompt="a")
-GONE, LATE, NO_IMAGE = ImageGoneError("gone"), ImageUnavailableError("late"), ImageRejectedError("no image")
+GONE, UNAVAILABLE, NOT_AN_IMAGE = ImageGoneError("gone"), ImageUnavailableError("late"), ImageRejectedError("no image")
 
 
 def image(name: str, state: ImageState = PENDING, kind: ImageKind = ImageKind.RESULT, minutes: int = 60) -> Image:
@@ -63,13 +63,13 @@ class Harness:
         self.downloads: Mapping[int, str] | Exception = {}
         self.fetched: list[tuple[str, tuple[str, ...]]] = []
         self.objects: list[tuple[str, str]] = []
-        self.kept: list[str] = []  # keys in quarantine
+        self.quarantine_keys: list[str] = []  # keys in quarantine
         self.saved: list[dict[int, Image]] = []
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
-        self.was_asked = False
+        self.has_requested_record = False
         self.failed_tries = 0
-        self.recorded: list[str] = []
+        self.recorded_tries: list[str] = []
         self.recording_error: Exception | None = None
         self.trusts_confirmed_hosts = False
         self.ignores_originals = False
@@ -79,15 +79,15 @@ class Harness:
         return self.task and self.task.model_copy(update={"archive_tries": self.failed_tries})
 
     def begin(self, task: Task, *, now: datetime) -> None:
-        self.recorded.append("begun")
+        self.recorded_tries.append("started")
 
     def end(self, task: Task, *, has_failed: bool) -> None:
         if self.recording_error:
             raise self.recording_error
-        self.recorded.append("failed" if has_failed else "ended")
+        self.recorded_tries.append("failed" if has_failed else "ended")
 
     def ask(self, task: Task) -> None:
-        self.was_asked = True
+        self.has_requested_record = True
         if isinstance(self.checked, Exception):
             raise self.checked
 
@@ -116,24 +116,24 @@ class Harness:
         self.fetched.append((name, hosts))
         if name in self.faults:
             raise self.faults[name]
-        facts = ImageMetadata("image/png", "png", 8, 6)
+        metadata = ImageMetadata("image/png", "png", 8, 6)
         yield SimpleNamespace(
             format=SimpleNamespace(extension="png"),
             size=99,
-            complete=lambda: facts,
+            complete=lambda: metadata,
             received=SimpleNamespace(size=99),
             source_host="h.example",
         )
 
     @contextmanager
     def quarantined(self, key: str, url: str) -> Iterator[Any]:
-        if key not in self.kept:
+        if key not in self.quarantine_keys:
             raise ImageGoneError("nothing is in quarantine")
-        with self.fetch(url.replace("h.example/", "h.example/kept-"), ()) as kept:
+        with self.fetch(url.replace("h.example/", "h.example/quarantined-"), ()) as kept:
             yield kept
 
     def quarantine(self, key: str, body: Any, *, task: str, url: str, source_host: str) -> Quarantined:
-        self.kept.append(key)
+        self.quarantine_keys.append(key)
         return Quarantined(key=key, bytes=body.size, sha256="cd" * 32)
 
     def put(self, key: str, incoming: Any, task: Task) -> str:
@@ -196,7 +196,7 @@ def test_tasks_with_other_statuses_are_not_archived(status: TaskStatus | None) -
     harness = Harness(a_task(image("a"), status=status) if status else None)
 
     assert harness.archive() is None
-    assert (harness.was_asked, harness.fetched, harness.saved) == (False, [], [])
+    assert (harness.has_requested_record, harness.fetched, harness.saved) == (False, [], [])
 
 
 def test_an_archived_image_has_its_object_its_dimensions_and_its_time() -> None:
@@ -251,10 +251,10 @@ def test_the_image_whose_url_expires_first_is_downloaded_first() -> None:
 @pytest.mark.parametrize(
     ("fault", "is_last_try", "state", "failures"),
     [
-        (NO_IMAGE, False, REJECTED, ()),
-        (NO_IMAGE, True, REJECTED, ()),
-        (LATE, False, None, (LATE,)),
-        (LATE, True, None, (LATE,)),
+        (NOT_AN_IMAGE, False, REJECTED, ()),
+        (NOT_AN_IMAGE, True, REJECTED, ()),
+        (UNAVAILABLE, False, None, (UNAVAILABLE,)),
+        (UNAVAILABLE, True, None, (UNAVAILABLE,)),
         (GONE, False, None, (GONE,)),
         (GONE, True, EXPIRED, ()),
     ],
@@ -266,7 +266,7 @@ def test_the_failure_of_one_image_does_not_affect_the_others(
 
     run = harness.run(is_last_try=is_last_try)
 
-    assert harness.was_asked
+    assert harness.has_requested_record
     assert harness.states() == {1: ARCHIVED} | ({0: state} if state else {})
     assert run.failures == failures
     assert [each.reason for each in run.images if each.state is state] == ([str(fault)] if state else [])
@@ -276,7 +276,7 @@ def test_the_failure_of_one_image_does_not_affect_the_others(
 
 
 def test_a_run_without_final_results_writes_nothing() -> None:
-    harness = Harness(a_task(image("a", minutes=30), image("b", minutes=20)), a=LATE, b=LATE)
+    harness = Harness(a_task(image("a", minutes=30), image("b", minutes=20)), a=UNAVAILABLE, b=UNAVAILABLE)
 
     run = harness.run()
 
@@ -296,7 +296,7 @@ def test_a_task_without_pending_images_gets_its_final_status() -> None:
 
 
 def test_an_image_with_an_expired_url_is_downloaded_from_a_fresh_url() -> None:
-    harness = Harness(a_task(image("a"), image("b"), image("c")), a=GONE, b=GONE, c=LATE)
+    harness = Harness(a_task(image("a"), image("b"), image("c")), a=GONE, b=GONE, c=UNAVAILABLE)
     harness.fresh = {0: "a2"}
 
     run = harness.run()
@@ -304,7 +304,7 @@ def test_an_image_with_an_expired_url_is_downloaded_from_a_fresh_url() -> None:
     assert sorted(name for name, _ in harness.fetched) == ["a", "a2", "b", "c"]
     assert harness.states() == {0: ARCHIVED}
     assert run.renewed == 1
-    assert run.failures == (GONE, LATE)
+    assert run.failures == (GONE, UNAVAILABLE)
 
 
 def test_an_image_is_expired_after_the_last_try_if_its_fresh_url_fails_too() -> None:
@@ -369,7 +369,7 @@ def test_no_image_is_expired_while_its_provider_is_unavailable(is_last_try: bool
 
 def test_images_of_an_unconfirmed_result_are_quarantined_and_not_archived() -> None:
     unconfirmed = UnconfirmedError("not yet")
-    harness = Harness(a_task(image("a"), image("b", ARCHIVED), image("c")), c=LATE)
+    harness = Harness(a_task(image("a"), image("b", ARCHIVED), image("c")), c=UNAVAILABLE)
     harness.checked = unconfirmed
 
     run = harness.run()
@@ -377,9 +377,9 @@ def test_images_of_an_unconfirmed_result_are_quarantined_and_not_archived() -> N
     kept = image("a").model_copy(
         update={"quarantine": Quarantined(key="quarantine/acedata/t1/result-0", bytes=99, sha256="cd" * 32)}
     )
-    assert (run.images, run.kept, run.failures) == ((), (kept,), (unconfirmed, LATE))
+    assert (run.images, run.kept, run.failures) == ((), (kept,), (unconfirmed, UNAVAILABLE))
     assert (run.task.images[0], harness.saved) == (kept, [{0: kept}])
-    assert (harness.kept, harness.objects) == (["quarantine/acedata/t1/result-0"], [])
+    assert (harness.quarantine_keys, harness.objects) == (["quarantine/acedata/t1/result-0"], [])
 
 
 def test_the_original_of_a_pending_task_is_quarantined_unless_originals_are_ignored() -> None:
@@ -390,7 +390,7 @@ def test_the_original_of_a_pending_task_is_quarantined_unless_originals_are_igno
 
         run = harness.archive()
 
-        assert (harness.kept, harness.was_asked, harness.objects) == (kept, False, [])
+        assert (harness.quarantine_keys, harness.has_requested_record, harness.objects) == (kept, False, [])
         assert [each.kind for each in run.kept] == [ImageKind.ORIGIN] if run else ignores
         assert harness.archive() is None or not ignores
 
@@ -416,12 +416,12 @@ def test_quarantined_images_are_not_downloaded_again() -> None:
 def test_confirmed_images_are_archived_from_quarantine() -> None:
     kept = image("a").model_copy(update={"quarantine": Quarantined(key="k", bytes=99, sha256="cd" * 32)})
     harness = Harness(a_task(kept), a=GONE)
-    harness.kept = ["quarantine/acedata/t1/result-0"]
+    harness.quarantine_keys = ["quarantine/acedata/t1/result-0"]
 
     harness.run()
 
     assert harness.states() == {0: ARCHIVED}
-    assert [name for name, _ in harness.fetched] == ["kept-a"]
+    assert [name for name, _ in harness.fetched] == ["quarantined-a"]
     assert harness.saved[0][0].quarantine is None
 
 
@@ -496,7 +496,7 @@ SHORT, LONG = GenerationRequest(prompt="a lion"), GenerationRequest(prompt="x" *
 
 
 @pytest.mark.parametrize(
-    ("states", "settled", "known", "put_with", "expected"),
+    ("states", "final_count", "known", "put_with", "expected"),
     [
         ((ImageState.ARCHIVED,) * 2, 2, SHORT, SHORT, True),
         ((ImageState.ARCHIVED,) * 2, 2, LONG, LONG, False),
@@ -509,7 +509,7 @@ SHORT, LONG = GenerationRequest(prompt="a lion"), GenerationRequest(prompt="x" *
 )
 def test_request_json_is_needed_unless_all_objects_have_the_request_as_metadata(
     states: tuple[ImageState, ...],
-    settled: int,
+    final_count: int,
     known: GenerationRequest | None,
     put_with: GenerationRequest | None,
     expected: bool,
@@ -520,7 +520,7 @@ def test_request_json_is_needed_unless_all_objects_have_the_request_as_metadata(
     )
     task = Task(task="acedata#t1", status=TaskStatus.SUCCEEDED, images=images, request=known)
 
-    assert _has_request(images[:settled], task, put_with=put_with) is expected
+    assert _has_request(images[:final_count], task, put_with=put_with) is expected
 
 
 # ------------------------------------------------------------------------------------------------ tries
@@ -547,16 +547,16 @@ def test_a_successful_first_try_is_not_recorded() -> None:
 
     harness.run()
 
-    assert harness.recorded == []
+    assert harness.recorded_tries == []
 
 
-@pytest.mark.parametrize(("receives", "recorded"), [(1, ["failed"]), (2, ["begun", "failed"])])
-def test_a_failed_try_is_recorded(receives: int, recorded: list[str]) -> None:
-    harness = Harness(a_task(image("a")), a=LATE)
+@pytest.mark.parametrize(("receives", "recorded_tries"), [(1, ["failed"]), (2, ["started", "failed"])])
+def test_a_failed_try_is_recorded(receives: int, recorded_tries: list[str]) -> None:
+    harness = Harness(a_task(image("a")), a=UNAVAILABLE)
 
-    assert harness.run(receives=receives).failures == (LATE,)
+    assert harness.run(receives=receives).failures == (UNAVAILABLE,)
 
-    assert harness.recorded == recorded
+    assert harness.recorded_tries == recorded_tries
 
 
 def test_an_unexpected_error_counts_as_a_failed_try() -> None:
@@ -566,30 +566,30 @@ def test_an_unexpected_error_counts_as_a_failed_try() -> None:
     with pytest.raises(KeyError, match="a bug"):
         harness.run(receives=2)
 
-    assert harness.recorded == ["begun", "failed"]
+    assert harness.recorded_tries == ["started", "failed"]
 
 
 def test_a_try_that_cannot_be_recorded_fails_after_saving_its_results() -> None:
-    harness = Harness(a_task(image("a"), image("b")), b=LATE)
+    harness = Harness(a_task(image("a"), image("b")), b=UNAVAILABLE)
     harness.recording_error = StoreUnavailableError("DynamoDB is out")
 
     run = harness.run()
 
-    assert run.failures == (LATE, harness.recording_error)
+    assert run.failures == (UNAVAILABLE, harness.recording_error)
     assert harness.states() == {0: ARCHIVED}
 
 
-AGO = timedelta(minutes=1)
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
     ("since", "changed", "is_interrupted"),
     [
-        (NOW - AGO, NOW - 2 * AGO, True),
-        (NOW - AGO, NOW - AGO, True),
-        (NOW - AGO, NOW - AGO / 2, False),  # the try ended with this change
-        (NOW - ARCHIVING_TIMEOUT, NOW - 2 * AGO, False),  # the try may still run, for another message of the task
-        (NOW - ARCHIVING_TIMEOUT - timedelta(milliseconds=1), NOW - 2 * AGO, True),
+        (NOW - MINUTE, NOW - 2 * MINUTE, True),
+        (NOW - MINUTE, NOW - MINUTE, True),
+        (NOW - MINUTE, NOW - MINUTE / 2, False),  # the try ended with this change
+        (NOW - ARCHIVING_TIMEOUT, NOW - 2 * MINUTE, False),  # the try may still run, for another message of the task
+        (NOW - ARCHIVING_TIMEOUT - timedelta(milliseconds=1), NOW - 2 * MINUTE, True),
     ],
 )
 def test_a_task_whose_try_was_interrupted_is_archived_alone(
@@ -601,25 +601,25 @@ def test_a_task_whose_try_was_interrupted_is_archived_alone(
         with pytest.raises(InterruptedTryError) as error:
             harness.run(receives=3)
         assert error.value.since == iso(since)
-        assert (harness.fetched, harness.recorded) == ([], [])
+        assert (harness.fetched, harness.recorded_tries) == ([], [])
     assert harness.run(receives=3, is_alone=is_interrupted).failures == ()
     assert [name for name, _ in harness.fetched] == ["a"]
 
 
 @pytest.mark.parametrize(
-    ("since", "is_alone", "recorded"),
+    ("since", "is_alone", "recorded_tries"),
     [
         (NOW - ARCHIVING_TIMEOUT, False, ["failed"]),
-        (NOW - ARCHIVING_TIMEOUT, True, ["begun", "failed"]),
-        (NOW - 3 * AGO, False, ["begun", "failed"]),  # that try ended: the task has changed since
+        (NOW - ARCHIVING_TIMEOUT, True, ["started", "failed"]),
+        (NOW - 3 * MINUTE, False, ["started", "failed"]),  # that try ended: the task has changed since
     ],
 )
 def test_the_start_of_a_try_that_may_be_running_is_not_overwritten(
-    since: datetime, is_alone: bool, recorded: list[str]
+    since: datetime, is_alone: bool, recorded_tries: list[str]
 ) -> None:
     """Otherwise a task that crashes each run, and has several messages, would never be recognised as interrupted."""
-    harness = Harness(a_task(image("a"), archiving_since=iso(since), updated_at=iso(NOW - 2 * AGO)), a=LATE)
+    harness = Harness(a_task(image("a"), archiving_since=iso(since), updated_at=iso(NOW - 2 * MINUTE)), a=UNAVAILABLE)
 
-    assert harness.run(receives=3, is_alone=is_alone).failures == (LATE,)
+    assert harness.run(receives=3, is_alone=is_alone).failures == (UNAVAILABLE,)
 
-    assert harness.recorded == recorded
+    assert harness.recorded_tries == recorded_tries

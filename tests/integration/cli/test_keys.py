@@ -141,7 +141,7 @@ def test_malformed_keys_are_not_stored(
         ],
     ],
 )
-def test_malformed_keys_are_recognised(typed: str, problem: str | None) -> None:
+def test_the_format_of_keys_is_validated(typed: str, problem: str | None) -> None:
     assert key_problem(typed) == problem
 
 

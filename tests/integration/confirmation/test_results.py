@@ -359,8 +359,8 @@ def test_while_the_provider_is_unavailable_images_are_quarantined_until_confirme
     item = archiver.item()
     quarantine = {"key": QUARANTINED, "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
     (image,) = before["images"]
-    kept = {"images": [{**image, "quarantine": quarantine}], "archiveTries": 1}
-    assert {**item, "updatedAt": ""} == {**before, **kept, "updatedAt": ""}
+    expected_changes = {"images": [{**image, "quarantine": quarantine}], "archiveTries": 1}
+    assert {**item, "updatedAt": ""} == {**before, **expected_changes, "updatedAt": ""}
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
     item = archiver.item()
     assert (item["status"], item["failure"]["reason"]) == ("UNCONFIRMED", "UNCONFIRMED")

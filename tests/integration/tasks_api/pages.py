@@ -13,14 +13,14 @@ from tests.integration.tasks_api.api_harness import Clock, Response, TasksApiHar
 @contextmanager
 def calls(api: TasksApiHarness) -> Iterator[list[str]]:
     """Yields the list of DynamoDB calls made in the block."""
-    made: list[str] = []
+    operations: list[str] = []
 
-    def note(model: Any, **_: Any) -> None:
-        made.append(model.name)
+    def record(model: Any, **_: Any) -> None:
+        operations.append(model.name)
 
-    api.dynamodb.meta.events.register("before-call.dynamodb", note)
-    yield made
-    api.dynamodb.meta.events.unregister("before-call.dynamodb", note)
+    api.dynamodb.meta.events.register("before-call.dynamodb", record)
+    yield operations
+    api.dynamodb.meta.events.unregister("before-call.dynamodb", record)
 
 
 def some_tasks(api: TasksApiHarness, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:

@@ -241,11 +241,11 @@ def test_invalid_parameters_are_rejected(api: TasksApiHarness, query: dict[str, 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
     """The recorded pauses between two reads of a task, without the actual sleep."""
-    made: list[float] = []
+    durations: list[float] = []
     queries = app.dependencies().api.queries
-    monkeypatch.setattr(queries, "_sleep", made.append)
-    monkeypatch.setattr(queries, "_clock", lambda: sum(made))
-    return made
+    monkeypatch.setattr(queries, "_sleep", durations.append)
+    monkeypatch.setattr(queries, "_clock", lambda: sum(durations))
+    return durations
 
 
 def test_a_request_does_not_wait_for_a_task_that_is_done(api: TasksApiHarness, pauses: list[float]) -> None:
@@ -348,16 +348,16 @@ def test_an_archived_image_is_a_redirect_to_a_presigned_url(api: TasksApiHarness
 
 
 def test_a_quarantined_image_is_a_redirect_on_request(api: TasksApiHarness) -> None:
-    kept = Quarantined(key="quarantine/flux-kontext/task12345/result-0", bytes=4112, sha256="0" * 64)
-    a_success(api, an_image(state=ImageState.REJECTED, reason="it is HEIC", quarantine=kept))
+    quarantined = Quarantined(key="quarantine/flux-kontext/task12345/result-0", bytes=4112, sha256="0" * 64)
+    a_success(api, an_image(state=ImageState.REJECTED, reason="it is HEIC", quarantine=quarantined))
 
     response = api.send("GET", f"{PATH}/images/result-0", query={"quarantined": "true"})
 
     assert response.status == 302
-    assert urlsplit(response.headers["location"]).path == f"/{kept.key}"
-    (shown,) = api.send("GET", PATH).body["images"]
-    assert shown["quarantine"] == {"key": kept.key, "bytes": 4112, "sha256": "0" * 64}
-    assert "link" not in shown
+    assert urlsplit(response.headers["location"]).path == f"/{quarantined.key}"
+    (returned,) = api.send("GET", PATH).body["images"]
+    assert returned["quarantine"] == {"key": quarantined.key, "bytes": 4112, "sha256": "0" * 64}
+    assert "link" not in returned
 
 
 @pytest.mark.parametrize("name", ["result-0", "result-1"])
@@ -400,8 +400,8 @@ def test_an_image_that_is_not_archived_is_an_error(
     assert (response.status, response.problem) == (status, problem)
     assert ("retry-after" in response.headers) == (status == 409)
     assert image.reason is None or image.reason in response.body["detail"]
-    (shown,) = api.send("GET", PATH).body["images"]
-    assert "link" not in shown
+    (returned,) = api.send("GET", PATH).body["images"]
+    assert "link" not in returned
 
 
 @pytest.mark.parametrize(
