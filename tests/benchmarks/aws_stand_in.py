@@ -47,7 +47,7 @@ def write_certificate(folder: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
     )
     (folder / "cert.pem").write_bytes(certificate)
-    # Not the certificate alone: parsing a hundred others is part of the cost of a first connection.
+    # With the usual certificates: parsing a hundred of them is part of the cost of a first connection.
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
 
 

@@ -85,7 +85,7 @@ def month_of(month: Month) -> MonthlyCost:
 
 
 def polling(load: Load, per_million: Mapping[str, float]) -> float:
-    """Returns what polling costs of a bill: executions, the messages in PollQueue, StartPolling and PollTasks."""
+    """Returns the part of a bill that polling costs: executions, messages in PollQueue, StartPolling and PollTasks."""
     usage, template = usage_of(load)
     price = prices()["per_unit"]
     calls = 3 * ceil(load.tasks_at_once / 10) / load.tasks_at_once * price["SQS request"]  # send, receive, delete
@@ -113,7 +113,7 @@ def cron(month: Month) -> float:
     """Returns US dollars of a month for a schedule that polls all pending tasks every minute, 25 at once."""
     price, call_milliseconds = prices()["per_unit"], prices()["milliseconds"]
     minutes = SECONDS_PER_MONTH / 60
-    # On average each task is pending at as many full minutes as it takes minutes.
+    # On average, the number of polls of a task is its duration in minutes.
     polls = month.tasks * mean(READY_AFTER) / 60
     waits = max(polls / 25, min(polls, minutes) if month.arrival == "evenly" else 0.0)
     reads = minutes * 0.5 + polls / 14 * 0.5  # 14 new items are 4 KB; reads of an index are eventually consistent

@@ -33,10 +33,10 @@ class Context:
 
 def main() -> None:
     """Runs the measurements."""
-    # AWS is called by its real names, which resolve to the local simulation: endpoints are resolved as in Lambda.
+    # AWS's real host names resolve to the local simulation, so that endpoints are determined as in Lambda.
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", ARGUMENTS["port"]))
     socket.getaddrinfo = lambda *_, **__: [address]
-    # In Lambda this is loaded before the function's code, and output is written immediately.
+    # In Lambda, the runtime client is loaded before the function's code, and output is written immediately.
     sys.path.append(ARGUMENTS["runtime"])
     import awslambdaric.bootstrap  # noqa: F401
 

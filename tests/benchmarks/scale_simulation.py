@@ -33,11 +33,11 @@ START_EXECUTION_A_SECOND = 150.0  # 300 in us-east-1, us-west-2 and eu-west-1
 TRANSITIONS_A_SECOND = 800.0  # 5,000 in the three regions
 TASKS_PER_EXECUTION = 50
 TRANSITIONS_PER_EXECUTION = 4
-# Seconds, as in the bill: of a callback, of a handler without its calls, and of calls. Ten messages are one call.
+# Seconds, as in the bill, of a callback, of a handler without its calls, and of calls. One call sends ten messages.
 RECEIVE_SECONDS = 0.014
 HANDLER_SECONDS, SEND_SECONDS, START_EXECUTION_SECONDS = 0.008, 0.012, 0.035
-# Of archiving: reading the task and asking the provider; downloading, which includes all of the upload but its end; the
-# end of the upload, the put of the request, and the write of the task.
+# Seconds of the stages of archiving: reading the task and requesting the record; downloading and uploading; the end of
+# the upload, the put of the request, and the write of the task.
 ARCHIVE_STAGES = {"confirmation": 0.314, "fetch": 0.6, "put": 0.106}
 ARCHIVE_SECONDS = sum(ARCHIVE_STAGES.values())
 # The stages between a callback and its object.
@@ -56,7 +56,7 @@ class Setting:
     archive_concurrency: int = 5
     account_concurrency: int = 1000
     waits_a_second: int = 0  # requests to the tasks API with `wait=20`
-    max_waiting: int | None = 2  # of them at the same time; None: all of them wait
+    max_waiting: int | None = 2  # requests that may wait at the same time; None: no limit
     has_poll_queue: bool = True  # False: DispatchChanges starts an execution for new tasks, as it did until 0.1.0
     seconds: float = field(default_factory=lambda: SECONDS)
 

@@ -47,7 +47,7 @@ def test_the_keyboard_zooms_and_moves_a_zoomed_image(page: Page) -> None:
     page.keyboard.press("ArrowDown")
     wait_until(page, "(top) => document.querySelector('.main-image').scrollTop > top", before)
     page.keyboard.press("ArrowRight")
-    assert page.url == address  # arrows move the image, not to another task
+    assert page.url == address  # arrow keys move the image and do not open another task
     page.keyboard.press("Escape")
     assert width(page) == fitted
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -32,7 +32,7 @@ REQUEST = '{"prompt": "a lighthouse"}'
 
 
 class Example(NamedTuple):
-    """Valid arguments of a command, what it prints then, invalid arguments, and a part of the error message."""
+    """Valid arguments of a command with the expected output, and invalid ones with a part of the error message."""
 
     valid: list[str]
     prints: str

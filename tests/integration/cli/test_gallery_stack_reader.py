@@ -73,7 +73,7 @@ def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
     now = utc_now()
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', now)
     body = f'{{"taskId": "task1", "url": "https://api.example/callbacks/flux-kontext/{CALLBACK_TOKEN}"}}'.encode()
-    # Not stored: no object of a test may contain a secret.
+    # It is not stored in the bucket, because objects of tests must not contain secrets.
     stored = StoredDelivery("flux-kontext", now, "applied", {}, body)
     monkeypatch.setattr(DeliveryStore, "_read", lambda *_: stored)
 

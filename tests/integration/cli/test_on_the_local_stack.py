@@ -22,7 +22,7 @@ from local.artefact import Artefact
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.canary_secrets import WEBHOOK_KEY, find_leaks
 
-# The first poll comes after 3 s, and an original image lives for 30 s, on however busy a machine.
+# The first poll comes after 3 s, and an original's URL is valid for 30 s, enough time on a busy machine.
 TIME_SCALE = 0.05
 TIMEOUT_SECONDS = 300
 

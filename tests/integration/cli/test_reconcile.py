@@ -79,7 +79,7 @@ def test_failed_restarts_are_shown_with_their_reason(deployed: Deployed) -> None
     (failed,) = result["failed"]
     assert failed["tasks"] == ["flux-kontext#lost"]
     assert "StartExecution failed: StateMachineDoesNotExist" in failed["reason"]
-    # Archiving was restarted all the same. The limit was reached, so there may be more tasks.
+    # The failure did not prevent the restart of archiving. The limit was reached, so there may be more tasks.
     assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
     assert result["hasMore"]
     printed = deployed.show("reconcile")

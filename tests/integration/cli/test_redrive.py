@@ -286,7 +286,7 @@ def test_reopening_a_task_removes_its_time_of_deletion(deployed: Deployed) -> No
 def test_tasks_stuck_in_archiving_are_queued(deployed: Deployed) -> None:
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()])
     deployed.put("flux-kontext#young", "SUCCEEDED", HOUR / 2, images=[image()])
-    # The hourly run has queued it today already, and does so only once a day; an operator need not wait.
+    # The hourly run queues a task once a day, and has done so today; the command queues it again.
     deployed.put("flux-kontext#repeated", "SUCCEEDED", 2 * HOUR, images=[image()], reconciledAt=iso(utc_now() - HOUR))
 
     deployed.run("redrive", "--kind", "stuck-archiving")

@@ -203,7 +203,7 @@ def test_the_miss_rate_is_read_from_metrics(deployed: Deployed) -> None:
 def test_the_miss_rate_lists_further_accounts_as_providers(deployed: Deployed) -> None:
     count("ResolvedByCallback", 3, provider="apikley")
     count("ResolvedByPoll", 2, provider="apikley-2")
-    count("ResolvedByPoll", 5, provider="another")  # no provider of this version
+    count("ResolvedByPoll", 5, provider="another")  # not a provider of this version
     count("ResolvedByPoll", 1000, service="other", provider="apikley-3")
 
     misses = deployed.run("status")["callbackMissRate"]

@@ -145,7 +145,9 @@ def test_a_samconfig_without_read_permission_is_an_error(
 
     def refused(self: Path) -> bytes:
         if self.name == "samconfig.toml":
-            raise PermissionError(13, "Permission denied")  # file modes would not do: tests may run as root
+            raise PermissionError(
+                13, "Permission denied"
+            )  # simulated: root can read files of any mode, and may run the tests
         return read(self)
 
     monkeypatch.setattr(Path, "read_bytes", refused)

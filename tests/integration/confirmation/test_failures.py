@@ -40,7 +40,7 @@ def test_a_failure_is_confirmed_by_the_next_poll(
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
     assert poll(TASK)["tasks"] == []
-    assert len(providers.requests) == 1  # the provider is asked once
+    assert len(providers.requests) == 1  # one request to the provider
 
 
 def test_a_false_failure_is_corrected_to_the_success(
@@ -79,7 +79,7 @@ def test_a_failure_for_another_reason_is_corrected(
 
     (item,) = store.items()
     assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
-    # Callback and record may give different reasons for the same failure: that is no contradiction.
+    # Callback and record may give different reasons for the same failure: this is not a contradiction.
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
 

@@ -54,7 +54,7 @@ def test_images_are_archived_after_an_outage_of_three_hours(
         (message,) = archiver.receive(tries=tries_within(minutes), sent_at=started_at)
         with failing(operation, AWS_FAULTS["unanswered"]):
             assert archiver.handle([message]) == [message["messageId"]]
-        # The next try is within 1/60 of the outage's length, a minute at first.
+        # The next try comes within 1/60 of the outage's length, or within a minute at first.
         assert archiver.seconds_until_back(message) <= max(60, minutes) + 1
         archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
     archiver.serve("old", status(404))
