@@ -20,7 +20,7 @@ from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Nod
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
 from moto.sqs import models as sqs_models
 
-# What the functions replace whose work is written anew here, by name.
+# The functions of moto that this module reimplements, by name.
 ORIGINALS: dict[str, Any] = {
     "make": UpdateExpressionParser.make,
     "traverse": DepthFirstTraverser.traverse,

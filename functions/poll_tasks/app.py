@@ -120,7 +120,7 @@ def log(round_: PollRound) -> None:
         logger.error("malformed item, its task is not polled: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
     if round_.unknown:
-        message = "the provider does not know tasks of callbacks that nobody registered: their polling has ended"
+        message = "the provider does not know these unregistered tasks: their polling has ended"
         logger.warning(message, tasks=round_.unknown)
     for task in round_.contradicted:
         logger.error("the provider contradicts a result that a callback reported", task=task)

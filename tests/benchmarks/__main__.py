@@ -25,18 +25,18 @@ FOLDER = PAGE.with_suffix("")
 def main() -> int:
     """Runs the benchmarks; returns exit status 1 if a goal is missed by more than the noise of its measurements."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks", description="Measures, and holds it to the goals."
+        prog="python -m tests.benchmarks", description="Runs benchmarks and compares the results with their goals."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all without")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all by default")
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     measured = {}
     for name in names:
         module = importlib.import_module(f"tests.benchmarks.{name}")
-        begun = time.monotonic()
+        started_at = time.monotonic()
         measured[name] = report.run_of(module.measure())
-        sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
+        sys.stderr.write(f"{name}: measured in {time.monotonic() - started_at:.0f} s\n")
         figures = measured[name].figures
         pictures = {name: bars(name.replace("_", " "), figures)}
         if hasattr(module, "draw"):
@@ -44,10 +44,10 @@ def main() -> int:
         FOLDER.mkdir(exist_ok=True)
         for picture, svg in pictures.items():
             (FOLDER / f"{picture}.svg").write_text(svg)
-    every = report.write_json(FOLDER / "figures.json", measured)
-    every = {name: every[name] for name in BENCHMARKS if name in every}
-    report.write_markdown(PAGE, report.markdown(every))
-    report.write_markdown(README, report.goals(every))
+    all_runs = report.write_json(FOLDER / "figures.json", measured)
+    all_runs = {name: all_runs[name] for name in BENCHMARKS if name in all_runs}
+    report.write_markdown(PAGE, report.markdown(all_runs))
+    report.write_markdown(README, report.goals(all_runs))
     report.print_table(measured)
     return any(figure.is_missed for run in measured.values() for figure in run.figures)
 

@@ -2,7 +2,7 @@
 
     make bench FOR=archiving
 
-Both use TLS on loopback; the servers run in a separate process, with 0 or 50 ms latency. The variants take turns.
+Both use TLS on loopback; the servers run in a separate process, with 0 or 50 ms latency. The variants run in turns.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from catchlight.images.url_policy import UrlPolicy
 from catchlight.models import Image, ImageKind, Task, TaskStatus
 from catchlight.tasks.confirmations import ConfirmationResult
 from tests.benchmarks.figures import Figure, Goal, Samples
-from tests.benchmarks.memory import forget_peak, peak_megabytes
+from tests.benchmarks.memory import peak_megabytes, reset_peak
 from tests.benchmarks.report import figure_of
 
 SIZES = (1, 5, 25)  # megabytes
@@ -88,16 +88,16 @@ class Tasks:
     """A table of tasks that have succeeded."""
 
     def __init__(self, urls: Mapping[str, list[str]]) -> None:
-        dies_at = datetime.now(UTC) + timedelta(minutes=10)
+        expires_at = datetime.now(UTC) + timedelta(minutes=10)
         self._tasks = {
             task: Task(
                 task=task,
                 provider="flux-kontext",
                 status=TaskStatus.SUCCEEDED,
                 rank=TaskStatus.SUCCEEDED.rank,
-                images=tuple(Image(kind=ImageKind.RESULT, url=url, expires_at=dies_at) for url in of_task),
+                images=tuple(Image(kind=ImageKind.RESULT, url=url, expires_at=expires_at) for url in task_urls),
             )
-            for task, of_task in urls.items()
+            for task, task_urls in urls.items()
         }
 
     def get(self, task: str) -> Task:
@@ -118,28 +118,28 @@ class Tasks:
         return task
 
 
-class Unasked:
-    """Replaces confirmation by the provider, and the count of tries."""
+class NoConfirmation:
+    """Replaces confirmation by the provider, and the record of tries, with methods that do nothing."""
 
     def ask(self, task: Task, **_: Any) -> None:
-        """Asks nothing."""
+        """Sends no request."""
 
     def end(self, task: Task, **_: Any) -> None:
-        """Counts nothing: an image that fails ends the benchmark."""
+        """Records nothing: an image that fails ends the benchmark."""
 
     def settle(self, task: Task, _: None) -> ConfirmationResult:
         """Returns the task unchanged."""
         return ConfirmationResult(task)
 
 
-class Ways:
-    """The compared transfers from the image host to S3, each with clients that it reuses."""
+class Transfers:
+    """The compared transfers from the image host to S3; each reuses its clients."""
 
     def __init__(self, folder: str, images: str, objects: str) -> None:
         self.bundle = f"{folder}/bundle.pem"
         self.images = f"https://localhost:{images}"
-        self._client = httpx.Client(verify=self._trusting(), trust_env=False)
-        # As in Lambda, which does not have awscrt: it would sign the requests instead, and accepts no stream.
+        self._client = httpx.Client(verify=self._create_tls_context(), trust_env=False)
+        # As in Lambda, which does not have awscrt: awscrt would sign the requests, and does not accept streams.
         botocore.auth.AUTH_TYPE_MAPS["s3v4"] = botocore.auth.S3SigV4Auth
         os.environ |= {
             "AWS_ENDPOINT_URL": f"https://localhost:{objects}",
@@ -154,7 +154,7 @@ class Ways:
         self._bucket = ImageBucket(clients.s3(S3_CONFIG.merge(PATH_STYLE)), "images")
         self._plain_s3 = clients.s3(Config(request_checksum_calculation="when_required").merge(PATH_STYLE))
         self._fetcher = ImageFetcher(BenchmarkUrlPolicy())
-        self._fetcher._http._tls = self._trusting()
+        self._fetcher._http._tls = self._create_tls_context()
         self._number = 0
         self._objects = f"https://localhost:{objects}"
         self._kept: list[ssl.SSLSocket] = []  # connections to S3
@@ -165,14 +165,14 @@ class Ways:
             self._bucket.put("images/a.png", image, Task(task="a#1", status=TaskStatus.SUCCEEDED))
 
     def plain(self, megabytes: int, client: httpx.Client | None = None) -> None:
-        """Streams from one connection to the other."""
+        """Streams the body from one connection to the other, unverified."""
         with (client or self._client).stream("GET", self._url(megabytes)) as response:
             length = int(response.headers["content-length"])
             body: Any = HashedBody(response.iter_raw())
             self._plain_s3.put_object(Bucket="images", Key="a.png", Body=body, ContentLength=length)
 
-    def plain_anew(self, megabytes: int) -> None:
-        """Does the same over a new connection for every image."""
+    def plain_over_new_connection(self, megabytes: int) -> None:
+        """Streams the body over a new connection for every image."""
         with httpx.Client(verify=self._client_tls, trust_env=False) as client:
             self.plain(megabytes, client)
 
@@ -182,15 +182,15 @@ class Ways:
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True, capture_output=True, timeout=60)
 
     def one_by_one(self, megabytes: int) -> None:
-        """Transfers as many images as a batch has, unverified, each over a new connection."""
+        """Transfers the images of a batch in sequence, unverified, each over a new connection."""
         for _ in range(TASKS * IMAGES_PER_TASK):
-            self.plain_anew(megabytes)
+            self.plain_over_new_connection(megabytes)
 
     def bare_batch(self, megabytes: int) -> None:
-        """Transfers as many images at once as a batch has, with nothing but TLS and SHA-256: what is possible here.
+        """Transfers the images of a batch concurrently, with TLS and SHA-256 only: the upper limit on this machine.
 
-        It opens a new connection to the image host for each image, and keeps those to S3. It reads no format, checks no
-        certificate's name, and handles no error.
+        It opens a new connection to the image host for each image, and keeps those to S3. It does not parse images,
+        validate the certificate's name, or handle errors.
         """
         with ThreadPoolExecutor(TASKS * IMAGES_PER_TASK) as pool:
             list(pool.map(self._bare, [self._url(megabytes) for _ in range(TASKS * IMAGES_PER_TASK)]))
@@ -201,11 +201,11 @@ class Ways:
             connection.close()
 
     def _bare(self, url: str) -> None:
-        with _connected(self.images, self._client_tls) as source:
+        with _connect(self.images, self._client_tls) as source:
             source.sendall(f"GET /{url.split('/', 3)[3]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            head, body = _until_body(source)
+            head, body = _read_head(source)
             left = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
-            target = self._kept.pop() if self._kept else _connected(self._objects, self._client_tls)
+            target = self._kept.pop() if self._kept else _connect(self._objects, self._client_tls)
             target.sendall(f"PUT /images/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: {left}\r\n\r\n".encode())
             digest, piece = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
             read: bytes | memoryview = body
@@ -214,7 +214,7 @@ class Ways:
                 target.sendall(read)
                 left -= len(read)
                 read = piece[: source.recv_into(piece)] if left else b""
-        assert _until_body(target)[0].startswith(b"HTTP/1.1 200 ")
+        assert _read_head(target)[0].startswith(b"HTTP/1.1 200 ")
         self._kept.append(target)
 
     def batch(self, megabytes: int, threads: int, messages: int) -> None:
@@ -222,14 +222,14 @@ class Ways:
         names = [f"flux-kontext#task{number}" for number in range(TASKS)]
         tasks = Tasks({name: [self._url(megabytes) for _ in range(IMAGES_PER_TASK)] for name in names})
         pool = PriorityThreadPool(threads)
-        unasked: Any = Unasked()
+        no_confirmation: Any = NoConfirmation()
         table: Any = tasks
         archive = ImageArchive(
             table,
             table,
-            unasked,
-            unasked,
-            unasked,
+            no_confirmation,
+            no_confirmation,
+            no_confirmation,
             self._fetcher,
             self._bucket,
             additional_hosts=(),
@@ -246,20 +246,20 @@ class Ways:
         self._number += 1
         return f"{self.images}/{megabytes}/{self._number}.png"
 
-    def _trusting(self) -> Any:
+    def _create_tls_context(self) -> Any:
         self._client_tls = httpx.create_ssl_context(trust_env=False)
         self._client_tls.load_verify_locations(self.bundle)
         return self._client_tls
 
 
-def _connected(url: str, tls: ssl.SSLContext) -> ssl.SSLSocket:
+def _connect(url: str, tls: ssl.SSLContext) -> ssl.SSLSocket:
     """Opens a TLS connection to a server of this benchmark."""
     plain = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return tls.wrap_socket(plain, server_hostname="localhost")
 
 
-def _until_body(connection: ssl.SSLSocket) -> tuple[bytes, bytes]:
+def _read_head(connection: ssl.SSLSocket) -> tuple[bytes, bytes]:
     """Reads a response's head; returns it and the first bytes of the body."""
     read = b""
     while b"\r\n\r\n" not in read:
@@ -270,19 +270,19 @@ def _until_body(connection: ssl.SSLSocket) -> tuple[bytes, bytes]:
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Returns the elapsed seconds, and the seconds of this process's CPU time."""
-    begun, cpu = time.perf_counter(), time.process_time()
+    started_at, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun, time.process_time() - cpu
+    return time.perf_counter() - started_at, time.process_time() - cpu
 
 
 @contextmanager
-def servers(latency: int) -> Iterator[Ways]:
+def servers(latency: int) -> Iterator[Transfers]:
     """Starts the servers and yields the transfers between them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.benchmarks.archiving_servers", folder, str(latency)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
-            ways = Ways(folder, *process.stdout.readline().split())
+            ways = Transfers(folder, *process.stdout.readline().split())
             try:
                 yield ways
             finally:
@@ -295,7 +295,7 @@ def speeds() -> Iterator[Figure]:
     for latency in LATENCIES:
         with servers(latency) as ways:
             for size in SIZES:
-                taken: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": [], "plain_anew": []}
+                taken: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": [], "plain_over_new_connection": []}
                 for _ in range(RUNS):
                     for way, times in taken.items():
                         times.append(timed(partial(getattr(ways, way), size)))
@@ -304,17 +304,29 @@ def speeds() -> Iterator[Figure]:
                 name = f"an image of {size} MB, {latency} ms away"
                 goal = Goal(GOAL_SHARE, at_least=True)
                 yield speed(name, wall["ours"], "plain, over a kept connection", wall["plain"], goal)
-                yield speed(f"{name}, the same", wall["ours"], "plain, over a new connection", wall["plain_anew"])
+                yield speed(
+                    f"{name}, the same", wall["ours"], "plain, over a new connection", wall["plain_over_new_connection"]
+                )
                 yield speed(f"{name}, CPU time", cpu["ours"], "plain", cpu["plain"], goal)
 
 
 def speed(
-    name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], goal: Goal | None = None, unit: str = "ms"
+    name: str, ours: Sequence[float], peer: str, peer_times: Sequence[float], goal: Goal | None = None, unit: str = "ms"
 ) -> Figure:
     """Returns a figure of times, with the speed as a share of the peer's."""
-    mine, peers = Samples(ours), Samples(theirs)
-    shares = peers.ratios_to(mine)
-    figure = Figure(name, mine.median, unit, peer, peers.median, shares.median, goal, mine.spread, peers.spread)
+    own_samples, peer_samples = Samples(ours), Samples(peer_times)
+    shares = peer_samples.ratios_to(own_samples)
+    figure = Figure(
+        name,
+        own_samples.median,
+        unit,
+        peer,
+        peer_samples.median,
+        shares.median,
+        goal,
+        own_samples.spread,
+        peer_samples.spread,
+    )
     return replace(figure, ratio_spread=shares.spread)
 
 
@@ -323,16 +335,16 @@ def commands() -> Iterator[Figure]:
     if not (shutil.which("aws") and shutil.which("curl")):
         return
     with servers(0) as ways:
-        ours, theirs = [], []
+        ours, peer_times = [], []
         for _ in range(3):
             ours.append(1000 * timed(lambda: ways.ours(1))[0])
-            theirs.append(1000 * timed(lambda: ways.by_commands(1))[0])
-    yield speed("an image of 1 MB, 0 ms away", ours, "curl piped into aws s3 cp", theirs)
+            peer_times.append(1000 * timed(lambda: ways.by_commands(1))[0])
+    yield speed("an image of 1 MB, 0 ms away", ours, "curl piped into aws s3 cp", peer_times)
 
 
 def batches() -> Iterator[Figure]:
-    """Measures seconds for a batch of 1 MB images; latency 50 ms."""
-    ways: dict[str, Callable[[Ways], None]] = {
+    """Measures the seconds of a batch of 1 MB images, with 50 ms latency."""
+    ways: dict[str, Callable[[Transfers], None]] = {
         "ours": lambda ways: ways.batch(1, 32, 5),
         "TLS and SHA-256 only, at once, in one process": lambda ways: ways.bare_batch(1),
         "Catchlight, one after the other": lambda ways: ways.batch(1, 1, 1),
@@ -345,21 +357,21 @@ def batches() -> Iterator[Figure]:
                 times.append(timed(partial(ways[way], transfers))[0])
     goal: Goal | None = Goal(GOAL_BATCH_SHARE, at_least=True)
     ours = taken.pop("ours")
-    for peer, theirs in taken.items():
-        yield speed("5 tasks of two images, 50 ms away", ours, peer, theirs, goal, "s")
+    for peer, peer_times in taken.items():
+        yield speed("5 tasks of two images, 50 ms away", ours, peer, peer_times, goal, "s")
         goal = None
 
 
-def in_a_process(what: str) -> Any:
-    """Returns the output of `python -m tests.benchmarks.archiving WHAT`, whose process has loaded nothing else."""
-    command = [sys.executable, "-m", "tests.benchmarks.archiving", what]
+def in_a_process(measurement: str) -> Any:
+    """Returns the output of `python -m tests.benchmarks.archiving MEASUREMENT`, whose process loads nothing else."""
+    command = [sys.executable, "-m", "tests.benchmarks.archiving", measurement]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
 
 
 def _memory() -> tuple[float, float]:
     with servers(0) as ways:
         ways.ours(1)
-        forget_peak()
+        reset_peak()
         peaks = [peak_megabytes()]
         ways.ours(25)
         peaks.append(peak_megabytes())

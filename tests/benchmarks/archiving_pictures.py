@@ -17,7 +17,7 @@ def picture_of(megabytes: int) -> bytes:
     file = BytesIO()
     Pillow.linear_gradient("L").save(file, "PNG")
     body = file.getvalue()
-    end = body[-12:]  # IEND, which has no content
+    end = body[-12:]  # the IEND chunk, which is empty
     noise = Random(megabytes).randbytes(megabytes * MEGABYTE - len(body) - 64)
     kind = b"noIs"
     chunk = struct.pack(">I", len(noise)) + kind + noise + struct.pack(">I", zlib.crc32(kind + noise))

@@ -20,18 +20,18 @@ from tests.benchmarks.aws_stand_in import write_certificate
 PIECE = 1024 * 1024
 
 
-class Quiet(BaseHTTPRequestHandler):
-    """A handler that logs nothing and keeps connections open."""
+class Handler(BaseHTTPRequestHandler):
+    """A handler that keeps connections open and writes no log."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 0
 
     def log_message(self, *_: object) -> None:
-        """Logs nothing."""
+        """Writes no log."""
 
 
-class Images(Quiet):
+class Images(Handler):
     """Serves pictures: `GET /5/anything.png` returns one of 5 MB."""
 
     seconds = 0.0
@@ -51,15 +51,15 @@ class Images(Quiet):
         self.wfile.write(body)
 
 
-class Objects(Quiet):
+class Objects(Handler):
     """Accepts objects and discards them."""
 
     def do_PUT(self) -> None:
         """Accepts an object."""
         checksum = None
         if self.headers.get("transfer-encoding") == "chunked":
-            _, is_sent, value = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")
-            checksum = value.strip().decode() if is_sent else None
+            _, separator, value = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")
+            checksum = value.strip().decode() if separator else None
         else:
             self._read(int(self.headers["content-length"]))
         self.send_response(200)
@@ -97,7 +97,7 @@ class Server(ThreadingHTTPServer):
         """Ignores clients that close their connection."""
 
 
-def serve(handler: type[Quiet], folder: Path) -> int:
+def serve(handler: type[Handler], folder: Path) -> int:
     """Starts a server for the lifetime of the process, and returns its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")

@@ -1,4 +1,4 @@
-"""Simulates the parts of AWS that the benchmarks call: HTTPS on loopback, fixed answers, every call counted."""
+"""Simulates the parts of AWS that the benchmarks call, over HTTPS on loopback: fixed responses, counted calls."""
 
 import datetime
 import json
@@ -47,7 +47,7 @@ def write_certificate(folder: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
     )
     (folder / "cert.pem").write_bytes(certificate)
-    # Not the certificate alone: parsing a hundred others is part of the cost of a first connection.
+    # With the usual certificates: parsing a hundred of them is part of the cost of a first connection.
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
 
 
@@ -73,30 +73,34 @@ def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
     """Serves until the end of the block. `folder` receives the certificate.
 
     The operation is the name in AWS's JSON protocols (`DynamoDB_20120810.UpdateItem` is `UpdateItem`), otherwise method
-    and path: `GET /api/v1/...`. An operation without an answer gets status 400.
+    and path: `GET /api/v1/...`. An operation that is not in `answers` gets status 400.
     """
     write_certificate(folder)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Like the real services: headers and body in one packet, at once.
+        # Like the real services: headers and body in one packet, without delay.
         disable_nagle_algorithm = True
         wbufsize = -1
 
         def handle(self) -> None:
-            standing_in.connections += 1
+            running.connections += 1
             super().handle()
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             target = self.headers.get("x-amz-target")
             operation = target.partition(".")[2] if target else f"{self.command} {self.path.partition('?')[0]}"
-            standing_in.calls[operation] += 1
-            known = answers.get(operation)
-            answer = known(json.loads(body or b"null")) if known else Refusal({"message": f"not known: {operation}"})
-            is_refused = isinstance(answer, Refusal)
-            content = json.dumps(answer.body if is_refused else answer).encode()
-            self.send_response(400 if is_refused else 200)
+            running.calls[operation] += 1
+            respond = answers.get(operation)
+            answer = (
+                respond(json.loads(body or b"null"))
+                if respond
+                else Refusal({"message": f"unknown operation: {operation}"})
+            )
+            is_error = isinstance(answer, Refusal)
+            content = json.dumps(answer.body if is_error else answer).encode()
+            self.send_response(400 if is_error else 200)
             self.send_header("content-type", "application/x-amz-json-1.0")
             self.send_header("content-length", str(len(content)))
             self.end_headers()
@@ -106,7 +110,7 @@ def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
         do_GET = do_POST = do_PUT = answer  # noqa: N815 # names of the base class
 
         def log_message(self, *_: object) -> None:
-            """Logs nothing."""
+            """Writes no log."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
@@ -119,11 +123,11 @@ def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
     with Server(("127.0.0.1", 0), Handler) as server:
         # Each handshake runs in its connection's thread: a failing one must not block the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        standing_in = StandIn(server.server_port, folder / "bundle.pem")
+        running = StandIn(server.server_port, folder / "bundle.pem")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield standing_in
+            yield running
         finally:
             server.shutdown()
             thread.join()

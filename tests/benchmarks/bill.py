@@ -126,7 +126,7 @@ def costs(
         for count in (usage.executions, *(n for function, n in by_function.items() if is_traced(function, template)))
     )
     secret_calls = sum(
-        # Every sandbox reads them again after a while; there are as many sandboxes as concurrent invocations.
+        # Each sandbox reads its secrets again after CACHE_SECONDS. There is a sandbox for each concurrent invocation.
         secrets_of(function, template)
         * min(
             by_function[function] / usage.tasks * tasks_per_second,
@@ -317,7 +317,7 @@ def print_loads(console: Console) -> None:
 
 
 if __name__ == "__main__":
-    # Its import of this module is another instance: only that one computes and caches.
+    # `bill_months` imports this module as another instance, which computes and caches all figures.
     from tests.benchmarks.bill_months import main as print_all
 
     print_all()

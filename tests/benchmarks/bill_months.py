@@ -43,7 +43,7 @@ class Month(NamedTuple):
 class MonthlyCost(NamedTuple):
     """US dollars of a month, fixed costs included: of Catchlight, and of Catchlight with another way of polling.
 
-    The other ways poll each task from its registration until its image is ready; whatever else happens is the same.
+    The other ways poll each task from its registration until its image is ready; all other costs are the same.
     """
 
     full: float
@@ -63,7 +63,7 @@ READY_AFTER = LOADS[1].done_at(0)
 
 def month_of(month: Month) -> MonthlyCost:
     """Returns the cost of a month."""
-    if month.arrival == "in bursts":  # of 200 a second
+    if month.arrival == "in bursts":  # bursts of 200 tasks a second
         load = LOADS[1]
         per_million = bill(load)
     else:
@@ -85,7 +85,7 @@ def month_of(month: Month) -> MonthlyCost:
 
 
 def polling(load: Load, per_million: Mapping[str, float]) -> float:
-    """Returns what polling costs of a bill: executions, the messages in PollQueue, StartPolling and PollTasks."""
+    """Returns the part of a bill that polling costs: executions, messages in PollQueue, StartPolling and PollTasks."""
     usage, template = usage_of(load)
     price = prices()["per_unit"]
     calls = 3 * ceil(load.tasks_at_once / 10) / load.tasks_at_once * price["SQS request"]  # send, receive, delete
@@ -101,25 +101,25 @@ def polling(load: Load, per_million: Mapping[str, float]) -> float:
 
 def execution_per_task(month: Month) -> float:
     """Returns US dollars of a month for an execution per task: its transitions, polls and start."""
-    price, takes = prices()["per_unit"], prices()["milliseconds"]
+    price, call_milliseconds = prices()["per_unit"], prices()["milliseconds"]
     transitions = mean(naive_steps(ready) for ready in READY_AFTER)
     polls = mean(ceil(ready / 30) for ready in READY_AFTER)
-    poll = run_of(takes["dynamodb"] + takes["provider"]) + price["DynamoDB read unit"]
-    start = takes["stepfunctions"] / 1000 * 0.5 * price["Lambda GB-second"]
+    poll = run_of(call_milliseconds["dynamodb"] + call_milliseconds["provider"]) + price["DynamoDB read unit"]
+    start = call_milliseconds["stepfunctions"] / 1000 * 0.5 * price["Lambda GB-second"]
     return float(month.tasks * (transitions * price["Step Functions transition"] + polls * poll + start))
 
 
 def cron(month: Month) -> float:
     """Returns US dollars of a month for a schedule that polls all pending tasks every minute, 25 at once."""
-    price, takes = prices()["per_unit"], prices()["milliseconds"]
+    price, call_milliseconds = prices()["per_unit"], prices()["milliseconds"]
     minutes = SECONDS_PER_MONTH / 60
-    # On average each task is pending at as many full minutes as it takes minutes.
+    # On average, the number of polls of a task is its duration in minutes.
     polls = month.tasks * mean(READY_AFTER) / 60
     waits = max(polls / 25, min(polls, minutes) if month.arrival == "evenly" else 0.0)
     reads = minutes * 0.5 + polls / 14 * 0.5  # 14 new items are 4 KB; reads of an index are eventually consistent
     return float(
-        minutes * (run_of(takes["dynamodb"]) + price["EventBridge Scheduler invocation"])
-        + waits * takes["provider"] / 1000 * 0.5 * price["Lambda GB-second"]
+        minutes * (run_of(call_milliseconds["dynamodb"]) + price["EventBridge Scheduler invocation"])
+        + waits * call_milliseconds["provider"] / 1000 * 0.5 * price["Lambda GB-second"]
         + reads * price["DynamoDB read unit"]
     )
 
@@ -135,8 +135,8 @@ def container(month: Month) -> float:
 
 def run_of(milliseconds: float) -> float:
     """Returns US dollars of one invocation with 512 MB and one log line, whose calls take this long."""
-    price, takes, assumed = prices()["per_unit"], prices()["milliseconds"], prices()["assumed"]
-    seconds = (takes["handler"] + milliseconds) / 1000
+    price, call_milliseconds, assumed = prices()["per_unit"], prices()["milliseconds"], prices()["assumed"]
+    seconds = (call_milliseconds["handler"] + milliseconds) / 1000
     logged = assumed["platform_log_bytes"] + 4 * assumed["log_event_overhead_bytes"] + 430
     return float(
         price["Lambda request"] + seconds * 0.5 * price["Lambda GB-second"] + logged / 1e9 * price["CloudWatch Logs GB"]

@@ -119,7 +119,7 @@ class CountedStack:
         self._executions: list[dict[str, Any]] = []
         self._done_at: dict[str, float] = {}
         self._clock = 0.0
-        # Only calls of the functions are counted; these clients belong to the observer.
+        # Only calls of the functions are counted; these clients are the benchmark's own.
         self._observer = boto3.Session()
         self._table = template.resources["TasksTable"]["Properties"]
         self._dynamodb = self._observer.client("dynamodb")
@@ -164,25 +164,27 @@ class CountedStack:
         self._filters = {name: EventFilter(_patterns(template, name)) for name in ("DispatchChanges", "PublishEvents")}
 
     def play(self, done_at: Sequence[float], lost: int) -> None:
-        """Registers tasks at once, whose images are ready after these seconds; the last `lost` ones get no callback."""
+        """Registers tasks whose images are ready after these seconds; the last `lost` tasks get no callback."""
         first = self.usage.tasks
         tasks = [f"{number:032x}" for number in range(first, first + len(done_at))]
         self._done_at |= dict(zip(tasks, done_at, strict=True))
         self._clock = 0.0
-        coming = dict(sorted(zip(tasks[: len(tasks) - lost], done_at, strict=False), key=lambda item: item[1]))
+        pending_callbacks = dict(
+            sorted(zip(tasks[: len(tasks) - lost], done_at, strict=False), key=lambda item: item[1])
+        )
         Registry(TasksTable("tasks", self._dynamodb)).register(PROVIDER, tasks, now=datetime.now(UTC))
         self.usage.tasks += len(tasks)
         self._changes_out()
-        # The messages of these tasks are gathered in one batch, when their first polls are due.
+        # The first polls of these tasks are due at the same time: their messages are received in one batch.
         overdue = {"Records": [_as_record(message) for message in self._received(self._poll_queue, 50)]}
         first_poll = float(self.template.parameters["FirstPollAfterSeconds"])
 
         def callbacks_until(moment: float) -> None:
-            arrived = [task for task, seconds in coming.items() if seconds <= moment]
+            arrived = [task for task, seconds in pending_callbacks.items() if seconds <= moment]
             for task in arrived:
                 self._invoke("ReceiveCallback", _callback(task))
                 self.usage.callbacks += 1
-                del coming[task]
+                del pending_callbacks[task]
             self._changes_out()
 
         def poll(state: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -201,7 +203,7 @@ class CountedStack:
         callbacks_until(float("inf"))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answers as the provider: done or still running."""
+        """Responds as the provider, with a task that is completed or still running."""
         with self._lock:
             self._provider_requests += 1
         task = request.url.params["taskId"]
@@ -227,7 +229,7 @@ class CountedStack:
                 self.usage.events += len(params["Entries"])
 
     def is_observer(self, client: BaseClient) -> bool:
-        """Returns whether a client belongs to the observer."""
+        """Returns whether a client is one of the benchmark's own."""
         return client in (self._dynamodb, self._streams, self._sqs)
 
     def _is_reported(self, task: str) -> bool:
@@ -308,7 +310,7 @@ class CountedStack:
 
 
 def _logged_bytes(line: str) -> int:
-    """Returns the size of a log line. Measured seconds count with six decimals, so that the bill is always the same."""
+    """Returns the size of a log line. Measured seconds count with six decimals, so that all runs have one result."""
     return len(re.sub(r"\.\d+(e-\d+)?(?=[],}])", ".000000", line).encode()) + 1
 
 
@@ -349,7 +351,7 @@ def _as_record(message: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a message as the event source delivers it."""
     record: dict[str, Any] = json.loads((REPOSITORY / "events/sqs_archive.json").read_text())["Records"][0]
     named = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body"}
-    return record | {name: message[spelt] for name, spelt in named.items()}
+    return record | {name: message[key] for name, key in named.items()}
 
 
 def _epoch(value: Any) -> Any:
@@ -385,7 +387,7 @@ def _metrics(lines: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def _counting_calls(stack: CountedStack) -> Iterator[None]:
-    """Reports every client call to the stack, of any session."""
+    """Reports the client calls of all sessions to the stack."""
     call: Callable[[BaseClient, str, dict[str, Any]], dict[str, Any]] = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def counted(client: BaseClient, operation: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -409,7 +411,7 @@ def counted_stack(kind: type[AnyStack]) -> Iterator[AnyStack]:
         stack.enter_context(an_account())
         stack.enter_context(stream_without_idle_writes())
         stack.enter_context(put_object_as_s3_does())
-        stack.enter_context(scaled_delays(0))  # the load says when a message is received
+        stack.enter_context(scaled_delays(0))  # the load determines when a message is received
         counted = kind(template)
         stack.enter_context(mock.patch.dict(os.environ, counted.environment))
         stack.enter_context(_counting_calls(counted))

@@ -1,7 +1,8 @@
-"""Measures cold starts: from a sandbox without loaded code to the first answer, compared with minimal handlers.
+"""Measures cold starts: from a sandbox without loaded code to the first response, compared with minimal handlers.
 
-Every measurement is a fresh interpreter with the same view as in Lambda: the built folders, files dated 1980, nothing
-writable, Lambda's own runtime client loaded before the measurement. AWS is on loopback, over TLS, under its own names.
+Every measurement starts an interpreter in an environment like Lambda's: the built folders, files dated 1980, read-only,
+and Lambda's own runtime client loaded before the measurement. AWS is simulated on loopback, over TLS, with its real
+host names.
 """
 
 import tempfile
@@ -65,27 +66,27 @@ _import_tree: list[Node] = []
 
 
 def _figures(taken: Mapping[str, Sequence[Mapping[str, float]]], layer_bytes: int) -> list[Figure]:
-    def samples(name: str, what: str = "all") -> Samples:
-        return Samples([each[what] for each in taken[name]])
+    def samples(name: str, measurement: str = "all") -> Samples:
+        return Samples([each[measurement] for each in taken[name]])
 
-    def against(
-        name: str, floor: str, peer: str, goal: Goal | None = None, what: str = "all", label: str = ""
+    def compare(
+        name: str, floor: str, peer: str, goal: Goal | None = None, measurement: str = "all", label: str = ""
     ) -> Figure:
-        return compared(label or name, samples(name, what), "ms", peer, samples(floor, what), goal)
+        return compared(label or name, samples(name, measurement), "ms", peer, samples(floor, measurement), goal)
 
     bare = "bare boto3 handler"
     return [
-        against("callback", "callback floor", bare, Goal(1.3), label="callback, to the first answer"),
-        against("callback", "callback floor", bare, Goal(1.3), what="cpu", label="callback, CPU time"),
-        against(
+        compare("callback", "callback floor", bare, Goal(1.3), label="callback, to the first answer"),
+        compare("callback", "callback floor", bare, Goal(1.3), measurement="cpu", label="callback, CPU time"),
+        compare(
             "callback",
             "callback floor, quick",
             "bare handler, same optimizations",
             label="callback, to the first answer",
         ),
-        against("callback, no bytecode", "callback floor", bare, label="callback, `sam build` without bytecode"),
-        against("poller", "poller floor", "bare boto3 and httpx", Goal(1.5), label="poller, to the first answer"),
-        against("archiver", "archiver floor", "bare boto3 and httpx", Goal(1.5), label="archiver, to the first answer"),
+        compare("callback, no bytecode", "callback floor", bare, label="callback, `sam build` without bytecode"),
+        compare("poller", "poller floor", "bare boto3 and httpx", Goal(1.5), label="poller, to the first answer"),
+        compare("archiver", "archiver floor", "bare boto3 and httpx", Goal(1.5), label="archiver, to the first answer"),
         Figure("callback, imports alone", samples("callback", "import").median, "ms"),
         Figure("callback, first answer alone", samples("callback", "first_answer").median, "ms"),
         Figure("layer, packed", layer_bytes / 1e6, "MB"),

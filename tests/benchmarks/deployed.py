@@ -26,16 +26,14 @@ ARCHIVE_TIME = 315532800  # 1980-01-01
 # The packages in Lambda's runtime: its own client, and boto3 with its dependencies.
 RUNTIME_CLIENT = ("awslambdaric", "snapshot_restore_py.py", "simplejson", "runtime_client*.so")
 RUNTIME_BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
-# The usual addition for HTTP; with bytecode too, though `sam build` would ship none.
+# The usual HTTP client; with bytecode, although `sam build` would not include any.
 HTTPX = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing_extensions.py")
 
 
 def build() -> None:
     """Rebuilds `BUILD`, the functions and the layer, from the repository."""
     if sys.version_info[:2] != RUNTIME_VERSION:
-        raise SystemExit(
-            f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the runtime's; this is another one."
-        )
+        raise SystemExit(f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the version of Lambda's runtime.")
     environment = without_user_settings(os.environ)
     environment |= {"BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
@@ -59,7 +57,7 @@ def lay_out() -> Path:
     _replace_compiled_modules(folder / "opt" / "python")
     runtime = folder / "var" / "runtime"
     copy_installed(RUNTIME_CLIENT + RUNTIME_BOTO3 + HTTPX, runtime)
-    compile_for_ever(runtime)
+    compile_unchecked(runtime)
     for path in folder.rglob("*"):
         os.utime(path, (ARCHIVE_TIME, ARCHIVE_TIME))
     return folder
@@ -67,7 +65,7 @@ def lay_out() -> Path:
 
 @cache
 def _temporary() -> "TemporaryDirectory[str]":
-    # The cache keeps it until the end of the run, which removes it.
+    # The cached folder is deleted at the end of the run.
     return TemporaryDirectory()
 
 
@@ -82,8 +80,8 @@ def copy_installed(patterns: Iterable[str], target: Path) -> None:
             shutil.copy(found, target)
 
 
-def compile_for_ever(folder: Path) -> None:
-    """Compiles bytecode that stays valid independent of the sources' dates."""
+def compile_unchecked(folder: Path) -> None:
+    """Compiles bytecode that stays valid independently of the sources' dates."""
     compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 

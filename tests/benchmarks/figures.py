@@ -98,7 +98,7 @@ class Samples:
     def ratios_to(self, peer: "Samples") -> "Samples":
         """Returns the ratios of measurements that were taken directly after one another.
 
-        On a busy machine both halves of a pair slow down alike; the medians of all measurements would not.
+        On a busy machine both measurements of a pair slow down alike; the medians of all measurements do not.
         """
         return Samples([mine / theirs for mine, theirs in zip(self.values, peer.values, strict=True)])
 

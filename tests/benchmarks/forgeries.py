@@ -1,9 +1,9 @@
-"""Counts what forged callbacks cost: the work that a sender causes who knows the callback token.
+"""Computes the cost of forged callbacks: the work that a sender with the callback token can cause.
 
     .venv/bin/python -m tests.benchmarks.forgeries
 
 The real functions run in an in-memory account, as for the bill of tasks (`bill`). The provider does not know the tasks,
-and image hosts answer as slowly as they can. The figures are bounds: of each kind of callback the most expensive one.
+and image hosts respond as slowly as possible. The figures are upper bounds: the most expensive callback of each kind.
 """
 
 import json
@@ -59,7 +59,7 @@ class Cost:
     object_bytes: float  # in quarantine, and of unreadable bodies
     item_bytes: float  # with their entries in byStatus
     dollars: float
-    executions: int  # of all callbacks that were played
+    executions: int  # of all callbacks in the run
 
 
 def failure(number: int) -> Body:
@@ -67,7 +67,7 @@ def failure(number: int) -> Body:
 
 
 def success(number: int) -> Body:
-    """A success of as many images as a task may have, with URLs as long as fit into a callback."""
+    """Returns a success with the maximum number of images, and URLs as long as a callback can have."""
     length = MAX_BODY_BYTES // MAX_IMAGES_PER_TASK - 100
     start = f"https://{number}.aiquickdraw.com/"
     urls = [f"{start}{image:02}{'u' * (length - len(start))}" for image in range(MAX_IMAGES_PER_TASK)]
@@ -111,7 +111,7 @@ FORGERIES = (
 
 
 class SlowPictures:
-    """Image hosts that do not deliver before the deadline."""
+    """Image hosts that do not respond before the deadline."""
 
     def __init__(self) -> None:
         self.fetched = 0
@@ -129,19 +129,19 @@ class AttackedStack(CountedStack):
         self.pictures = SlowPictures()  # type: ignore[assignment]
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answers as a provider that does not know the task."""
+        """Responds as a provider that does not know the task."""
         with self._lock:
             self._provider_requests += 1
         return httpx.Response(200, json={"code": 422, "msg": "recordInfo is null", "data": None})
 
     def forge(self, forgery: Forgery) -> None:
-        """Delivers the callbacks, one after the other, and lets the stack do all work that follows from each."""
+        """Delivers the callbacks in sequence, and runs all functions that each of them starts."""
         for number in range(forgery.callbacks):
             answer = self._invoke("ReceiveCallback", event(forgery, number))
             assert answer["statusCode"] == (200 if isinstance(forgery.body(number), Mapping) else 400), answer
             self.usage.callbacks += 1
             self.usage.tasks += 1
-            self._work()
+            self._run_functions()
 
     def item_bytes(self) -> int:
         """Returns the bytes of the largest item, and of its entry in the index byStatus."""
@@ -152,7 +152,7 @@ class AttackedStack(CountedStack):
         versions = self._observer.client("s3").list_object_versions(Bucket="images-bucket").get("Versions", [])
         return sum(version["Size"] for version in versions)
 
-    def _work(self) -> None:
+    def _run_functions(self) -> None:
         self._changes_out()
         while messages := self._received(self._poll_queue, 50):
             self._invoke("StartPolling", {"Records": [_as_record(message) for message in messages]})
@@ -200,21 +200,21 @@ def event(forgery: Forgery, number: int) -> dict[str, Any]:
 
 @cache
 def cost(forgery: Forgery) -> Cost:
-    """Plays the callbacks and returns the cost of a thousand of them."""
+    """Runs the callbacks and returns the cost of a thousand of them."""
     with counted_stack(AttackedStack) as stack:
         stack.forge(forgery)
         usage, template = stack.usage, stack.template
         timeout = template.resources["ArchiveImagesFunction"]["Properties"]["Timeout"]
 
-        def longest(invocation: Invocation) -> float:
-            # Image hosts keep it waiting for as long as they can.
+        def longest_duration(invocation: Invocation) -> float:
+            # Image hosts delay each download as long as possible.
             return float(timeout) if invocation.function == "ArchiveImages" else duration(invocation)
 
-        dollars = costs(usage, template, tasks_per_second=CALLBACKS_PER_SECOND, seconds_of=longest)
+        dollars = costs(usage, template, tasks_per_second=CALLBACKS_PER_SECOND, seconds_of=longest_duration)
         tries_images = any(invocation.function == "ArchiveImages" for invocation in usage.invocations)
         share = THOUSAND / forgery.callbacks
         tasks = 1 if forgery.is_one_task else forgery.callbacks
-        # An image keeps each try waiting or is stored; the bound has both.
+        # An image either delays each try or is stored; the upper bound counts both.
         most_images = 1 if forgery.body is original else MAX_UNKNOWN_IMAGES
         images = most_images * tasks if tries_images else 0
         writes = usage.calls("dynamodb:UpdateItem") + usage.calls("s3:PutObject") + images
@@ -230,7 +230,7 @@ def cost(forgery: Forgery) -> Cost:
 
 
 def dollars_per_month(cost: Cost) -> float:
-    """Returns the price of what a thousand callbacks have stored, for each month until it is deleted."""
+    """Returns the monthly price of the data that a thousand callbacks store, until it is deleted."""
     price = prices()["per_stored_gb_month"]
     return float(cost.object_bytes * price["S3"] + cost.item_bytes * price["DynamoDB"]) / GB
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, ROW, LEFT, TOP = 1100, 22, 10, 44
-# Narrower boxes would be lines without a name.
-LEAST_PIXELS = 3
+# Narrower boxes would have no room for a name.
+MIN_PIXELS = 3
 COLOURS = {
     "catchlight": "#2563eb",
     "app": "#2563eb",
@@ -39,7 +39,7 @@ def read_import_times(text: str) -> Node:
 
     Python prints a module after its import: below the modules that it imports, which are indented more.
     """
-    waiting: list[tuple[int, Node]] = []
+    unfinished: list[tuple[int, Node]] = []
     for line in text.splitlines():
         found = _LINE.match(line)
         if not found:
@@ -47,10 +47,10 @@ def read_import_times(text: str) -> Node:
         _, cumulative, indent, name = found.groups()
         depth = len(indent)
         children = []
-        while waiting and waiting[-1][0] > depth:
-            children.append(waiting.pop()[1])
-        waiting.append((depth, Node(name, int(cumulative) / 1000, children[::-1])))
-    top = [node for _, node in waiting]
+        while unfinished and unfinished[-1][0] > depth:
+            children.append(unfinished.pop()[1])
+        unfinished.append((depth, Node(name, int(cumulative) / 1000, children[::-1])))
+    top = [node for _, node in unfinished]
     begin = next(number for number, node in enumerate(top) if node.name == "app")
     return Node("all", sum(node.milliseconds for node in top[begin:]), top[begin:])
 
@@ -84,7 +84,7 @@ def import_tree(title: str, root: Node) -> str:
             label = label if len(label) <= letters else f"{label[: letters - 1]}…"
             parts.append(f'<text x="{left + 4:.1f}" y="{top + 14}" fill="#ffffff">{escape(label)}</text>')
         parts.append("</g>")
-    # Imports by importlib.import_module, with which pydantic loads its own parts, are not recorded.
+    # Imports through importlib.import_module, which pydantic uses for its own modules, are not recorded.
     note = (
         "The width is the import time; imported modules are below. -X importtime adds some time itself. Modules that"
         " are imported by name, such as parts of pydantic, are included in the time of their importer."
@@ -96,7 +96,7 @@ def import_tree(title: str, root: Node) -> str:
 def _boxes(nodes: list[Node], left: float, row: int, scale: float) -> Iterator[tuple[int, float, float, Node]]:
     for node in nodes:
         width = node.milliseconds * scale
-        if width >= LEAST_PIXELS:
+        if width >= MIN_PIXELS:
             yield row, left, width, node
             yield from _boxes(node.children, left, row + 1, scale)
         left += width

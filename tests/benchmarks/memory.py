@@ -1,9 +1,9 @@
-"""Measures the peak memory of this process. getrusage would include that of the process that it was forked from."""
+"""Measures the peak memory of this process. getrusage would include the peak of the process that it was forked from."""
 
 from pathlib import Path
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Resets the peak to the current memory."""
     Path("/proc/self/clear_refs").write_text("5")
 

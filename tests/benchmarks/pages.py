@@ -4,7 +4,7 @@
     .venv/bin/python -m tests.benchmarks.pages --engine dynamodb-local
 
 Reads first, middle and last pages of five queries through the function's handler. Calls, entries and read units are
-counted. The store is moto's, which scans all tasks for each query: its duration says nothing about DynamoDB and is left
+counted. The store is moto's, which scans all tasks for each query: its duration differs from DynamoDB's and is left
 out. AWS's own DynamoDB Local has indexes; with it the command prints the duration of each page.
 """
 
@@ -81,7 +81,7 @@ class Page:
     tasks: int = 0
     calls: list[str] = field(default_factory=list)
     entries: int = 0
-    read_units: float = 0  # of the returned items: with a provider filter more is read
+    read_units: float = 0  # of the returned items; with a provider filter, more items are read
     api_ms: float = 0  # CPU time between the calls
     store_ms: float = 0  # wall-clock time
 
@@ -90,30 +90,30 @@ def measure() -> list[Figure]:
     """Measures the most expensive page, and whether it costs more than with few tasks."""
     with moto_store():
         few, many = pages()
-    whole = [query for query, page in many.items() if page.tasks == few[query].tasks == LIMIT]
+    full_pages = [query for query, page in many.items() if page.tasks == few[query].tasks == LIMIT]
     peer = f"with {FEW:,} tasks"
 
     def units(name: str, query: str, goal: Goal | None = None) -> Figure:
         mine, theirs = many[query, "middle"].read_units, few[query, "middle"].read_units
         return Figure(name, mine, "read units", peer, theirs, mine / theirs, goal)
 
-    every = many.values()
+    all_pages = many.values()
     return [
         Figure(
-            f"queries, the most expensive of {len(every)} pages of {MANY:,} tasks",
-            *(max(page.calls.count("Query") for page in every), ""),
+            f"queries, the most expensive of {len(all_pages)} pages of {MANY:,} tasks",
+            *(max(page.calls.count("Query") for page in all_pages), ""),
             goal=Goal(1, of="value"),
         ),
-        Figure("the same, calls of DynamoDB", max(len(page.calls) for page in every), ""),
-        Figure("the same, entries read", max(page.entries for page in every), ""),
+        Figure("the same, calls of DynamoDB", max(len(page.calls) for page in all_pages), ""),
+        Figure("the same, entries read", max(page.entries for page in all_pages), ""),
         units(f"a page of {LIMIT} tasks", "", Goal(1.05)),
         units(f"a page of {LIMIT} tasks of one status", "status"),
         compared(
             f"a page of {LIMIT} tasks, the tasks API's CPU time",
-            Samples([many[query].api_ms for query in whole]),
+            Samples([many[query].api_ms for query in full_pages]),
             "ms",
             peer,
-            Samples([few[query].api_ms for query in whole]),
+            Samples([few[query].api_ms for query in full_pages]),
         ),
     ]
 
@@ -143,7 +143,7 @@ def main() -> None:
 
 @contextmanager
 def without_log() -> Iterator[None]:
-    """Silences the log: a line for each page has no use here."""
+    """Disables the log, which would have a line for each page."""
     level = app.logger.log_level
     app.logger.setLevel("ERROR")
     yield
@@ -152,16 +152,16 @@ def without_log() -> Iterator[None]:
 
 @without_log()
 def pages(*, repeats: int = 1) -> tuple[dict[Query, Page], dict[Query, Page]]:
-    """Returns every page, of few tasks and of many, in turns; the fastest of `repeats` attempts."""
+    """Returns all pages, of few tasks and of many, measured in turns; the fastest of `repeats` attempts."""
     apis = [MeasuredApi(fill(tasks), tasks) for tasks in (FEW, MANY)]
     found: tuple[dict[Query, Page], dict[Query, Page]] = ({}, {})
     apis[0].page({}, "first")  # warm
     for query in QUERIES:
         for position in POSITIONS:
             for _ in range(repeats):
-                for api, its in zip(apis, found, strict=True):
+                for api, fastest in zip(apis, found, strict=True):
                     name, page = (" ".join(query), position), api.page(query, position)
-                    its[name] = min(page, its.get(name, page), key=lambda page: page.store_ms)
+                    fastest[name] = min(page, fastest.get(name, page), key=lambda page: page.store_ms)
     return found
 
 
@@ -185,7 +185,7 @@ def dynamodb_local_store() -> Iterator[None]:
 
 
 def fill(tasks: int) -> str:
-    """Creates a table as the template describes it, with that many tasks; returns its name."""
+    """Creates a table as in the template, with this number of tasks; returns its name."""
     described = load_template(REPOSITORY / "template.yaml", {}).resources["TasksTable"]["Properties"]
     client = boto3.client("dynamodb")
     name = f"tasks-{tasks}"
@@ -267,10 +267,10 @@ class MeasuredApi:
         with mock.patch.dict(os.environ, {"TASKS_TABLE": table}):
             self._dependencies = app.Dependencies()
         self._page = Page()
-        self._began = 0.0, 0.0
+        self._started_at = 0.0, 0.0
         events = self._dependencies._dynamodb.meta.events
         events.register("before-call.dynamodb", self._before)
-        events.register("before-parse.dynamodb", self._raw)
+        events.register("before-parse.dynamodb", self._received)
         events.register("after-call.dynamodb", self._after)
 
     def page(self, query: dict[str, str], position: str) -> Page:
@@ -280,16 +280,16 @@ class MeasuredApi:
         event = {
             "routeKey": "GET /tasks",
             "rawPath": "/tasks",
-            "rawQueryString": "",  # needed only to find unknown parameters
+            "rawQueryString": "",  # used only to find unknown parameters
             "queryStringParameters": {"limit": str(LIMIT), **query, **self._cursor(query, position)},
             "requestContext": {"requestId": "1", "stage": "$default", "http": http},
         }
         with mock.patch.object(app, "dependencies", return_value=self._dependencies):
-            began = time.process_time()
-            answer = app.handler(event, FakeLambdaContext())
-            self._page.api_ms += (time.process_time() - began) * 1000
-        assert answer["statusCode"] == 200, answer
-        self._page.tasks = len(json.loads(answer["body"])["tasks"])
+            started_at = time.process_time()
+            response = app.handler(event, FakeLambdaContext())
+            self._page.api_ms += (time.process_time() - started_at) * 1000
+        assert response["statusCode"] == 200, response
+        self._page.tasks = len(json.loads(response["body"])["tasks"])
         return self._page
 
     def _cursor(self, query: dict[str, str], position: str) -> dict[str, str]:
@@ -302,13 +302,13 @@ class MeasuredApi:
 
     def _before(self, model: Any, **_: Any) -> None:
         self._page.calls.append(model.name)
-        self._began = time.perf_counter(), time.process_time()
+        self._started_at = time.perf_counter(), time.process_time()
 
-    def _raw(self, **_: Any) -> None:
-        self._page.store_ms += (time.perf_counter() - self._began[0]) * 1000
+    def _received(self, **_: Any) -> None:
+        self._page.store_ms += (time.perf_counter() - self._started_at[0]) * 1000
 
     def _after(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-        self._page.api_ms -= (time.process_time() - self._began[1]) * 1000
+        self._page.api_ms -= (time.process_time() - self._started_at[1]) * 1000
         self._page.entries += parsed.get("ScannedCount", 0)
         # Half a unit per 4 KB: for a query of all items together, for a batch of each item separately.
         if model.name == "Query":

@@ -2,7 +2,7 @@
 
     make bench FOR=polling
 
-Each variant runs in its own processes, in turns; memory is the amount beyond a process that has imported everything.
+Each variant runs in its own process, in turns; memory is measured above that of an idle process after all imports.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.table import TasksTable, UpdateResult
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
-from tests.benchmarks.memory import forget_peak, peak_megabytes
+from tests.benchmarks.memory import peak_megabytes, reset_peak
 
 TASKS = 500
 ANSWER_SECONDS = 0.1
@@ -36,8 +36,8 @@ WRITE_SECONDS = 0.006  # duration of a DynamoDB write within the region
 RUNS = 7
 PATH = "/api/v1/flux/kontext/record-info"
 
-# Of the time of the usual implementation with the same number of requests at once: both wait equally long for the
-# provider, so the ratio is the same on a slow machine as on a fast one.
+# The ratio to the usual implementation with the same number of concurrent requests. Both wait equally long for the
+# provider, so the ratio does not depend on the machine's speed.
 GOAL = Goal(1.0)
 GOAL_MEGABYTES = 60.0
 
@@ -51,7 +51,7 @@ class Run:
     megabytes: float  # above idle
 
 
-class UnhurriedTable(TasksTable):
+class DelayedTable(TasksTable):
     """A table with realistic delays and without stored tasks."""
 
     def __init__(self) -> None:
@@ -75,13 +75,13 @@ def ask(url: str, provider: str = "flux-kontext") -> None:
     """Polls as Catchlight does."""
     client = ProviderClient({provider: url})
     tasks = [f"task{number}" for number in range(TASKS)]
-    answers = client.ask(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
-    assert len(answers.reports) == TASKS, answers.errors
+    responses = client.ask(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
+    assert len(responses.reports) == TASKS, responses.errors
     client.close()
 
 
 def ask_in_batches(url: str) -> None:
-    """Polls as Catchlight does, with a provider that answers about 50 tasks in one request."""
+    """Polls as Catchlight does, with a provider whose responses have up to 50 tasks."""
     ask(url, "acedata")
 
 
@@ -102,7 +102,7 @@ def poll(url: str) -> None:
     keys = provider_keys('{"flux-kontext": {"apiKey": "key"}}', "flux-kontext")
     polling = Polling(
         settings,
-        UnhurriedTable(),
+        DelayedTable(),
         client,
         lambda _: keys,
         keep_unreadable=print,
@@ -110,8 +110,8 @@ def poll(url: str) -> None:
     )
     for start in range(0, TASKS, 50):
         tasks = tuple(f"flux-kontext#task{number}" for number in range(start, start + 50))
-        round_ = polling.poll(PollState(tasks=tasks, wait_seconds=60), deadline=float("inf"))
-        assert len(round_.recorded) == 50
+        poll_round = polling.poll(PollState(tasks=tasks, wait_seconds=60), deadline=float("inf"))
+        assert len(poll_round.recorded) == 50
     client.close()
 
 
@@ -134,33 +134,34 @@ def asyncio_client(url: str) -> None:
     async def ask_all() -> None:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as client:
-            answers = (client.get(url + PATH, params={"taskId": str(number)}) for number in range(TASKS))
-            for answer in await asyncio.gather(*answers):
-                answer.json()
+            responses = (client.get(url + PATH, params={"taskId": str(number)}) for number in range(TASKS))
+            for response in await asyncio.gather(*responses):
+                response.json()
 
     asyncio.run(ask_all())
 
 
-WAYS: Mapping[str, Callable[[str], None]] = {
-    way.__name__: way for way in (ask, ask_in_batches, poll, thirty_two_threads, one_client_for_all, asyncio_client)
+VARIANTS: Mapping[str, Callable[[str], None]] = {
+    variant.__name__: variant
+    for variant in (ask, ask_in_batches, poll, thirty_two_threads, one_client_for_all, asyncio_client)
 }
 
 
-def run_here(way: str, url: str) -> Run:
+def run_in_this_process(variant: str, url: str) -> Run:
     """Runs a variant in this process."""
-    forget_peak()
+    reset_peak()
     idle = peak_megabytes()
-    begun, cpu = time.perf_counter(), time.process_time()
-    WAYS[way](url)
-    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+    started_at, cpu = time.perf_counter(), time.process_time()
+    VARIANTS[variant](url)
+    seconds, cpu_seconds = time.perf_counter() - started_at, time.process_time() - cpu
     return Run(seconds, cpu_seconds, peak_megabytes() - idle)
 
 
-def run_apart(way: str, url: str) -> Run:
+def run_in_new_process(variant: str, url: str) -> Run:
     """Runs a variant in its own process."""
-    command = [sys.executable, "-m", "tests.benchmarks.polling", way, url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return Run(**json.loads(done.stdout))
+    command = [sys.executable, "-m", "tests.benchmarks.polling", variant, url]
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return Run(**json.loads(process.stdout))
 
 
 @contextmanager
@@ -177,14 +178,14 @@ def a_provider() -> Iterator[str]:
 
 def measure() -> list[Figure]:
     """Measures every variant, in turns."""
-    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
     with a_provider() as url:
         for _ in range(RUNS):
-            for way, taken in runs.items():
-                if way != "asyncio_client" or not taken:  # one run of that variant is enough
-                    taken.append(run_apart(way, url))
-    seconds = {way: Samples([run.seconds for run in taken]) for way, taken in runs.items()}
-    cpu = {way: Samples([run.cpu_seconds for run in taken]) for way, taken in runs.items()}
+            for variant, taken in runs.items():
+                if variant != "asyncio_client" or not taken:  # one run of that variant is enough
+                    taken.append(run_in_new_process(variant, url))
+    seconds = {variant: Samples([run.seconds for run in taken]) for variant, taken in runs.items()}
+    cpu = {variant: Samples([run.cpu_seconds for run in taken]) for variant, taken in runs.items()}
     threads, shared = "httpx, one client, 32 threads", "httpx, one client, 64 threads"
     (asyncio_run,) = runs["asyncio_client"]
     return [
@@ -214,7 +215,7 @@ def measure() -> list[Figure]:
 
 def main() -> None:
     """Runs a variant and prints the result as JSON."""
-    run = run_here(*sys.argv[1:3])
+    run = run_in_this_process(*sys.argv[1:3])
     print(json.dumps({"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "megabytes": run.megabytes}))  # noqa: T201
 
 

@@ -29,12 +29,12 @@ class Run:
 
     @property
     def origin(self) -> str:
-        """Where and when it ran."""
+        """The date and the machine of the run."""
         return f"{self.date}, {self.machine}"
 
 
 def run_of(figures: Sequence[Figure]) -> Run:
-    """Returns figures that were measured here and now."""
+    """Returns figures with this machine and today's date."""
     return Run(_machine(), datetime.now(UTC).date().isoformat(), figures)
 
 
@@ -82,19 +82,19 @@ def split_page(page: str) -> tuple[str, str, str]:
 
 
 def goals(runs: Mapping[str, Run]) -> str:
-    """Returns the figures with a goal as one Markdown table, and where and when they were measured.
+    """Returns the figures with a goal as one Markdown table, and the machine and date of each run.
 
     Of wall-clock time and CPU time of the same work, only the wall-clock time is included.
     """
     lines = ["| | measured | against | ratio | quartiles of the ratio | goal | |", "|---|--:|---|--:|--:|--:|---|"]
     measured: dict[str, list[str]] = {}  # names of benchmarks by origin
     for benchmark, run in runs.items():
-        its_goals = [figure for figure in run.figures if figure.goal and not figure.name.endswith(", CPU time")]
-        for figure in its_goals:
+        figures_with_goal = [figure for figure in run.figures if figure.goal and not figure.name.endswith(", CPU time")]
+        for figure in figures_with_goal:
             name, value, _, *rest = _cells(figure)
             cells = (f"{benchmark.replace('_', ' ')}: {name}", value, *rest)
             lines.append(_row(cells, is_bold=figure.is_missed))
-        if its_goals:
+        if figures_with_goal:
             measured.setdefault(run.origin, []).append(benchmark.replace("_", " "))
     origins = (f"{', '.join(names)}: {origin}" for origin, names in measured.items())
     return "\n".join([*lines, "", f"Measured in one run each. {'. '.join(origins)}."])
@@ -147,7 +147,7 @@ def _machine() -> str:
 
 
 def _processor() -> str:
-    """Returns the processor's name where Linux tells it, otherwise its architecture."""
+    """Returns the processor's name from /proc/cpuinfo, or else its architecture."""
     try:
         names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -14,9 +14,9 @@ from tests.benchmarks.aws_stand_in import Answers, Refusal, StandIn
 from tests.benchmarks.deployed import REPOSITORY
 
 TOKEN = "t" * 48
-# A completed task with archived images: no provider request and no download follows.
+# A completed task with archived images: it causes no provider request and no download.
 ITEM = {"task": {"S": "flux-kontext#task12345"}, "status": {"S": "ARCHIVED"}, "rank": {"N": "50"}}
-REPEATED = "repeated"  # the id of a task that has its result
+REPEATED = "repeated"  # the id of a task that has a result already
 SECRETS = {"token": TOKEN, "keys": '{"flux-kontext": {"apiKey": "measured"}}'}
 ENVIRONMENT = {
     "TASKS_TABLE": "tasks",
@@ -46,18 +46,21 @@ ENVIRONMENT = {
 }
 
 
-def _update(asked: Mapping[str, Any]) -> Any:
-    if not asked["Key"].get("task", {}).get("S", "").endswith(REPEATED):
+def _update(request: Mapping[str, Any]) -> Any:
+    if not request["Key"].get("task", {}).get("S", "").endswith(REPEATED):
         return {}
-    values = asked["ExpressionAttributeValues"]
+    values = request["ExpressionAttributeValues"]
     item = {"status": {"S": "SUCCEEDED"}, "rank": {"N": "30"}, "images": values[":images"]}
     return Refusal(
-        {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": {**asked["Key"], **item}}
+        {
+            "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+            "Item": {**request["Key"], **item},
+        }
     )
 
 
 ANSWERS: Answers = {
-    "GetSecretValue": lambda asked: {"SecretString": SECRETS[asked["SecretId"]]},
+    "GetSecretValue": lambda request: {"SecretString": SECRETS[request["SecretId"]]},
     "PutItem": lambda _: {},
     "UpdateItem": _update,
     "GetItem": lambda _: {"Item": ITEM},
@@ -85,12 +88,12 @@ class Warm:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def cpu_seconds(self, answers: int) -> float:
-        """Returns the CPU time per answer, over this many further answers."""
-        _of(self._process.stdin).write(f"{answers}\n")
-        _of(self._process.stdin).flush()
-        cpu: float = json.loads(_of(self._process.stderr).readline())["cpu"]
-        return cpu / answers
+    def cpu_seconds(self, callbacks: int) -> float:
+        """Returns the CPU time per callback, over this number of further callbacks."""
+        _not_none(self._process.stdin).write(f"{callbacks}\n")
+        _not_none(self._process.stdin).flush()
+        cpu: float = json.loads(_not_none(self._process.stderr).readline())["cpu"]
+        return cpu / callbacks
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ class Sandbox:
     event: Mapping[str, Any]
 
     def start(self, aws: StandIn, runtime: str, *options: str) -> tuple[dict[str, Any], str]:
-        """Returns the measurements until the first answer, and the whole standard error."""
-        ended = subprocess.run(
+        """Returns the measurements up to the first response, and the complete standard error."""
+        process = subprocess.run(
             self._command(aws, runtime, *options),
             env=_environment(aws),
             stdin=subprocess.DEVNULL,
@@ -110,11 +113,11 @@ class Sandbox:
             text=True,
             check=False,
         )
-        if ended.returncode:
-            raise RuntimeError(f"{self.paths[0]} did not answer:\n{ended.stderr[-4000:]}")
-        told = next(line for line in reversed(ended.stderr.splitlines()) if line.startswith("{"))
-        took: dict[str, Any] = json.loads(told)
-        return took, ended.stderr
+        if process.returncode:
+            raise RuntimeError(f"{self.paths[0]} did not answer:\n{process.stderr[-4000:]}")
+        measurements = next(line for line in reversed(process.stderr.splitlines()) if line.startswith("{"))
+        measured: dict[str, Any] = json.loads(measurements)
+        return measured, process.stderr
 
     @contextmanager
     def warm(self, aws: StandIn, runtime: str) -> Iterator[Warm]:
@@ -126,14 +129,14 @@ class Sandbox:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            first = _of(process.stderr).readline()
+            first = _not_none(process.stderr).readline()
             if not first.startswith("{"):
                 process.kill()
-                raise RuntimeError(f"{self.paths[0]} did not answer:\n{first}{_of(process.stderr).read()}")
+                raise RuntimeError(f"{self.paths[0]} did not answer:\n{first}{_not_none(process.stderr).read()}")
             try:
                 yield Warm(process)
             finally:
-                _of(process.stdin).close()
+                _not_none(process.stdin).close()
 
     def _command(self, aws: StandIn, runtime: str, *options: str) -> list[str]:
         arguments = {"paths": self.paths, "event": self.event, "runtime": runtime, "port": aws.port}
@@ -145,6 +148,6 @@ def _environment(aws: StandIn) -> dict[str, str]:
     return {**ENVIRONMENT, "AWS_CA_BUNDLE": str(aws.bundle), "PATH": os.defpath}
 
 
-def _of(stream: IO[str] | None) -> IO[str]:
+def _not_none(stream: IO[str] | None) -> IO[str]:
     assert stream is not None
     return stream

@@ -1,4 +1,4 @@
-"""Measures a function from its import to its first answer, in a fresh interpreter with Lambda's runtime client.
+"""Measures a function from its import to its first response, in a new interpreter with Lambda's runtime client.
 
     python -I -S -B sandbox_child.py '{"paths": [...], "runtime": "...", "port": 443, "event": {...}}'
 
@@ -33,10 +33,10 @@ class Context:
 
 def main() -> None:
     """Runs the measurements."""
-    # AWS is called by its real names, which resolve to the local simulation: endpoints are resolved as in Lambda.
+    # AWS's real host names resolve to the local simulation, so that endpoints are determined as in Lambda.
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", ARGUMENTS["port"]))
     socket.getaddrinfo = lambda *_, **__: [address]
-    # In Lambda this is loaded before the function's code, and output is written immediately.
+    # In Lambda, the runtime client is loaded before the function's code, and output is written immediately.
     sys.path.append(ARGUMENTS["runtime"])
     import awslambdaric.bootstrap  # noqa: F401
 
@@ -44,17 +44,17 @@ def main() -> None:
     sys.path[:0] = ARGUMENTS["paths"]
     event, known = ARGUMENTS["event"], set(sys.modules)
 
-    begun, used = perf_counter(), process_time()
+    started_at, used = perf_counter(), process_time()
     import app  # type: ignore[import-not-found]
 
     imported = perf_counter()
     answer = app.handler(event, Context())
     answered, used_in_all = perf_counter(), process_time()
-    tell(
+    write_json(
         {
-            "import": (imported - begun) * 1000,
+            "import": (imported - started_at) * 1000,
             "first_answer": (answered - imported) * 1000,
-            "all": (answered - begun) * 1000,
+            "all": (answered - started_at) * 1000,
             "cpu": (used_in_all - used) * 1000,
             "answer": answer,
             "modules": sorted(set(sys.modules) - known),
@@ -64,12 +64,12 @@ def main() -> None:
         used = process_time()
         for _ in range(int(line)):
             app.handler(event, Context())
-        tell({"cpu": process_time() - used})
+        write_json({"cpu": process_time() - used})
 
 
-def tell(what: dict[str, Any]) -> None:
+def write_json(document: dict[str, Any]) -> None:
     """Writes one line of JSON."""
-    sys.stderr.write(f"{json.dumps(what)}\n")
+    sys.stderr.write(f"{json.dumps(document)}\n")
     sys.stderr.flush()
 
 

@@ -42,9 +42,9 @@ IMAGE_HOST = "localhost"
 class Throughput:
     """The throughput at one level of concurrency."""
 
-    what: str
-    at_once: int
-    a_second: float
+    kind: str
+    concurrency: int
+    per_second: float
     median_ms: float
     slowest_twentieth_ms: float
 
@@ -63,7 +63,7 @@ class Stack:
         self._numbers = count()
 
     def failure(self) -> float:
-        """Sends a failure, which causes a write and nothing else; returns the milliseconds until the answer."""
+        """Sends a failure, which causes a single write; returns the milliseconds until the response."""
         return self._post({"code": 501, "msg": "failed", "data": {"taskId": f"f{next(self._numbers)}"}})
 
     def registered_to_object(self) -> float:
@@ -77,17 +77,17 @@ class Stack:
     def to_object(self, task: str | None = None) -> float:
         """Sends a callback with an image; returns the milliseconds until the object exists."""
         task = task or f"s{next(self._numbers)}"
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         self._post({"code": 200, "msg": "", "data": {"taskId": task, "info": {"resultImageUrl": self._image_url}}})
         prefix = f"images/flux-kontext/{task}/"
         while not self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)["KeyCount"]:
-            assert time.perf_counter() - begun < LONGEST_SECONDS, f"{task} is not archived"
+            assert time.perf_counter() - started_at < LONGEST_SECONDS, f"{task} is not archived"
             time.sleep(0.1)
-        return (time.perf_counter() - begun) * 1000
+        return (time.perf_counter() - started_at) * 1000
 
     def _post(self, body: dict[str, Any]) -> float:
         assert self._url.hostname
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         connection = HTTPConnection(self._url.hostname, self._url.port, timeout=LONGEST_SECONDS)
         try:
             connection.request("POST", self._url.path, json.dumps(body), {"Content-Type": "application/json"})
@@ -96,7 +96,7 @@ class Stack:
         finally:
             connection.close()
         assert response.status == 200, response.status
-        return (time.perf_counter() - begun) * 1000
+        return (time.perf_counter() - started_at) * 1000
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def a_stack() -> Iterator[Stack]:
         try:
             info = Path(folder) / "stack.json"
             while not info.exists():
-                assert process.poll() is None, "the stack did not come up"
+                assert process.poll() is None, "the stack did not start"
                 time.sleep(0.05)
             yield Stack(json.loads(info.read_text()), url)
         finally:
@@ -127,15 +127,15 @@ def levels_of_concurrency() -> list[Throughput]:
         for _ in range(5):  # warm
             stack.failure()
         stack.to_object()
-        for what, most, work in (("callbacks", CALLBACKS, stack.failure), ("objects", OBJECTS, stack.to_object)):
-            for at_once in CONCURRENCIES:
-                number = min(most, 12 * at_once)
-                begun = time.perf_counter()
-                with ThreadPoolExecutor(at_once) as pool:
+        for kind, most, work in (("callbacks", CALLBACKS, stack.failure), ("objects", OBJECTS, stack.to_object)):
+            for concurrency in CONCURRENCIES:
+                number = min(most, 12 * concurrency)
+                started_at = time.perf_counter()
+                with ThreadPoolExecutor(concurrency) as pool:
                     times = list(pool.map(lambda _, work=work: work(), range(number)))
-                seconds = time.perf_counter() - begun
+                seconds = time.perf_counter() - started_at
                 slowest = quantiles(times, n=20)[-1]
-                levels.append(Throughput(what, at_once, number / seconds, median(times), slowest))
+                levels.append(Throughput(kind, concurrency, number / seconds, median(times), slowest))
     return levels
 
 
@@ -143,8 +143,8 @@ def measure() -> list[Figure]:
     """Measures the local stack and simulates AWS."""
     figures = [
         Figure(
-            f"local stack, {level.what}, {level.at_once} at once",
-            level.a_second,
+            f"local stack, {level.kind}, {level.concurrency} at once",
+            level.per_second,
             "a second",
             note=f"median {level.median_ms:.0f} ms, 95 % within {level.slowest_twentieth_ms:.0f} ms",
         )

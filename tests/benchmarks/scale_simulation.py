@@ -6,9 +6,9 @@ Assumptions: tasks are registered and reported at an even rate; images take as l
 and so do calls; write units are those of the real items. Each DynamoDB partition accepts 1,000 write units a second,
 without burst capacity; a new on-demand table has four, each with a shard of its stream; a status is one partition of
 byStatus, because its entries are added at the end, where a split has no effect. A write that waits longer than a
-callback's attempts is rejected and its provider sends it again: it is counted, and not simulated further. The same is
-true of a callback for which the account has no concurrent execution left. Requests that wait for a task come at random
-intervals; each task is still running when its request has waited for the longest time that is allowed.
+callback's attempts is rejected, and its provider sends the callback again: this is counted, and not simulated further.
+The same applies to a callback for which the account has no concurrent execution left. Requests that wait for a task
+come at random intervals; each task is still running when its request has waited for the longest allowed time.
 """
 
 import heapq
@@ -33,16 +33,16 @@ START_EXECUTION_A_SECOND = 150.0  # 300 in us-east-1, us-west-2 and eu-west-1
 TRANSITIONS_A_SECOND = 800.0  # 5,000 in the three regions
 TASKS_PER_EXECUTION = 50
 TRANSITIONS_PER_EXECUTION = 4
-# Seconds, as in the bill: of a callback, of a handler without its calls, and of calls. Ten messages are one call.
+# Seconds, as in the bill, of a callback, of a handler without its calls, and of calls. One call sends ten messages.
 RECEIVE_SECONDS = 0.014
 HANDLER_SECONDS, SEND_SECONDS, START_EXECUTION_SECONDS = 0.008, 0.012, 0.035
-# Of archiving: reading the task and asking the provider; downloading, which includes all of the upload but its end; the
-# end of the upload, the put of the request, and the write of the task.
+# Seconds of the stages of archiving: reading the task and requesting the record; downloading and uploading; the end of
+# the upload, the put of the request, and the write of the task.
 ARCHIVE_STAGES = {"confirmation": 0.314, "fetch": 0.6, "put": 0.106}
 ARCHIVE_SECONDS = sum(ARCHIVE_STAGES.values())
-# Where the time from a callback to its object goes.
+# The stages between a callback and its object.
 STAGES = ("callback", "stream", "window", "dispatch", "queue", *ARCHIVE_STAGES)
-# A look-up of the tasks API that does not wait: up to three writes that find no free place, one read.
+# A request to the tasks API that does not wait: up to three writes that find no free slot, and one read.
 LOOK_UP_SECONDS = 0.03
 WAIT_SECONDS = 20.0
 
@@ -56,14 +56,14 @@ class Setting:
     archive_concurrency: int = 5
     account_concurrency: int = 1000
     waits_a_second: int = 0  # requests to the tasks API with `wait=20`
-    max_waiting: int | None = 2  # of them at the same time; None: all of them wait
+    max_waiting: int | None = 2  # requests that may wait at the same time; None: no limit
     has_poll_queue: bool = True  # False: DispatchChanges starts an execution for new tasks, as it did until 0.1.0
     seconds: float = field(default_factory=lambda: SECONDS)
 
 
 @dataclass(slots=True)
 class Journey:
-    """When a change passed each stage; `stages` of an archived one are seconds in each of STAGES."""
+    """The times at which a change passed each stage."""
 
     reported_at: float | None  # None for a registration
     written_at: float = 0.0
@@ -72,7 +72,7 @@ class Journey:
     queued_at: float = 0.0
 
     def stages(self, started_at: float) -> dict[str, float]:
-        """Returns the seconds of every stage but those of archiving, which began at this time."""
+        """Returns the seconds of every stage before archiving, which started at this time."""
         assert self.reported_at is not None
         moments = (self.reported_at, self.written_at, self.seen_at, self.read_at, self.queued_at, started_at)
         durations = (after - before for before, after in pairwise(moments))
@@ -211,18 +211,18 @@ class Simulation:
         return running < self.setting.account_concurrency
 
     def _wait(self) -> None:
-        """Answers a request to the tasks API: at once, or after the whole time if it may wait."""
+        """Responds to a request to the tasks API: immediately, or after the longest wait if it may wait."""
         if not self._has_concurrency():
             return
         if self.setting.max_waiting is None or self._waiting < self.setting.max_waiting:
             self.outcome.waited += 1
             self._waiting += 1
-            self._at(self._now + WAIT_SECONDS, self._answer, True)
+            self._at(self._now + WAIT_SECONDS, self._respond, True)
         else:
             self._looking_up += 1
-            self._at(self._now + LOOK_UP_SECONDS, self._answer, False)
+            self._at(self._now + LOOK_UP_SECONDS, self._respond, False)
 
-    def _answer(self, has_waited: bool) -> None:
+    def _respond(self, has_waited: bool) -> None:
         if has_waited:
             self._waiting -= 1
         else:

@@ -1,6 +1,6 @@
 """Measures the CPU time of a callback in a warm function, compared with the bare write and usual alternatives.
 
-Lambda bills duration, and a function of 512 MB has a third of a CPU: there the caller waits for CPU time.
+Lambda bills duration, and a function with 512 MB has a third of a CPU, so CPU time lengthens the duration.
 """
 
 import copy
@@ -21,8 +21,8 @@ GOAL = Goal(1.25)
 class Peer(Protocol):
     """A receiver that can be measured further."""
 
-    def cpu_seconds(self, answers: int) -> float:
-        """Returns the CPU time per answer, over this many answers."""
+    def cpu_seconds(self, callbacks: int) -> float:
+        """Returns the CPU time per callback, over this number of callbacks."""
 
 
 def measure() -> list[Figure]:
@@ -34,15 +34,15 @@ def measure() -> list[Figure]:
         floors = Path(__file__).with_name("floors")
         written: dict[str, Any] = {}
 
-        def remember(asked: dict[str, Any]) -> Any:
-            written.setdefault(asked["Key"].get("task", {}).get("S", "another table's"), copy.deepcopy(asked))
-            return ANSWERS["UpdateItem"](asked)
+        def record(request: dict[str, Any]) -> Any:
+            written.setdefault(request["Key"].get("task", {}).get("S", "other table"), copy.deepcopy(request))
+            return ANSWERS["UpdateItem"](request)
 
-        aws = stack.enter_context(stand_in(scratch, {**ANSWERS, "UpdateItem": remember}))
+        aws = stack.enter_context(stand_in(scratch, {**ANSWERS, "UpdateItem": record}))
         for task_id in ("task12345", REPEATED):
             Sandbox(ours, a_callback(task_id)).start(aws, runtime)
         sandboxes = {
-            "news": Sandbox(ours, a_callback()),
+            "new result": Sandbox(ours, a_callback()),
             "repeated": Sandbox(ours, a_callback(REPEATED)),
             "same write": Sandbox([str(floors / "same_write")], written["flux-kontext#task12345"]),
             "same write, refused": Sandbox([str(floors / "same_write")], written[f"flux-kontext#{REPEATED}"]),
@@ -55,32 +55,34 @@ def measure() -> list[Figure]:
         peers["flask"] = stack.enter_context(web_peer.flask())
         peers["flask, sqlite"] = stack.enter_context(web_peer.flask(str(scratch / "tasks.sqlite")))
         peers["express"] = stack.enter_context(web_peer.express(scratch))
-        present = {name: peer for name, peer in peers.items() if peer}
-        for peer in present.values():
+        available = {name: peer for name, peer in peers.items() if peer}
+        for peer in available.values():
             peer.cpu_seconds(ANSWERS_PER_BLOCK)
-        taken: dict[str, list[float]] = {name: [] for name in present}
+        taken: dict[str, list[float]] = {name: [] for name in available}
         for _ in range(BLOCKS):
-            for name, peer in present.items():
+            for name, peer in available.items():
                 taken[name].append(peer.cpu_seconds(ANSWERS_PER_BLOCK) * 1e6)
     return _figures({name: Samples(values) for name, values in taken.items()})
 
 
 def _figures(taken: dict[str, Samples]) -> list[Figure]:
-    def against(peer: str, words: str, goal: Goal | None = None, name: str = "news", label: str = "") -> Figure:
-        return compared(label or "callback with a new result", taken[name], "µs", words, taken[peer], goal)
+    def compare(
+        peer: str, label_of_peer: str, goal: Goal | None = None, name: str = "new result", label: str = ""
+    ) -> Figure:
+        return compared(label or "callback with a new result", taken[name], "µs", label_of_peer, taken[peer], goal)
 
     figures = [
-        against("same write", "bare boto3, the same write", GOAL),
-        against("smallest write", "bare boto3 handler, the smallest write"),
-        against(
+        compare("same write", "bare boto3, the same write", GOAL),
+        compare("smallest write", "bare boto3 handler, the smallest write"),
+        compare(
             "same write, refused", "bare boto3, the same write, condition failed", GOAL, "repeated", "repeated callback"
         ),
-        against("powertools", "Powertools' idempotency, three calls"),
-        against("flask", "Flask receiver as printed; keeps nothing"),
-        against("flask, sqlite", "the same with SQLite"),
+        compare("powertools", "Powertools' idempotency, three calls"),
+        compare("flask", "Flask receiver as printed; keeps nothing"),
+        compare("flask, sqlite", "the same with SQLite"),
     ]
     if "express" in taken:
-        figures.append(against("express", "Express receiver as printed; keeps nothing"))
+        figures.append(compare("express", "Express receiver as printed; keeps nothing"))
     else:
         figures.append(
             Figure("Express receiver as printed", float("nan"), "µs", note="not measured: npm could not get it")

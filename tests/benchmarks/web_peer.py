@@ -1,4 +1,4 @@
-"""Runs receivers that are web servers, each in a process that reports its CPU time."""
+"""Runs web servers that receive callbacks, each in a process that reports its CPU time."""
 
 import http.client
 import json
@@ -21,10 +21,10 @@ class WebPeer:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def cpu_seconds(self, answers: int) -> float:
-        """Returns the CPU time per answer, over this many answers, including the server's HTTP work."""
+    def cpu_seconds(self, callbacks: int) -> float:
+        """Returns the CPU time per callback, over this number of callbacks, including the server's HTTP work."""
         before = self._cpu()
-        for _ in range(answers):
+        for _ in range(callbacks):
             headers = {"Content-Type": "application/json"}
             self._connection.request("POST", "/flux-image-callback", CALLBACK, headers)
             response = self._connection.getresponse()
@@ -33,7 +33,7 @@ class WebPeer:
         after = self._cpu()
         # The pause between two blocks can exceed the servers' keep-alive time.
         self._connection.close()
-        return (after - before) / answers
+        return (after - before) / callbacks
 
     def _cpu(self) -> float:
         self._connection.request("GET", "/cpu")
@@ -49,7 +49,7 @@ def flask(*arguments: str) -> Iterator[WebPeer]:
 
 @contextmanager
 def express(folder: Path) -> Iterator[WebPeer | None]:
-    """Runs the Express receiver, installed into the folder; yields None where it cannot be installed."""
+    """Runs the Express receiver, installed into the folder; yields None if it cannot be installed."""
     if not (shutil.which("node") and shutil.which("npm")):
         yield None
         return
@@ -68,7 +68,7 @@ def _running(command: Sequence[str]) -> Iterator[WebPeer]:
         try:
             assert process.stderr
             port = process.stderr.readline()
-            # Its log of every request has to be read.
+            # The log of every request must be read, or the pipe would fill up.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             yield WebPeer(int(port))
         finally:

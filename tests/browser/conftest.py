@@ -22,7 +22,7 @@ from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
 from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
-# Recorded in the page before any of its scripts runs.
+# Runs before the page's scripts, and records policy violations and layout shifts.
 _WATCH = """
 window.watched = {violations: [], shift: 0, shifts: []};
 addEventListener("securitypolicyviolation", (event) =>
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
     """Chromium, one per worker."""
     path = find_chromium()
     if path is None:
-        pytest.skip("the gallery is not tested: there is no Chromium here; scripts/install-chromium installs it")
+        pytest.skip("the gallery is not tested: Chromium is not installed; scripts/install-chromium installs it")
     with chromium(path) as browser:
         yield browser
 
@@ -54,12 +54,12 @@ class Visitor:
 
     gallery: GalleryServer
     page: Page
-    complaints: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     allowed_errors: list[str] = field(default_factory=list)
 
     def open(self, address: str = "") -> Page:
-        """Opens the page and returns it when all first tasks are displayed."""
+        """Opens the page, and returns it when the first tasks are displayed."""
         self.page.goto(self.gallery.url + address)
         self.page.wait_for_selector("#grid[aria-busy=false]")
         return self.page
@@ -74,8 +74,8 @@ class Visitor:
     def check(self) -> None:
         """Raises AssertionError for every problem that the browser reported."""
         for text in self.allowed_errors:
-            self.complaints = [complaint for complaint in self.complaints if text not in complaint]
-        assert self.complaints == []
+            self.problems = [problem for problem in self.problems if text not in problem]
+        assert self.problems == []
         assert self.page.evaluate("window.watched?.violations ?? []") == []
         origins = {urlsplit(url)[:2] for url in self.requests}
         assert origins <= {urlsplit(self.gallery.url)[:2]}
@@ -105,12 +105,12 @@ def visiting(
         context.add_init_script(_WATCH)
         visitor = Visitor(gallery, context.new_page())
 
-        def note(message: ConsoleMessage) -> None:
+        def record(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
-                visitor.complaints.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
+                visitor.problems.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
-        visitor.page.on("console", note)
-        visitor.page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error}"))
+        visitor.page.on("console", record)
+        visitor.page.on("pageerror", lambda error: visitor.problems.append(f"error: {error}"))
         context.on("request", lambda request: visitor.requests.append(request.url))
         yield visitor
         visitor.check()
@@ -118,14 +118,14 @@ def visiting(
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens windows; problems that their browser reports fail the test at its end."""
+    """Opens browser windows; any problem that a browser reports fails the test at its end."""
     with ExitStack() as visits:
         yield lambda api, **options: visits.enter_context(visiting(browser, api, **options))
 
 
 @pytest.fixture(scope="module")
 def api() -> TasksApiInMemory:
-    """Sixty tasks of all kinds, for tests that change none."""
+    """Sixty tasks of all kinds, for tests that do not change them."""
     return TasksApiInMemory(*many_tasks(60, now=datetime.now(UTC)))
 
 

@@ -23,23 +23,23 @@ def test_every_control_has_an_accessible_name(visit: Visit, api: TasksApiInMemor
         page.goto(page.url.partition("#")[0] + address)
         session = page.context.new_cdp_session(page)
         nodes = session.send("Accessibility.getFullAXTree")["nodes"]
-        usable = [
+        focusable = [
             node
             for node in nodes
             if not node.get("ignored")
             and any(each["name"] == "focusable" and each["value"].get("value") for each in node.get("properties", []))
             and node["role"]["value"] not in ("RootWebArea", "dialog")
         ]
-        assert len(usable) > 10
-        nameless = [node["role"]["value"] for node in usable if not node.get("name", {}).get("value")]
+        assert len(focusable) > 10
+        nameless = [node["role"]["value"] for node in focusable if not node.get("name", {}).get("value")]
         assert nameless == []
     expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "dialog-title")
 
 
 def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
-    begun = datetime.now(UTC) - timedelta(seconds=40)
+    arrived_at = datetime.now(UTC) - timedelta(seconds=40)
     visitor = visit(
-        TasksApiInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
+        TasksApiInMemory([a_task("t1", arrived_at=arrived_at), a_task("t2", TaskStatus.PENDING, arrived_at=arrived_at)])
     )
     visitor.page.clock.install()
     page = visitor.open()
@@ -92,7 +92,7 @@ def test_text_has_enough_contrast_in_both_colour_schemes(visit: Visit, scheme: s
     assert low == {}
 
 
-def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
+def test_statuses_are_distinguishable_without_colour(visit: Visit) -> None:
     now = datetime.now(UTC)
     failure = {"reason": "INTERNAL"}
     tasks = [
@@ -101,13 +101,13 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
     ]
     page = visit(TasksApiInMemory(tasks)).open()
     marks = page.eval_on_selector_all(".card .status use", "(all) => all.map((one) => one.getAttribute('href'))")
-    words = []
+    labels = []
     for status in page.locator(".card .status").all():
         # The browser does not render cards far outside the window, and a text that is not rendered is empty.
         status.scroll_into_view_if_needed()
         expect(status).not_to_have_text("", use_inner_text=True)
-        words.append(status.inner_text())
-    assert len(set(marks)) == len(set(words)) == len(TaskStatus)
+        labels.append(status.inner_text())
+    assert len(set(marks)) == len(set(labels)) == len(TaskStatus)
     assert page.locator(".card[data-status=FAILED] .crossed-out").count() == 1
     assert page.locator(".card[data-status=INCOMPLETE] .ringed").count() == 1
 
@@ -140,8 +140,8 @@ def test_narrow_screens_do_not_scroll_sideways(visit: Visit, api: TasksApiInMemo
         page.evaluate("scrollTo(0, 0)")
 
 
-def test_the_toolbar_leaves_room_in_a_low_window(visit: Visit, api: TasksApiInMemory) -> None:
-    page = visit(api, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
+def test_the_toolbar_does_not_cover_the_focused_task_in_a_low_window(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api, viewport={"width": 320, "height": 256}).open()  # as a large window at 400 % zoom
     page.keyboard.press("/")
     page.keyboard.press("Enter")
     for _ in range(4):
@@ -150,7 +150,7 @@ def test_the_toolbar_leaves_room_in_a_low_window(visit: Visit, api: TasksApiInMe
     top = frame.evaluate("(frame) => frame.getBoundingClientRect().top")
     bar = page.locator(".toolbar").bounding_box()
     assert bar is not None
-    assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
+    assert bar["y"] + bar["height"] <= max(top, 0)  # the toolbar does not cover the focused card
 
 
 def test_the_selected_image_is_marked_in_forced_colours(visit: Visit, api: TasksApiInMemory) -> None:
@@ -163,15 +163,15 @@ def test_the_selected_image_is_marked_in_forced_colours(visit: Visit, api: Tasks
 
 
 def test_the_gallery_uses_the_tasks_api_only(visit: Visit, api: TasksApiInMemory) -> None:
-    refused: list[str] = []
+    other_requests: list[str] = []
     other = TasksApiInMemory(api.tasks.values(), api.pictures)
 
-    def note(request: httpx.Request) -> None:
+    def record(request: httpx.Request) -> None:
         if request.method != "GET" or request.url.path.split("/")[1] not in ("tasks", "images"):
-            refused.append(str(request.url))
+            other_requests.append(str(request.url))
 
-    other.before = note
+    other.before = record
     page = visit(other).open()
     page.locator(".card a").nth(5).click()
     expect(page.get_by_role("dialog")).to_be_visible()
-    assert refused == []
+    assert other_requests == []

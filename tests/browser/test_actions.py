@@ -1,4 +1,4 @@
-"""Actions on a task and on a selection: what they will do, confirmed, with their outcome."""
+"""Actions on a task and on a selection: planned effect, confirmation and outcome."""
 
 import io
 import zipfile
@@ -53,7 +53,7 @@ def page(visit: Visit, api: TasksApiInMemory, actions: FakeActions) -> Page:
     return visit(api, actions=actions).open()
 
 
-def test_an_action_is_explained_confirmed_and_its_outcome_shown(
+def test_an_action_shows_its_effect_asks_for_confirmation_and_shows_its_outcome(
     page: Page, api: TasksApiInMemory, actions: FakeActions
 ) -> None:
     now = datetime.now(UTC)
@@ -95,7 +95,7 @@ def test_a_selection_is_redriven(page: Page, actions: FakeActions) -> None:
     expect(bar).to_be_hidden()
 
 
-def test_a_gallery_without_actions_shows_none(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_gallery_without_actions_shows_no_buttons_for_them(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open("#flux-kontext/t0")
     expect(page.get_by_role("dialog")).to_contain_text("At least one image could not be archived")
     page.wait_for_load_state("networkidle")

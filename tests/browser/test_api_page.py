@@ -8,14 +8,14 @@ from playwright.sync_api import Browser, expect
 from local.http.api_page import DOCUMENT, write_api_page
 
 
-def test_the_page_shows_every_operation_and_loads_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_shows_every_operation_without_network_requests(browser: Browser, tmp_path: Path) -> None:
     path = write_api_page(tmp_path)
     page = browser.new_page()
     requested: list[str] = []
-    complaints: list[str] = []
+    problems: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: problems.append(str(error)))
 
     page.goto(path.as_uri())
 
@@ -28,5 +28,5 @@ def test_the_page_shows_every_operation_and_loads_nothing(browser: Browser, tmp_
     expect(operations.first).to_contain_text("Idempotency-Key")
     expect(page.get_by_role("button", name="Try it out")).to_have_count(0)
     assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
-    assert complaints == []
+    assert problems == []
     page.close()

@@ -1,4 +1,4 @@
-"""A web page of another origin, in a real browser, neither reads nor changes the local stack and the gallery."""
+"""A web page of another origin, in a real browser, can neither read nor change the local stack and the gallery."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local.lambda_.runtime import Function
 
 READ = """url => fetch(url).then(response => response.text()).catch(() => "refused by the browser")"""
-# What a page may send to any server without asking it first: https://fetch.spec.whatwg.org/#simple-header
+# A request that needs no CORS preflight: https://fetch.spec.whatwg.org/#simple-header
 RESET = """url => fetch(url, {method: "POST", mode: "no-cors", body: "x"}).then(() => "sent")"""
 
 
@@ -51,12 +51,12 @@ def moto() -> Iterator[MotoServer]:
     server.stop()
 
 
-def test_it_reads_nothing_of_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
+def test_a_foreign_page_cannot_read_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
     for path in ("/", "/moto-api/data.json", "/images"):
         assert foreign_page.evaluate(READ, f"{moto.url}{path}") == "refused by the browser"
 
 
-def test_it_changes_nothing_in_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
+def test_a_foreign_page_cannot_change_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
     for path in ("/moto-api/reset", "/?Action=CreateQueue&QueueName=evil", "/images/key"):
         foreign_page.evaluate(RESET, f"{moto.url}{path}")
 
@@ -65,12 +65,12 @@ def test_it_changes_nothing_in_the_aws_services(foreign_page: Page, moto: MotoSe
     assert "QueueUrls" not in moto.client("sqs").list_queues()
 
 
-def test_it_reads_nothing_of_the_simulator(foreign_page: Page) -> None:
+def test_a_foreign_page_cannot_read_the_simulator(foreign_page: Page) -> None:
     with Simulator() as simulator:
         assert foreign_page.evaluate(READ, simulator.url) == "refused by the browser"
 
 
-def test_it_reads_nothing_of_the_gallery_although_it_knows_the_url(foreign_page: Page) -> None:
+def test_a_foreign_page_that_knows_the_url_cannot_read_the_gallery(foreign_page: Page) -> None:
     with GalleryServer(TasksApiInMemory().client()) as gallery:
         assert foreign_page.evaluate(READ, f"{gallery.url}tasks") == "refused by the browser"
 
@@ -79,7 +79,7 @@ def test_it_reads_nothing_of_the_gallery_although_it_knows_the_url(foreign_page:
 
 
 class _Receiver:
-    """A function that answers 200, and records its events."""
+    """A function that returns 200 and records its events."""
 
     def __init__(self) -> None:
         self.events: list[bytes] = []
@@ -104,7 +104,7 @@ def api(tmp_path: Path, receiver: _Receiver) -> Iterator[HttpApi]:
     server.stop()
 
 
-def test_it_calls_no_function(foreign_page: Page, api: HttpApi, receiver: _Receiver) -> None:
+def test_a_foreign_page_cannot_invoke_functions(foreign_page: Page, api: HttpApi, receiver: _Receiver) -> None:
     url = f"{api.url}/callbacks/flux-kontext/{'t' * 48}"
     foreign_page.evaluate(RESET, url)
     assert foreign_page.evaluate(READ, url) == "refused by the browser"
@@ -114,7 +114,7 @@ def test_it_calls_no_function(foreign_page: Page, api: HttpApi, receiver: _Recei
     assert len(receiver.events) == 1
 
 
-def test_it_reads_nothing_of_the_runtime_api(foreign_page: Page) -> None:
+def test_a_foreign_page_cannot_read_the_runtime_api(foreign_page: Page) -> None:
     runtime_api = RuntimeApi()
     runtime_api.start()
     try:
@@ -129,7 +129,7 @@ def test_it_reads_nothing_of_the_runtime_api(foreign_page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def rebound(browser: Browser) -> Iterator[Page]:
-    """A page in a browser for which evil.example is this machine, as after a change of its address in DNS."""
+    """A page in a browser that resolves evil.example to this machine, as after DNS rebinding."""
     rebinding = browser.browser_type.launch(
         executable_path=str(find_chromium()),
         args=[*ARGUMENTS, "--host-resolver-rules=MAP evil.example 127.0.0.1"],
@@ -139,12 +139,12 @@ def rebound(browser: Browser) -> Iterator[Page]:
     rebinding.close()
 
 
-def test_a_rebound_name_reads_nothing(rebound: Page, moto: MotoServer, api: HttpApi) -> None:
+def test_requests_for_a_rebound_host_name_are_rejected(rebound: Page, moto: MotoServer, api: HttpApi) -> None:
     runtime_api = RuntimeApi()
     runtime_api.start()
     with Simulator() as simulator, GalleryServer(TasksApiInMemory().client()) as gallery:
         for address in (moto.url, api.url, simulator.url, gallery.url, f"http://127.0.0.1:{runtime_api.port}"):
-            answer = rebound.goto(address.replace("127.0.0.1", "evil.example").replace("localhost", "evil.example"))
-            assert answer is not None
-            assert answer.status in (403, 421), address
+            response = rebound.goto(address.replace("127.0.0.1", "evil.example").replace("localhost", "evil.example"))
+            assert response is not None
+            assert response.status in (403, 421), address
     runtime_api.stop()

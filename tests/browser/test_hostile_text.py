@@ -23,7 +23,7 @@ HOSTILE = {
     "a link": "javascript:window.hacked='link'//",
     "a comment": "<!-- --><svg onload=window.hacked=1><!-- ",
     "an entity": "&lt;b&gt; &#x3c;script&#x3e; &nbsp;",
-    "a way out": "../../../../etc/passwd?x=1#/../..",
+    "a path traversal": "../../../../etc/passwd?x=1#/../..",
     "a prototype": "__proto__",
     "a property": "constructor",
     "a percent": "100%zz%2F%00",
@@ -37,60 +37,60 @@ HOSTILE = {
 
 
 # Characters that JavaScript's encodeURIComponent does not encode.
-_AS_ENCODE_URI_COMPONENT = "!'()*~"
+_NOT_ENCODED_BY_JAVASCRIPT = "!'()*~"
 
 
-def a_hostile_task(words: str, number: int) -> TaskResponse:
+def a_hostile_task(text: str, number: int) -> TaskResponse:
     at = datetime.now(UTC)
-    said: dict[str, Any] = {"prompt": words, "model": words, words[:60]: words, "nested": {words[:60]: [words]}}
-    conflict: dict[str, Any] = {"reportedBy": "callback", "reportedAt": words[:40], "status": "FAILED", "urls": [words]}
-    conflict["failure"] = {"reason": "OTHER", "code": words, "message": words}
-    failure = {"reason": "OTHER", "code": words, "message": words}
-    lost = a_lost_image("t").model_copy(update={"reason": words, "url": words, "expires_at": words})
+    request: dict[str, Any] = {"prompt": text, "model": text, text[:60]: text, "nested": {text[:60]: [text]}}
+    conflict: dict[str, Any] = {"reportedBy": "callback", "reportedAt": text[:40], "status": "FAILED", "urls": [text]}
+    conflict["failure"] = {"reason": "OTHER", "code": text, "message": text}
+    failure = {"reason": "OTHER", "code": text, "message": text}
+    lost = a_lost_image("t").model_copy(update={"reason": text, "url": text, "expires_at": text})
     image = an_image("t", b"", index=1).model_copy(
-        update={"key": words, "content_type": words, "sha256": words, "archived_at": words}
+        update={"key": text, "content_type": text, "sha256": text, "archived_at": text}
     )
     return a_task(
-        f"{words}{number}",
+        f"{text}{number}",
         TaskStatus.INCOMPLETE,
         arrived_at=at,
-        request=said,
+        request=request,
         failure=failure,
         conflicts=[conflict],
         images=[lost, image],
-        idempotency_key=words,
-        confirmed_at=words[:40],
+        idempotency_key=text,
+        confirmed_at=text[:40],
     )
 
 
 @pytest.fixture(scope="module")
 def gallery(browser: Browser) -> Iterator[Visitor]:
     """One page with a task for each text."""
-    tasks = [a_hostile_task(words, number) for number, words in enumerate(HOSTILE.values())]
+    tasks = [a_hostile_task(text, number) for number, text in enumerate(HOSTILE.values())]
     viewport = {"width": 1000, "height": 800}
     with visiting(browser, TasksApiInMemory([*tasks, a_task("good")]), viewport=viewport) as visitor:
-        visitor.allowed_errors += ["502", "404"]  # the images, which are not there
+        visitor.allowed_errors += ["502", "404"]  # the images are missing
         visitor.open()
         assert visitor.page.locator(".card").count() == len(HOSTILE) + 1
         yield visitor
 
 
-@pytest.mark.parametrize(("number", "words"), [*enumerate(HOSTILE.values())], ids=HOSTILE.keys())
-def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> None:
-    page, task = gallery.page, a_hostile_task(words, number)
-    address = f"#flux-kontext/{quote(task.task_id, safe=_AS_ENCODE_URI_COMPONENT)}"
+@pytest.mark.parametrize(("number", "text"), [*enumerate(HOSTILE.values())], ids=HOSTILE.keys())
+def test_hostile_text_is_displayed_as_text(gallery: Visitor, number: int, text: str) -> None:
+    page, task = gallery.page, a_hostile_task(text, number)
+    address = f"#flux-kontext/{quote(task.task_id, safe=_NOT_ENCODED_BY_JAVASCRIPT)}"
     frame = page.locator(".card", has=page.locator(f'a[href="{address}"]'))
     # The displayed text equals the text sent, except for changes by JSON and the DOM.
-    told = "(element) => element.textContent"
-    assert frame.locator(".id").evaluate(told) == task.task_id
-    assert frame.locator(".prompt").evaluate(told) == words
+    text_content = "(element) => element.textContent"
+    assert frame.locator(".id").evaluate(text_content) == task.task_id
+    assert frame.locator(".prompt").evaluate(text_content) == text
     assert task.task_id in (frame.locator("a").get_attribute("aria-label") or "")
     frame.locator("a").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    assert dialog.locator(".request-prompt").evaluate(told) == words
-    assert words in dialog.locator(".failure").evaluate(told)
-    assert dialog.locator("h2").evaluate(told) == f"Incomplete{task.task_id}"
+    assert dialog.locator(".request-prompt").evaluate(text_content) == text
+    assert text in dialog.locator(".failure").evaluate(text_content)
+    assert dialog.locator("h2").evaluate(text_content) == f"Incomplete{task.task_id}"
     # No text became an element, a link to another site, or a script.
     assert page.locator("script:not([src='gallery.js'])").count() == 0
     assert page.locator("style, iframe, object, embed, base, meta[http-equiv], form form").count() == 0
@@ -118,15 +118,15 @@ def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> N
     assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))
 
 
-def test_no_string_of_the_corpus_is_interpreted(visit: Visit) -> None:
-    """The same strings as for terminals and logs."""
+def test_no_hostile_string_is_interpreted_as_markup_or_code(visit: Visit) -> None:
+    """The strings are those of the tests of terminals and logs."""
     texts = [text.encode(errors="replace").decode() for text in STRINGS]
     visitor = visit(TasksApiInMemory(a_hostile_task(text, number) for number, text in enumerate(texts)))
-    visitor.allowed_errors += ["502", "404", "400"]  # the images, which are not there
+    visitor.allowed_errors += ["502", "404", "400"]  # the images are missing
     page = visitor.open()
     expect(page.locator(".card")).to_have_count(len(texts))
-    shown = page.eval_on_selector_all(".card .prompt", "(all) => all.map((one) => one.textContent)")
-    assert sorted(shown) == sorted(texts)
+    prompts = page.eval_on_selector_all(".card .prompt", "(all) => all.map((one) => one.textContent)")
+    assert sorted(prompts) == sorted(texts)
     for card in page.locator(".card a").all()[::6]:
         card.click()
         expect(page.get_by_role("dialog")).to_be_visible()
@@ -140,9 +140,9 @@ def test_no_string_of_the_corpus_is_interpreted(visit: Visit) -> None:
 
 
 def test_bidirectional_text_does_not_affect_its_surroundings(visit: Visit) -> None:
-    words = HOSTILE["right to left"]
-    visitor = visit(TasksApiInMemory([a_hostile_task(words, 1)]))
-    visitor.allowed_errors.append("502")  # the image, which is not there
+    text = HOSTILE["right to left"]
+    visitor = visit(TasksApiInMemory([a_hostile_task(text, 1)]))
+    visitor.allowed_errors.append("502")  # the image is missing
     page = visitor.open()
     for selector in (".card .id", ".card .prompt"):
         assert page.locator(selector).evaluate("(one) => getComputedStyle(one).unicodeBidi") in (
@@ -157,10 +157,10 @@ def test_bidirectional_text_does_not_affect_its_surroundings(visit: Visit) -> No
     expect(status).to_have_text("Incomplete")
 
 
-def test_hostile_text_in_the_address_stays_text(visit: Visit) -> None:
+def test_hostile_text_in_the_address_is_not_interpreted(visit: Visit) -> None:
     visitor = visit(TasksApiInMemory([a_task("good")]))
     visitor.allowed_errors += ["404", "400", "502"]
-    for words in (
+    for text in (
         "#%",
         "#a/%E0%A4%A",
         "#<img src=x onerror=alert(1)>/x",
@@ -168,6 +168,6 @@ def test_hostile_text_in_the_address_stays_text(visit: Visit) -> None:
         "#a/b/c/d",
         "?status=<b>&provider=%00&q=%22%3E<script>",
     ):
-        page = visitor.open(words)
+        page = visitor.open(text)
         assert page.evaluate("window.hacked") is None
         expect(page.get_by_role("heading", name="Catchlight")).to_be_visible()

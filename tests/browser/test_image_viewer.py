@@ -25,7 +25,7 @@ def width(page: Page) -> float:
     return float(page.locator(".main-image img").evaluate("(image) => image.getBoundingClientRect().width"))
 
 
-def test_a_click_zooms_at_its_place_and_another_one_fits(page: Page) -> None:
+def test_a_click_zooms_at_its_position_and_a_second_click_fits_the_image(page: Page) -> None:
     image, frame = page.locator(".main-image img"), page.locator(".main-image")
     fitted = width(page)
     shown = image.bounding_box()
@@ -47,7 +47,7 @@ def test_the_keyboard_zooms_and_moves_a_zoomed_image(page: Page) -> None:
     page.keyboard.press("ArrowDown")
     wait_until(page, "(top) => document.querySelector('.main-image').scrollTop > top", before)
     page.keyboard.press("ArrowRight")
-    assert page.url == address  # arrows move the image, not to another task
+    assert page.url == address  # arrow keys move the image and do not open another task
     page.keyboard.press("Escape")
     assert width(page) == fitted
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -55,7 +55,7 @@ def test_the_keyboard_zooms_and_moves_a_zoomed_image(page: Page) -> None:
     assert page.url != address
 
 
-def test_another_image_is_shown_fitted(page: Page) -> None:
+def test_selecting_another_image_resets_the_zoom(page: Page) -> None:
     page.keyboard.press("z")
     page.get_by_role("button", name="origin-0").click()
     expect(page.get_by_role("button", name="Zoom")).to_have_attribute("aria-pressed", "false")
@@ -63,7 +63,7 @@ def test_another_image_is_shown_fitted(page: Page) -> None:
     expect(page.get_by_role("link", name="Save origin-0")).to_be_visible()
 
 
-def test_a_condition_that_is_not_true_at_once_is_waited_for_under_the_content_security_policy(page: Page) -> None:
+def test_wait_until_works_under_the_content_security_policy(page: Page) -> None:
     page.evaluate("() => { setTimeout(() => { window.isLater = true }, 200) }")
 
     wait_until(page, "window.isLater")
@@ -102,14 +102,14 @@ def test_original_and_result_are_compared_with_a_slider(page: Page) -> None:
     expect(shown).to_have_attribute("src", re.compile("origin-0$"))
 
 
-def test_a_task_without_an_original_has_nothing_to_compare(visit: Visit, api: TasksApiInMemory) -> None:
+def test_without_an_original_there_is_no_button_to_compare(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 1)
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     expect(page.get_by_role("button", name="Copy link")).to_be_visible()
     expect(page.get_by_role("button", name="Compare")).to_be_hidden()
 
 
-def test_a_task_without_images_ends_a_comparison(visit: Visit, api: TasksApiInMemory) -> None:
+def test_opening_a_task_without_images_ends_the_comparison(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     now = datetime.now(UTC)
     tasks = TasksApiInMemory([a_task("pending", TaskStatus.PENDING, arrived_at=now), task], api.pictures)

@@ -8,19 +8,19 @@ from tests.tasks_api_in_memory import TasksApiInMemory
 
 def test_the_tab_key_reaches_every_control_in_visual_order(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
-    seen = []
+    focused_names = []
     for _ in range(8):
         page.keyboard.press("Tab")
-        seen.append(
+        focused_names.append(
             page.evaluate(
                 "document.activeElement.id || document.activeElement.name || document.activeElement.className"
             )
         )
-    assert seen[:7] == ["skip", "search", "provider", "live", "status", "hours", "reason"]
+    assert focused_names[:7] == ["skip", "search", "provider", "live", "status", "hours", "reason"]
     first = next(iter(api.tasks.values()))
     assert focused(page) == f"#{first.provider}/{first.task_id}"
     page.keyboard.press("Tab")
-    assert not page.evaluate("document.activeElement.closest('#grid')")  # the sheet is one stop, not sixty
+    assert not page.evaluate("document.activeElement.closest('#grid')")  # the grid is one tab stop, not sixty
 
 
 def test_the_skip_link_leads_to_the_tasks(visit: Visit, api: TasksApiInMemory) -> None:
@@ -67,7 +67,7 @@ def test_a_task_can_be_opened_and_closed_by_keyboard(visit: Visit, api: TasksApi
     dialog = page.get_by_role("dialog")
     page.keyboard.press("/")
     assert focused(page) == "search"
-    page.keyboard.type("a/b")  # a slash is a letter in here
+    page.keyboard.type("a/b")  # in the search field, a slash is an ordinary character
     expect(page.get_by_role("searchbox")).to_have_value("a/b")
     page.get_by_role("searchbox").fill("")
     expect(page.locator(".card")).to_have_count(60)
@@ -86,4 +86,5 @@ def test_a_task_can_be_opened_and_closed_by_keyboard(visit: Visit, api: TasksApi
         assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    assert focused(page) == f"#{tasks[1].provider}/{tasks[1].task_id}"  # where one left off, not where one began
+    # The focus is at the task that was shown last, not at the one that was opened first.
+    assert focused(page) == f"#{tasks[1].provider}/{tasks[1].task_id}"

@@ -1,4 +1,4 @@
-"""Layout at the widths of a desktop, a tablet and a phone: nothing overprints, and controls are in view at once."""
+"""Layout at the widths of a desktop, a tablet and a phone: no overlaps, and controls are in view without scrolling."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ def box(locator: Locator) -> tuple[float, float, float, float]:
 
 
 def pixels(page: Page, locator: Locator) -> bytes:
-    """Returns what is displayed at the place of an element, with all that lies above or below it."""
+    """Returns a screenshot of an element's area, with everything that is drawn above or below it."""
     found = locator.bounding_box()
     assert found is not None
     return page.screenshot(clip=found, animations="disabled")
@@ -85,7 +85,7 @@ def test_the_count_and_the_status_filter_do_not_overlap(visit: Visit) -> None:
         others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = ''))")
 
 
-def test_the_dialogs_buttons_are_in_view_at_once_and_after_scrolling(
+def test_the_dialogs_buttons_are_in_view_before_and_after_scrolling(
     visit: Visit, api: TasksApiInMemory, two_images: TaskResponse
 ) -> None:
     page = visit(api).open(f"#{two_images.provider}/{two_images.task_id}")
@@ -99,7 +99,7 @@ def test_the_dialogs_buttons_are_in_view_at_once_and_after_scrolling(
         expect(close, window).to_be_in_viewport(ratio=1)
 
 
-def test_the_text_in_the_search_field_is_not_cut(visit: Visit) -> None:
+def test_the_placeholder_of_the_search_field_is_not_cut_off(visit: Visit) -> None:
     page = visit(TasksApiInMemory()).open()
     for width in (320, 375, 430, 768, 1440):
         page.set_viewport_size({"width": width, "height": 667})
@@ -116,7 +116,7 @@ def test_the_text_in_the_search_field_is_not_cut(visit: Visit) -> None:
 
 
 def is_inside_ellipse(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
-    """Whether a rectangle lies inside the drawn ring, whose line is within 8 % of its box."""
+    """Whether a rectangle lies inside the drawn ring, whose line takes up to 8 % of its box."""
     middle_x, middle_y = (outer[0] + outer[2]) / 2, (outer[1] + outer[3]) / 2
     half_x, half_y = 0.46 * (outer[2] - outer[0]), 0.46 * (outer[3] - outer[1])
     return all(
@@ -136,7 +136,7 @@ def test_a_long_reason_stays_inside_its_ring(visit: Visit) -> None:
     dialog = page.get_by_role("dialog")
     for window in resized(page):
         assert is_inside_ellipse(box(dialog.locator(".note")), box(dialog.locator(".ringed"))), window
-        expect(dialog.locator(".failure")).to_have_text(LONG_REASON)  # complete, above everything else
+        expect(dialog.locator(".failure")).to_have_text(LONG_REASON)  # the complete text
 
 
 def test_results_come_before_originals(visit: Visit) -> None:
@@ -184,18 +184,18 @@ def refresh(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def test_the_filter_the_address_and_the_item_have_the_same_word(visit: Visit) -> None:
+def test_filter_address_and_task_have_the_same_status_label(visit: Visit) -> None:
     now = datetime.now(UTC)
     one_of_each = [a_task(f"t{number}", status, arrived_at=now) for number, status in enumerate(TaskStatus)]
     page = visit(TasksApiInMemory(one_of_each)).open()
     card = page.locator(".card")
     for status in TaskStatus:
-        word = status.replace("_", " ").capitalize()
-        page.locator(".statuses label", has_text=word).click()
+        label = status.replace("_", " ").capitalize()
+        page.locator(".statuses label", has_text=label).click()
         assert f"status={status}" in page.url
         expect(card).to_have_count(1)
-        expect(card.locator(".status")).to_have_text(word)
+        expect(card.locator(".status")).to_have_text(label)
         card.locator("a").click()
-        expect(page.locator(".dialog-title .status")).to_have_text(word)
+        expect(page.locator(".dialog-title .status")).to_have_text(label)
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_be_hidden()

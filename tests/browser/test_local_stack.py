@@ -31,7 +31,7 @@ from catchlight_cli.command_line import parser, run
 from local.artefact import Artefact
 from local.stack import LocalStack
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 PROMPT = "a small sail, <b>low sun</b>"
 
 
@@ -57,15 +57,15 @@ def archived(api: TasksClient) -> TaskResponse:
     """A submitted task that is archived."""
     new = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
     assert new.outcome == "submitted"
-    return api.wait(new.provider, new.task_id, timeout_seconds=PATIENCE_SECONDS)
+    return api.wait(new.provider, new.task_id, timeout_seconds=TIMEOUT_SECONDS)
 
 
 def test_a_submitted_task_is_archived(api: TasksClient, archived: TaskResponse) -> None:
     assert archived.status is TaskStatus.ARCHIVED
     assert (archived.request or {})["prompt"] == PROMPT
     assert {image.kind for image in archived.images} == {"origin", "result"}
-    again = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
-    assert again.task_id == archived.task_id  # nothing was generated twice
+    repeated = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
+    assert repeated.task_id == archived.task_id  # the image was not generated again
     assert archived.task in [task.task for task in api.tasks(provider="flux-kontext", limit=10)]
     with pytest.raises(APIError, match="key"):
         api.submit("flux-kontext", {"prompt": "another"}, idempotency_key="order-1")
@@ -73,22 +73,22 @@ def test_a_submitted_task_is_archived(api: TasksClient, archived: TaskResponse) 
         api.task("flux-kontext", "nope")
 
 
-def test_an_unsigned_request_is_refused(stack: LocalStack) -> None:
+def test_an_unsigned_request_is_rejected(stack: LocalStack) -> None:
     with (
         pytest.raises(PermissionDeniedError),
-        TasksClient(stack.info["tasks_api_url"], trust_environment=False) as stranger,
+        TasksClient(stack.info["tasks_api_url"], trust_environment=False) as unsigned,
     ):
-        stranger.page()
+        unsigned.page()
 
 
 def test_downloaded_images_equal_the_archived_ones(api: TasksClient, archived: TaskResponse, tmp_path: Path) -> None:
-    (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"what another run left")
+    (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"part of an earlier download")
     downloads = list(download(api, [archived], tmp_path))
     assert {each.outcome for each in downloads} == {"downloaded"}
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("flux-kontext_*")}
     assert digests == {image.sha256 for image in archived.images}
     link = api.image_link("flux-kontext", archived.task_id, "result", 0)
-    with api.open_link(link, from_byte=100) as response:  # the storage goes on in the middle
+    with api.open_link(link, from_byte=100) as response:  # S3 continues at this byte
         assert response.status_code == 206
         assert int(response.headers["Content-Length"]) == (archived.images[-1].bytes or 0) - 100
 
@@ -96,13 +96,13 @@ def test_downloaded_images_equal_the_archived_ones(api: TasksClient, archived: T
 def test_the_command_line_reads_the_stack(
     state_dir: str, archived: TaskResponse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def catchlight(*words: str) -> dict[str, object]:
-        assert run([*words, "--local", "--state-dir", state_dir, "--json"]) == 0
+    def catchlight(*arguments: str) -> dict[str, object]:
+        assert run([*arguments, "--local", "--state-dir", state_dir, "--json"]) == 0
         document: dict[str, object] = json.loads(capsys.readouterr().out)
         return document
 
     request = json.dumps({"prompt": "two of them", "action": "generate", "count": 2})
-    submitted = catchlight("submit", "acedata", request, "--wait", str(PATIENCE_SECONDS))
+    submitted = catchlight("submit", "acedata", request, "--wait", str(TIMEOUT_SECONDS))
     task = submitted["task"]
     assert isinstance(task, dict)
     assert (task["status"], len(task["images"])) == ("ARCHIVED", 2)
@@ -110,8 +110,8 @@ def test_the_command_line_reads_the_stack(
         {"task": task["task"], "provider": "acedata", "taskId": task["taskId"], "outcome": "known"},
         {"task": "acedata#elsewhere-1", "provider": "acedata", "taskId": "elsewhere-1", "outcome": "registered"},
     ]
-    for words in (("get", task["taskId"]), ("wait", f"acedata/{task['taskId']}")):
-        tasks = catchlight(*words)["tasks"]
+    for arguments in (("get", task["taskId"]), ("wait", f"acedata/{task['taskId']}")):
+        tasks = catchlight(*arguments)["tasks"]
         assert isinstance(tasks, list)
         assert [found["archivedAt"] for found in tasks] == [task["archivedAt"]]
     listed = catchlight("list", "--status", "archived", "--since", "1h")["tasks"]
@@ -124,8 +124,8 @@ def test_the_command_line_reads_the_stack(
 
 def test_the_gallery_shows_the_task(stack: LocalStack, archived: TaskResponse, browser: Browser) -> None:
     page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
     page.goto(stack.info["gallery_url"])
     page.get_by_role("link", name=archived.task_id).click()
     dialog = page.get_by_role("dialog")
@@ -135,7 +135,7 @@ def test_the_gallery_shows_the_task(stack: LocalStack, archived: TaskResponse, b
     expect(image).to_be_visible()
     result = next(image for image in archived.images if image.kind == "result")
     assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == result.width
-    assert complaints == []
+    assert problems == []
     page.close()
 
 
@@ -166,7 +166,7 @@ def test_the_python_examples_run(
     assert printed.count("downloaded images/flux-kontext_") == len(list(Path("images").iterdir())) == 2
 
     monkeypatch.setattr("catchlight.client.connect_async", lambda _: connect_async(local=True, state_dir=state_dir))
-    # In a thread of its own: Playwright's event loop runs in this one.
+    # In a separate thread: Playwright's event loop runs in this one.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(exec, compile(asynchronous, "applications.md", "exec"), {}).result()
     printed = capsys.readouterr().out
@@ -177,14 +177,14 @@ def test_the_documented_commands_exist() -> None:
     commands = [line for line in blocks("sh")[0].splitlines() if line]
     assert len(commands) >= 5
     for line in commands:
-        program, *words = shlex.split(line)
+        program, *arguments = shlex.split(line)
         assert program == "catchlight"
-        parser().parse_args(words)
+        parser().parse_args(arguments)
     known = set(re.findall(r"^\| `(\w+)", PAGE, re.MULTILINE))
     assert {"submit", "register", "get", "list", "download", "gallery"} <= known
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_curl_example_is_accepted(stack: LocalStack, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
@@ -195,14 +195,14 @@ def test_the_curl_example_is_accepted(stack: LocalStack, tmp_path: Path) -> None
         "no_proxy": "*",
     }
     (example,) = [block for block in blocks("sh") if "curl" in block]
-    ran = subprocess.run(["sh", "-euc", example], capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    documents = [json.loads(text) for text in ran.stdout.replace("}{", "}\n{").splitlines()]
+    process = subprocess.run(["sh", "-euc", example], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    documents = [json.loads(text) for text in process.stdout.replace("}{", "}\n{").splitlines()]
     assert documents[0]["outcome"] == "submitted"
     assert documents[0]["task"] in [task["task"] for task in documents[1]["tasks"]]
 
 
-def test_the_page_lists_existing_routes_and_outputs() -> None:
+def test_the_errors_and_links_on_the_page_exist() -> None:
     for name in re.findall(r"^\| `(\w+Error)`", PAGE, re.MULTILINE):
         assert name in catchlight.client.__all__
     for link in re.findall(r"\]\((?!https:)([^)#]+)\)", PAGE):

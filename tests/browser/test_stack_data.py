@@ -1,4 +1,4 @@
-"""What the page shows of the stack besides its tasks: the number of each status, and deliveries of a task."""
+"""The page shows data that the tasks API does not have: counts by status, and stored deliveries of a task."""
 
 from datetime import UTC, datetime
 
@@ -40,7 +40,7 @@ def an_api() -> TasksApiInMemory:
     return TasksApiInMemory(*many_tasks(24, now=datetime.now(UTC)))
 
 
-def test_every_status_has_its_number_and_nothing_moves(visit: Visit) -> None:
+def test_statuses_show_their_counts_without_layout_shifts(visit: Visit) -> None:
     visitor = visit(
         an_api(), reader=FakeReader(), viewport={"width": 1440, "height": 900}, reduced_motion="no-preference"
     )
@@ -57,7 +57,7 @@ def test_every_status_has_its_number_and_nothing_moves(visit: Visit) -> None:
     expect(page.locator(".statuses [data-status=FAILED] .status-count")).to_have_text("3")
 
 
-def test_what_the_provider_sent_is_shown_on_request(visit: Visit) -> None:
+def test_stored_deliveries_are_shown_on_request(visit: Visit) -> None:
     api = an_api()
     first = next(iter(api.tasks.values()))
     page = visit(api, reader=FakeReader('{"taskId": "<b>bold</b>"}', "second")).open(
@@ -70,7 +70,7 @@ def test_what_the_provider_sent_is_shown_on_request(visit: Visit) -> None:
     expect(section).to_contain_text(f"applied to {first.task_id}")
 
 
-def test_why_deliveries_cannot_be_read_is_shown_where_they_would_be(visit: Visit) -> None:
+def test_an_error_is_shown_in_place_of_unreadable_deliveries(visit: Visit) -> None:
     api = an_api()
     first = next(iter(api.tasks.values()))
     visitor = visit(api, reader=FakeReader())

@@ -20,7 +20,7 @@ def shown_image(page: Page) -> tuple[int, str]:
     return image.evaluate("(image) => image.decode().then(() => image.naturalWidth)"), image.get_attribute("src") or ""
 
 
-def test_a_frame_opens_its_task_with_metadata_and_history(visit: Visit, api: TasksApiInMemory) -> None:
+def test_clicking_a_task_opens_its_dialog_with_metadata_and_history(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     result, origin = task.images
     page = visit(api).open()
@@ -30,7 +30,7 @@ def test_a_frame_opens_its_task_with_metadata_and_history(visit: Visit, api: Tas
     assert page.url.endswith(f"#flux-kontext/{task.task_id}")
     width, source = shown_image(page)
     assert (width, source.endswith("result-0")) == (result.width, True)
-    for words in (
+    for text in (
         str((task.request or {})["prompt"]),
         f"{result.width} \N{MULTIPLICATION SIGN} {result.height}",
         result.key,
@@ -39,14 +39,14 @@ def test_a_frame_opens_its_task_with_metadata_and_history(visit: Visit, api: Tas
         "Result by callback" if task.reported_by == "callback" else "Result found by polling",
         "All images archived",
     ):
-        expect(dialog).to_contain_text(words or "")
+        expect(dialog).to_contain_text(text or "")
     page.get_by_role("button", name="origin-0").click()
     expect(page.locator(".main-image img")).to_have_attribute("src", f"images/flux-kontext/{task.task_id}/origin-0")
     assert shown_image(page)[0] == origin.width
     expect(page.get_by_role("button", name="origin-0")).to_have_attribute("aria-pressed", "true")
 
 
-def test_an_address_opens_its_task_and_back_closes_it(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_tasks_address_opens_its_dialog_and_back_closes_it(visit: Visit, api: TasksApiInMemory) -> None:
     task = list(api.tasks.values())[40]
     visitor = visit(api)
     page = visitor.open()
@@ -77,7 +77,7 @@ def test_closed_dialogs_are_not_in_the_browser_history(visit: Visit, api: TasksA
         expect(dialog).to_be_hidden()
         expect(page).not_to_have_url(re.compile("#."))
         assert focused(page) == page.locator(".card a").nth(number + 1).get_attribute("href")
-    assert page.evaluate("history.length") <= steps + 1  # the last one, ahead
+    assert page.evaluate("history.length") <= steps + 1  # the last dialog is a forward entry
     page.go_forward()
     expect(dialog).to_be_visible()
     page.reload()
@@ -91,7 +91,7 @@ def test_a_late_response_does_not_reopen_a_closed_dialog(visit: Visit, api: Task
     page = visit(api).open()
     held: list[Route] = []
     page.route("**/api/tasks/*/*", lambda route: held.append(route))
-    # Going back takes a moment in any browser; here long enough for a response to arrive in between.
+    # `history.back` is asynchronous; here it takes long enough for a response to arrive in between.
     page.evaluate("() => { history.back = () => setTimeout(() => history.go(-1), 1000) }")
     dialog = page.get_by_role("dialog")
     page.locator(".card a").nth(2).click()
@@ -106,7 +106,7 @@ def test_a_late_response_does_not_reopen_a_closed_dialog(visit: Visit, api: Task
     assert focused(page) == page.locator(".card a").nth(2).get_attribute("href")
 
 
-def test_an_address_may_return_before_the_dialogs_close_event(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_dialog_reopens_if_its_address_returns_before_the_close_event(visit: Visit, api: TasksApiInMemory) -> None:
     task = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
@@ -125,7 +125,7 @@ def test_an_address_may_return_before_the_dialogs_close_event(visit: Visit, api:
     assert page.evaluate("location.hash") == address
 
 
-def test_an_address_without_a_task_shows_an_error(visit: Visit, api: TasksApiInMemory) -> None:
+def test_an_address_of_an_unknown_task_shows_an_error(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
@@ -158,11 +158,11 @@ def test_a_saved_image_has_the_command_lines_file_name(visit: Visit, api: TasksA
 def test_the_prompt_and_the_key_can_be_copied(visit: Visit) -> None:
     task = a_task("t1", request={"prompt": "a small sail,\nlow sun"}, idempotency_key="order-1")
     page = visit(TasksApiInMemory([task]), permissions=["clipboard-read", "clipboard-write"]).open("#flux-kontext/t1")
-    for what, words in (("prompt", "a small sail,\nlow sun"), ("idempotency key", "order-1")):
-        button = page.get_by_role("button", name=f"Copy the {what}")
+    for name, text in (("prompt", "a small sail,\nlow sun"), ("idempotency key", "order-1")):
+        button = page.get_by_role("button", name=f"Copy the {name}")
         button.click()
         expect(button).to_have_text("Copied")
-        assert page.evaluate("navigator.clipboard.readText()") == words
+        assert page.evaluate("navigator.clipboard.readText()") == text
 
 
 def test_an_image_that_fails_to_load_is_reported(visit: Visit) -> None:
@@ -217,10 +217,10 @@ def test_failures_and_conflicts_are_shown(visit: Visit) -> None:
     expect(dialog).to_contain_text("its URL was dead: HTTP 404 on every try")
 
 
-def test_bytes_in_quarantine_are_a_fact_and_no_picture(visit: Visit) -> None:
+def test_quarantined_bytes_are_listed_and_not_displayed(visit: Visit) -> None:
     quarantine = QuarantineResponse(key="quarantine/flux-kontext/t9/result-0", bytes=4112, sha256="0" * 64)
-    refused = a_lost_image("t9", kind="result", state="REJECTED").model_copy(update={"quarantine": quarantine})
-    api = TasksApiInMemory([a_task("t9", TaskStatus.INCOMPLETE, images=[refused])])
+    rejected = a_lost_image("t9", kind="result", state="REJECTED").model_copy(update={"quarantine": quarantine})
+    api = TasksApiInMemory([a_task("t9", TaskStatus.INCOMPLETE, images=[rejected])])
     visitor = visit(api)
     page = visitor.open()
     page.goto(f"{visitor.gallery.url}#flux-kontext/t9")

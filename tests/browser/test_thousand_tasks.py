@@ -23,9 +23,9 @@ def api() -> TasksApiInMemory:
 
 def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
-    begun = time.monotonic()
+    started_at = time.monotonic()
     page = visitor.open()
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     assert page.locator(".card").count() == 100
     expect(page.locator("#count")).to_have_text("The latest 100 tasks")
     load_all(page, "1,000 tasks")
@@ -67,7 +67,7 @@ def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMem
     load_all(page, "1,000 tasks")
 
 
-def test_filters_by_time_and_reason(visit: Visit) -> None:
+def test_tasks_are_filtered_by_time_and_reason(visit: Visit) -> None:
     now = datetime.now(UTC)
 
     def failed(task_id: str, hours: float, reason: str) -> TaskResponse:
@@ -137,7 +137,7 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     tasks, _ = many_tasks(1130, now=datetime.now(UTC))
     api = TasksApiInMemory(tasks)
     visitor = visit(api)
-    visitor.allowed_errors.append("502")  # of images that this tasks API has not
+    visitor.allowed_errors.append("502")  # for images that this tasks API does not have
     page = visitor.open()
     load_all(page, "The latest 1,000 tasks")
     page.get_by_role("searchbox").fill("no such words anywhere")
@@ -151,8 +151,8 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     expect(older).to_be_hidden()
 
 
-def test_a_page_that_is_requested_twice_at_the_same_time_counts_once(visit: Visit, api: TasksApiInMemory) -> None:
-    """A refresh continues an interrupted load while the user scrolls. A page counted twice left tasks out."""
+def test_concurrent_requests_for_the_same_page_are_counted_once(visit: Visit, api: TasksApiInMemory) -> None:
+    """Scrolling while a refresh continues an interrupted load requests the same page twice."""
     page = visit(api).open()
     loaded = page.evaluate(
         """async () => {
@@ -170,7 +170,7 @@ def test_a_page_that_is_requested_twice_at_the_same_time_counts_once(visit: Visi
 def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
     tasks, _ = many_tasks(1200, now=datetime.now(UTC))
     visitor = visit(TasksApiInMemory(tasks))
-    visitor.allowed_errors += ["502", "404"]  # no images, and not every provider has the task
+    visitor.allowed_errors += ["502", "404"]  # images are missing, and most providers do not have the task
     page = visitor.open()
     task = next(task for task in reversed(tasks) if task.status is TaskStatus.FAILED)
     page.keyboard.press("/")
@@ -179,16 +179,18 @@ def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
     expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
 
 
-def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksApiInMemory, tmp_path: Path) -> None:
-    """Whole images of 2K and 4K have 5 to 25 MB. Thumbnails that were made before come from the disk."""
-    api = TasksApiInMemory(list(api.tasks.values()), api.pictures)  # no requests of other tests
+def test_stored_thumbnails_are_loaded_without_downloading_the_images(
+    visit: Visit, api: TasksApiInMemory, tmp_path: Path
+) -> None:
+    """Images of 2K and 4K have 5 to 25 MB. Existing thumbnails are read from the disk."""
+    api = TasksApiInMemory(list(api.tasks.values()), api.pictures)  # without the requests of other tests
     thumbnails = Thumbnails(tmp_path)
     for content in set(api.pictures.values()):
         assert thumbnails.make(content)
     visitor = visit(api, thumbnails=thumbnails, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     received: list[int] = []
     visitor.page.on("response", lambda response: received.append(int(response.headers.get("content-length", 0))))
-    begun = time.monotonic()
+    started_at = time.monotonic()
     page = visitor.open()
     wait_until(
         page,
@@ -196,7 +198,7 @@ def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksAp
           .filter((image) => image.getBoundingClientRect().top < innerHeight)
           .every((image) => image.classList.contains("is-loaded"))""",
     )
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     assert api.asked(host="storage.example") == []
     load_all(page, "1,000 tasks")
     page.wait_for_load_state("networkidle")
@@ -205,7 +207,7 @@ def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksAp
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
-def test_items_that_cannot_be_read_are_named(visit: Visit) -> None:
+def test_malformed_items_are_listed(visit: Visit) -> None:
     tasks, pictures = many_tasks(3, now=datetime.now(UTC))
     api = TasksApiInMemory(tasks, pictures)
     api.unreadable = {"flux-kontext#edited": "images", "by-hand": "task"}

@@ -34,8 +34,8 @@ def archive(api: TasksApiInMemory, task: TaskResponse) -> None:
     content = next(iter(api.pictures.values()))
     image = an_image(task.task_id, content, extension="webp", width=512, height=512)
     api.pictures[image.key or ""] = content
-    begun = datetime.fromisoformat(task.arrived_at or "")
-    api.put(a_task(task.task_id, provider=task.provider, arrived_at=begun, images=[image]))
+    arrived_at = datetime.fromisoformat(task.arrived_at or "")
+    api.put(a_task(task.task_id, provider=task.provider, arrived_at=arrived_at, images=[image]))
 
 
 def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> None:
@@ -46,14 +46,14 @@ def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> Non
     frame = page.locator(".card").first
     expect(frame).to_have_attribute("data-status", "PENDING")
     before = frame.locator(".source").inner_text()
-    expect(frame.locator(".source")).not_to_have_text(before)  # the seconds that it has been waiting
+    expect(frame.locator(".source")).not_to_have_text(before)  # the elapsed seconds
     archive(api, task)
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
     expect(frame.locator("img.is-loaded")).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
-def test_labels_on_an_image_follow_its_task(visit: Visit) -> None:
+def test_labels_on_an_image_are_updated_with_its_task(visit: Visit) -> None:
     api = an_api()
     task = next(iter(api.tasks.values()))
     content = next(iter(api.pictures.values()))
@@ -61,10 +61,10 @@ def test_labels_on_an_image_follow_its_task(visit: Visit) -> None:
         an_image(task.task_id, content, provider=task.provider, index=index, extension="webp") for index in (0, 1)
     ]
     api.pictures |= {image.key or "": content for image in images}
-    begun = datetime.fromisoformat(task.arrived_at or "")
+    arrived_at = datetime.fromisoformat(task.arrived_at or "")
 
     def put(status: TaskStatus, *known: ImageResponse) -> None:
-        api.put(a_task(task.task_id, status, provider=task.provider, arrived_at=begun, images=known))
+        api.put(a_task(task.task_id, status, provider=task.provider, arrived_at=arrived_at, images=known))
 
     lost = a_lost_image(task.task_id, kind="result", index=1)
     put(TaskStatus.INCOMPLETE, images[0], lost)
@@ -81,18 +81,18 @@ def test_labels_on_an_image_follow_its_task(visit: Visit) -> None:
     expect(frame.locator(".count-badge")).to_have_count(0)
 
 
-def test_many_updates_at_once_leave_no_gap(visit: Visit) -> None:
-    """As in a tab that was hidden for a night."""
+def test_many_new_tasks_at_once_leave_no_gap_in_the_list(visit: Visit) -> None:
+    """This happens in a tab that was hidden for hours."""
     api = an_api()
     visitor = visit(api)
 
-    def with_smaller_steps(route: Route) -> None:
+    def reduce_page_limits(route: Route) -> None:
         script = route.fetch()
         small = script.text().replace("MAX_PAGES_PER_REFRESH = 20", "MAX_PAGES_PER_REFRESH = 2")
         assert small != script.text()
         route.fulfill(response=script, body=small.replace("INITIAL_TASKS = 1000", "INITIAL_TASKS = 100"))
 
-    visitor.page.route("**/tasks.js", with_smaller_steps)
+    visitor.page.route("**/tasks.js", reduce_page_limits)
     page = visitor.open()
     expect(page.locator("#count")).to_have_text("60 tasks")
     now = datetime.now(UTC)
@@ -106,7 +106,7 @@ def test_many_updates_at_once_leave_no_gap(visit: Visit) -> None:
     expect(page.locator("#count")).to_have_text("310 tasks", timeout=1)
 
 
-def test_an_older_task_is_updated_too(visit: Visit) -> None:
+def test_an_older_pending_task_is_updated(visit: Visit) -> None:
     api = an_api()
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
     api.put(old)
@@ -132,18 +132,18 @@ def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
     page = visitor.open()
     page.mouse.wheel(0, 900)
     expect(page.locator(".card").first).not_to_be_in_viewport()
-    page.wait_for_timeout(700)  # longer than what a shift may follow on an input
+    page.wait_for_timeout(700)  # shifts within 500 ms after an input are not counted
     add_new(api, "new1")
     add_new(api, "new2")
-    news = page.get_by_role("button", name="2 new tasks")
-    expect(news).to_be_visible()
+    new_tasks = page.get_by_role("button", name="2 new tasks")
+    expect(new_tasks).to_be_visible()
     expect(page.get_by_role("status")).to_have_text("2 new tasks")
     expect(page.locator(".card")).to_have_count(60)
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
-    news.click()
+    new_tasks.click()
     expect(page.locator(".card")).to_have_count(62)
     expect(page.locator(".card").first).to_be_in_viewport()
-    expect(news).to_be_hidden()
+    expect(new_tasks).to_be_hidden()
 
 
 def test_new_tasks_wait_while_the_pointer_is_over_a_task(visit: Visit) -> None:
@@ -156,13 +156,13 @@ def test_new_tasks_wait_while_the_pointer_is_over_a_task(visit: Visit) -> None:
 
 
 def test_long_pending_tasks_are_requested_rarely(visit: Visit) -> None:
-    begun = datetime.now(UTC) - timedelta(hours=2)
-    waiting = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=begun) for number in range(30)]
-    api = TasksApiInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
+    arrived_at = datetime.now(UTC) - timedelta(hours=2)
+    pending = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=arrived_at) for number in range(30)]
+    api = TasksApiInMemory([a_task("newest", arrived_at=arrived_at + timedelta(hours=1)), *pending])
     page = open_with_clock(visit, api)
     before = len(api.asked())
     pass_time(page, seconds=12)
-    assert len(api.asked()) - before <= 10  # one page and some of them, once or twice
+    assert len(api.asked()) - before <= 10  # one page and some of the tasks, once or twice
 
 
 def test_the_task_dialog_is_updated(visit: Visit) -> None:
@@ -176,7 +176,7 @@ def test_the_task_dialog_is_updated(visit: Visit) -> None:
     expect(page.locator(".main-image img")).to_be_visible()
 
 
-def test_keys_work_after_the_focused_element_was_removed(visit: Visit) -> None:
+def test_keyboard_shortcuts_work_after_the_focused_element_was_removed(visit: Visit) -> None:
     api = an_api(8)
     newest = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{newest.provider}/{newest.task_id}")
@@ -194,21 +194,21 @@ def test_keys_work_after_the_focused_element_was_removed(visit: Visit) -> None:
 
 
 def open_with_clock(visit: Visit, api: TasksApiInMemory) -> Page:
-    """Opens the page with a clock that `pass_time` can put forward."""
+    """Opens the page with a clock that `pass_time` advances."""
     visitor = visit(api)
     visitor.page.clock.install()
     return visitor.open()
 
 
 def pass_time(page: Page, *, seconds: int) -> None:
-    """Runs the page's timers as in so many seconds, with some time for the responses to each second's requests."""
+    """Advances the page's clock in steps of a second, with a pause after each for the responses."""
     for _ in range(seconds):
         page.clock.run_for(1000)
         page.wait_for_timeout(100)
 
 
-def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
-    """Returns the number of requests, after pending ones have ended."""
+def settled_request_count(page: Page, api: TasksApiInMemory) -> int:
+    """Returns the number of requests after pending requests have ended."""
     count = -1
     while count != len(api.asked()):
         count = len(api.asked())
@@ -225,9 +225,9 @@ def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
           document.dispatchEvent(new Event("visibilitychange"));
         }"""
     )
-    asked = asked_until_now(page, api)
+    request_count = settled_request_count(page, api)
     pass_time(page, seconds=10)
-    assert len(api.asked()) == asked
+    assert len(api.asked()) == request_count
     add_new(api, "new1")
     page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
     expect(page.locator(".id:text-is('new1')")).to_be_visible()
@@ -241,9 +241,9 @@ def test_updates_can_be_paused(visit: Visit) -> None:
     live.click()
     expect(live).to_have_attribute("aria-pressed", "false")
     expect(live).to_have_text("Paused")
-    asked = asked_until_now(page, api)
+    request_count = settled_request_count(page, api)
     pass_time(page, seconds=10)
-    assert len(api.asked()) == asked
+    assert len(api.asked()) == request_count
     with page.expect_response("**/api/tasks*"):
         live.click()
     expect(live).to_have_text("Live")
@@ -252,18 +252,18 @@ def test_updates_can_be_paused(visit: Visit) -> None:
 def test_a_late_response_does_not_end_the_pause(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
-    late = threading.Event()
+    may_respond = threading.Event()
 
     def wait(_: httpx.Request) -> None:
-        late.wait(PATIENCE_MILLISECONDS / 1000)
+        may_respond.wait(PATIENCE_MILLISECONDS / 1000)
 
     api.before = wait
     with page.expect_request("**/api/tasks*"):
         pass
     page.locator("#live").click()
     with page.expect_response("**/api/tasks*"):
-        late.set()
-    asked_until_now(page, api)
+        may_respond.set()
+    settled_request_count(page, api)
     expect(page.locator("#live")).to_have_text("Paused")
 
 
@@ -278,7 +278,7 @@ def test_a_page_recovers_after_its_first_request_failed(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Retrying")
     expect(page.locator(".card")).to_have_count(100)
     api.before = lambda _: None
-    expect(page.locator(".card")).to_have_count(200)  # it goes on where it was broken off
+    expect(page.locator(".card")).to_have_count(200)  # loading continues after the last page
     expect(page.locator("#live")).to_have_text("Live")
 
 
@@ -296,18 +296,18 @@ def test_no_tasks_is_shown_only_after_a_successful_response(visit: Visit) -> Non
     expect(page.locator("#error")).to_be_hidden()
 
 
-def test_an_error_is_shown_until_it_ends(visit: Visit) -> None:
+def test_an_error_is_shown_until_a_request_succeeds(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
     page = visitor.open()
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
-    trouble = page.locator("#error")
-    expect(trouble).to_contain_text("execute-api:Invoke")
+    error = page.locator("#error")
+    expect(error).to_contain_text("execute-api:Invoke")
     expect(page.locator("#live")).to_have_text("Retrying")
-    expect(page.locator(".card")).to_have_count(60)  # what is known stays
+    expect(page.locator(".card")).to_have_count(60)  # loaded tasks stay
     api.before = lambda _: None
-    expect(trouble).to_be_hidden()
+    expect(error).to_be_hidden()
     expect(page.locator("#live")).to_have_text("Live")
 
 
@@ -320,12 +320,12 @@ def test_an_error_is_shown_in_the_task_dialog(visit: Visit) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
-    trouble = dialog.locator(".error")
-    expect(trouble).to_contain_text("execute-api:Invoke")
-    expect(trouble).to_be_in_viewport(ratio=1)
+    error = dialog.locator(".error")
+    expect(error).to_contain_text("execute-api:Invoke")
+    expect(error).to_be_in_viewport(ratio=1)
     expect(dialog.locator("#dialog-announcements")).to_contain_text("execute-api:Invoke")
     api.before = lambda _: None
-    expect(trouble).to_be_hidden()
+    expect(error).to_be_hidden()
 
 
 def test_a_stopped_server_is_reported(visit: Visit) -> None:
@@ -342,7 +342,7 @@ def test_a_restarted_server_is_reported(visit: Visit) -> None:
     visitor.allowed_errors += [*STOPPED, "404"]
     page = visitor.open()
     visitor.gallery.stop()
-    with GalleryServer(api.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its address has a new secret
+    with GalleryServer(api.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its URL has a new secret
         expect(page.locator("#error")).to_contain_text("Open the URL that it printed last")
 
 

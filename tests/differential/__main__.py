@@ -9,12 +9,12 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from local.demo.chromium import chromium, find_chromium
-from tests.differential.comparison import archived_cuts, disagreements, in_browser, pillow
+from tests.differential.comparison import accepted_prefixes, disagreements, in_browser, pillow
 from tests.differential.samples import samples
 
 
 class _EmptyPage(BaseHTTPRequestHandler):
-    """Digests are computed only in pages of a server on this machine."""
+    """Browsers compute digests only in secure contexts, such as pages of a loopback server."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -28,7 +28,7 @@ class _EmptyPage(BaseHTTPRequestHandler):
 def main() -> int:
     path = find_chromium()
     if path is None:
-        sys.stderr.write("There is no Chromium here; scripts/install-chromium installs it.\n")
+        sys.stderr.write("Chromium is not installed; scripts/install-chromium installs it.\n")
         return 1
     figures: Counter[str] = Counter()
     files = list(samples())
@@ -40,7 +40,7 @@ def main() -> int:
         server.shutdown()
     for sample in files:
         if sample.data is sample.plain and "(17, 31)" in sample.name:
-            found += archived_cuts(sample, figures)
+            found += accepted_prefixes(sample, figures)
     counts = ", ".join(f"{number} {name}" for name, number in figures.items())
     sys.stdout.write("\n".join([*found, f"{len(found)} disagreements; {counts}\n"]))
     return bool(found)

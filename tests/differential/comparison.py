@@ -1,4 +1,4 @@
-"""Compares what is archived with what decoders show."""
+"""Compares the files that the archiver accepts with the files that decoders can decode."""
 
 import base64
 import hashlib
@@ -15,8 +15,9 @@ from catchlight.errors import ImageError
 from catchlight.images.formats import ImageMetadata, read_image_facts
 from tests.differential.samples import Sample
 
-Show = Callable[[Sequence[bytes]], list[str | None]]  # a name for the pixels of each file, None if nothing is shown
-_SHOW = """async (files) => Promise.all(files.map(async (text) => {
+# Returns a digest of the pixels of each file, or None if the file cannot be decoded.
+Decoder = Callable[[Sequence[bytes]], list[str | None]]
+_DECODE = """async (files) => Promise.all(files.map(async (text) => {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const url = URL.createObjectURL(new Blob([bytes]));
   try {
@@ -33,8 +34,8 @@ _SHOW = """async (files) => Promise.all(files.map(async (text) => {
 }))"""
 
 
-def archived(data: bytes) -> ImageMetadata | None:
-    """Returns the metadata of a file that would be archived if it arrived whole by its length."""
+def accepted(data: bytes) -> ImageMetadata | None:
+    """Returns the metadata of a file if the archiver would accept it as a complete body."""
     try:
         return read_image_facts(BytesIO(data), len(data))
     except ImageError:
@@ -42,7 +43,7 @@ def archived(data: bytes) -> ImageMetadata | None:
 
 
 def pillow(files: Sequence[bytes], *, is_strict: bool = True) -> list[str | None]:
-    """Shows files with Pillow; not strictly, the missing end of a file is made up for."""
+    """Decodes files with Pillow; unless strict, it fills in the missing end of truncated files."""
     return [_pillow(data, is_strict=is_strict) for data in files]
 
 
@@ -51,50 +52,50 @@ def _pillow(data: bytes, *, is_strict: bool) -> str | None:
         try:
             with Pillow.open(BytesIO(data)) as image:
                 return f"{image.size} {hashlib.sha256(image.convert('RGBA').tobytes()).hexdigest()}"
-        except Exception:  # noqa: BLE001 - any error means that it does not show the image
+        except Exception:  # noqa: BLE001 - any error means that it does not decode the image
             return None
 
 
-def in_browser(evaluate: Callable[[str, list[str]], list[str | None]]) -> Show:
-    """Returns a decoder that shows files with a page's `evaluate`."""
+def in_browser(evaluate: Callable[[str, list[str]], list[str | None]]) -> Decoder:
+    """Returns a decoder that runs in a browser page, through the page's `evaluate`."""
 
-    def show(files: Sequence[bytes]) -> list[str | None]:
+    def decode(files: Sequence[bytes]) -> list[str | None]:
         texts = [base64.b64encode(data).decode() for data in files]
-        return [name for at in range(0, len(texts), 100) for name in evaluate(_SHOW, texts[at : at + 100])]
+        return [name for at in range(0, len(texts), 100) for name in evaluate(_DECODE, texts[at : at + 100])]
 
-    return show
+    return decode
 
 
-def disagreements(samples: Iterable[Sample], decoders: Sequence[Show], figures: Counter[str]) -> list[str]:
-    """Compares files with odd features; all decoders showing the pixels of the plain file means: shown whole."""
+def disagreements(samples: Iterable[Sample], decoders: Sequence[Decoder], figures: Counter[str]) -> list[str]:
+    """Returns the files that all decoders decode to the pixels of the plain file, and that the archiver rejects."""
     samples = list(samples)
-    whole = [all(pair) for pair in zip(*(_same(show, samples) for show in decoders), strict=True)]
+    is_decoded = [all(pair) for pair in zip(*(_same(decode, samples) for decode in decoders), strict=True)]
     found = []
-    for sample, is_shown in zip(samples, whole, strict=True):
-        facts = archived(sample.data)
+    for sample, is_complete in zip(samples, is_decoded, strict=True):
+        facts = accepted(sample.data)
         figures["files"] += 1
-        figures["shown whole by all decoders"] += is_shown
-        figures["archived"] += facts is not None
-        if is_shown and facts is None:
-            found.append(f"shown whole, and refused: {sample.name}")
+        figures["decoded completely by all decoders"] += is_complete
+        figures["accepted"] += facts is not None
+        if is_complete and facts is None:
+            found.append(f"decoded completely, and rejected: {sample.name}")
         if facts and sample.trailing_bytes not in (None, facts.trailing_bytes):
             found.append(f"{facts.trailing_bytes} trailing bytes: {sample.name}")
     return found
 
 
-def _same(show: Show, samples: Sequence[Sample]) -> list[bool]:
-    seen, plain = (show([getattr(sample, name) for sample in samples]) for name in ("data", "plain"))
-    return [one is not None and one == other for one, other in zip(seen, plain, strict=True)]
+def _same(decode: Decoder, samples: Sequence[Sample]) -> list[bool]:
+    decoded, plain = (decode([getattr(sample, name) for sample in samples]) for name in ("data", "plain"))
+    return [one is not None and one == other for one, other in zip(decoded, plain, strict=True)]
 
 
-def archived_cuts(sample: Sample, figures: Counter[str]) -> list[str]:
-    """Compares every prefix of a file: one that is archived must have all pixels."""
-    whole = _pillow(sample.plain, is_strict=True)
+def accepted_prefixes(sample: Sample, figures: Counter[str]) -> list[str]:
+    """Returns the prefixes of a file that the archiver accepts although they lack pixels."""
+    pixels = _pillow(sample.plain, is_strict=True)
     found = []
     for length in range(len(sample.data)):
         figures["prefixes"] += 1
-        if archived(sample.data[:length]):
-            figures["prefixes archived"] += 1
-            if _pillow(sample.data[:length], is_strict=False) != whole:
-                found.append(f"cut and archived: {length} of {len(sample.data)} bytes of {sample.name}")
+        if accepted(sample.data[:length]):
+            figures["prefixes accepted"] += 1
+            if _pillow(sample.data[:length], is_strict=False) != pixels:
+                found.append(f"truncated and accepted: {length} of {len(sample.data)} bytes of {sample.name}")
     return found

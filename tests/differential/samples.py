@@ -1,4 +1,4 @@
-"""Generates image files of all five formats with odd features, which leave the shown pixels as they are."""
+"""Generates image files of all five formats with unusual features that do not change the pixels."""
 
 import struct
 import zlib
@@ -31,7 +31,7 @@ TAILS = [
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A file with an odd feature, and the same image without it."""
+    """A file with an unusual feature, and the same image without it."""
 
     name: str
     data: bytes
@@ -40,7 +40,7 @@ class Sample:
 
 
 def samples() -> Iterator[Sample]:
-    """Yields all files, the same ones each time."""
+    """Yields all files, the same ones in every run."""
     source = Random(20261127)
     for format_name, encodings in ENCODINGS.items():
         for mode, options in encodings:
@@ -131,7 +131,7 @@ def _avif(plain: bytes) -> Iterator[tuple[str, bytes]]:
     for name, length in {"of length 0": 0, "too long": 10**6, "too short": 9}.items():
         yield f"a last box {name}", plain[:place] + struct.pack(">I", length) + plain[place + 4 :]
     yield "a box behind", plain + b"\0\0\0\x0cfreeabcd"
-    yield "a box behind that is cut", plain + b"\0\0\1\0freeabcd"
+    yield "a truncated box behind", plain + b"\0\0\1\0freeabcd"
     yield "the brand mif1", plain.replace(b"ftypavif", b"ftypmif1")
 
 

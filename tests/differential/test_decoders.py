@@ -1,27 +1,27 @@
-"""A part of the comparison with decoders: Pillow only. `python -m tests.differential` compares with Chromium, too."""
+"""Compares the archiver with Pillow. `python -m tests.differential` compares with Chromium, too."""
 
 from collections import Counter
 
-from tests.differential.comparison import archived_cuts, disagreements, pillow
+from tests.differential.comparison import accepted_prefixes, disagreements, pillow
 from tests.differential.samples import samples
 
 SAMPLES = list(samples())
 
 
-def test_there_are_a_thousand_files() -> None:
+def test_there_are_at_least_a_thousand_files() -> None:
     assert len({sample.data for sample in SAMPLES}) >= 1000
 
 
-def test_what_pillow_shows_whole_is_archived() -> None:
+def test_images_that_pillow_decodes_completely_are_accepted() -> None:
     figures: Counter[str] = Counter()
 
     assert disagreements(SAMPLES[::3], [pillow], figures) == []
-    assert figures["shown whole by all decoders"] > 0.7 * figures["files"]
+    assert figures["decoded completely by all decoders"] > 0.7 * figures["files"]
 
 
-def test_no_prefix_without_all_pixels_is_archived() -> None:
+def test_truncated_images_without_all_pixels_are_rejected() -> None:
     figures: Counter[str] = Counter()
     small = [sample for sample in SAMPLES if sample.data is sample.plain and "(17, 31)" in sample.name][::3]
 
-    assert [found for sample in small for found in archived_cuts(sample, figures)] == []
-    assert figures["prefixes archived"] > 0
+    assert [found for sample in small for found in accepted_prefixes(sample, figures)] == []
+    assert figures["prefixes accepted"] > 0

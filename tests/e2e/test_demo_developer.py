@@ -1,4 +1,4 @@
-"""The demo's developer: repeated submissions, and the checks of the tasks API's answers."""
+"""The demo's developer: repeated submissions, and the checks of the tasks API's responses."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ CONTENT = b"an image"
 
 
 class TasksApiHarness:
-    """Returns the given task ids and the given answer."""
+    """A fake tasks API that returns the given task ids and the given task."""
 
-    def __init__(self, *task_ids: str, **answer: Any) -> None:
+    def __init__(self, *task_ids: str, **response: Any) -> None:
         self.task_ids = list(task_ids)
         image = {"kind": "result", "index": 0, "state": "ARCHIVED", "link": "https://bucket/1"}
-        image |= {"sha256": hashlib.sha256(CONTENT).hexdigest(), **answer.pop("image", {})}
-        self.answer = SimpleNamespace(
-            **{"done": True, "status": "ARCHIVED", "images": [SimpleNamespace(**image)], **answer}
+        image |= {"sha256": hashlib.sha256(CONTENT).hexdigest(), **response.pop("image", {})}
+        self.response = SimpleNamespace(
+            **{"done": True, "status": "ARCHIVED", "images": [SimpleNamespace(**image)], **response}
         )
         self.requests: list[tuple[str, dict[str, Any], str]] = []
 
@@ -37,7 +37,7 @@ class TasksApiHarness:
         return SimpleNamespace(task_id=self.task_ids.pop(0))
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float) -> Any:
-        return self.answer
+        return self.response
 
     @contextmanager
     def open_link(self, link: str) -> Iterator[Any]:
@@ -61,27 +61,27 @@ def test_a_correct_api_has_no_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "message"),
     [
         ({"done": False, "status": "PENDING"}, "still PENDING"),
         ({"image": {"link": None, "state": "EXPIRED"}}, "no link to result-0, which is EXPIRED"),
         ({"image": {"sha256": "00"}}, "returns other bytes"),
     ],
 )
-def test_each_problem_is_found(answer: dict[str, Any], words: str) -> None:
-    subject = developer(TasksApiHarness("t1", "t1", **answer))
+def test_each_problem_is_reported(response: dict[str, Any], message: str) -> None:
+    subject = developer(TasksApiHarness("t1", "t1", **response))
     subject.submit(CASE)
 
     (problem,) = subject.problems()
 
-    assert words in problem
+    assert message in problem
 
 
-def test_a_second_generation_fails_the_demo() -> None:
+def test_a_second_generation_is_an_error() -> None:
     with pytest.raises(DemoError, match="generated twice"):
         developer(TasksApiHarness("t1", "t2")).submit(CASE)
 
 
-def test_a_refusal_fails_the_demo() -> None:
+def test_a_refused_submission_is_an_error() -> None:
     with pytest.raises(DemoError, match=r"refused a request for nanobanana: The provider refused\."):
         developer(TasksApiHarness()).submit(CASE)

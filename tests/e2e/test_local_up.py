@@ -1,4 +1,4 @@
-"""`python -m local up` as other programs use it: options, stack.json, HTTP and AWS calls only."""
+"""`python -m local up` as other programs use it: through options, stack.json, HTTP and AWS calls."""
 
 import contextlib
 import hashlib
@@ -28,12 +28,12 @@ from local.artefact import Artefact
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.image_server import picture
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 IMAGE = picture("JPEG")
 
 
 class Provider(BaseHTTPRequestHandler):
-    """A minimal provider: answers record-info for the tasks in `records`, and serves one image."""
+    """A minimal provider: returns the records in `records`, and serves one image."""
 
     records: dict[str, dict[str, Any]]
 
@@ -69,7 +69,7 @@ def provider() -> Iterator[ThreadingHTTPServer]:
 
 
 class Stack:
-    """The stack that stack.json describes, with a provider."""
+    """The stack that stack.json describes, and its provider."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, provider: ThreadingHTTPServer) -> None:
         self.process = process
@@ -90,7 +90,7 @@ class Stack:
         self.table.meta.client.close()
         self.s3.close()
 
-    def finish_at_provider(self, task_id: str) -> str:
+    def complete_at_provider(self, task_id: str) -> str:
         """Lets the provider report a task's success. Returns its image's URL."""
         url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
         response = {"originImageUrl": None, "resultImageUrl": url}
@@ -124,13 +124,13 @@ class Stack:
         )
 
     def wait_for(self, task_id: str, is_done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < end:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
             item: dict[str, Any] = self.table.get_item(Key={"task": f"flux-kontext#{task_id}"}).get("Item", {})
             if item and is_done(item):
                 return item
             time.sleep(0.05)
-        raise AssertionError(f"{task_id} is not done after {PATIENCE_SECONDS} s: {item}")
+        raise AssertionError(f"{task_id} is not done after {TIMEOUT_SECONDS} s: {item}")
 
 
 @pytest.fixture(scope="module")
@@ -151,21 +151,21 @@ def stack(
         text=True,
     )
     try:
-        end = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (folder / ".local" / "stack.json").exists():
             assert process.poll() is None, process.stdout and process.stdout.read()
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         running = Stack(process, folder, provider)
         yield running
         running.close()
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0, output
 
 
-def test_stack_json_and_the_output_have_all_addresses(stack: Stack, artefact: Artefact | None) -> None:
+def test_stack_json_and_the_printed_text_have_all_addresses(stack: Stack, artefact: Artefact | None) -> None:
     assert stack.info.keys() == {
         "api_url",
         "tasks_api_url",
@@ -194,12 +194,12 @@ def test_stack_json_and_the_output_have_all_addresses(stack: Stack, artefact: Ar
     assert stack.info["api_url"] in output
     assert stack.info["callback_urls"]["flux-kontext"] in output
     assert stack.path.with_name("tasks-api.html").as_uri() in output
-    assert stack.info["gallery_url"] not in output  # comes last
+    assert stack.info["gallery_url"] not in output  # it is printed last
     assert stack.process.stdout.readline() == "\n"
     assert stack.process.stdout.readline().split() == ["Gallery", stack.info["gallery_url"]]
 
 
-def test_a_second_stack_does_not_touch_the_first(stack: Stack) -> None:
+def test_a_second_stack_in_the_same_folder_is_an_error(stack: Stack) -> None:
     log = stack.path.parent / "logs" / "first.log"
     log.write_text("a line\n")
     before = stack.path.read_text()
@@ -209,7 +209,7 @@ def test_a_second_stack_does_not_touch_the_first(stack: Stack) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
@@ -226,18 +226,18 @@ def test_the_readmes_curl_example_delivers_a_callback(stack: Stack) -> None:
     (block,) = [block for block in blocks("sh") if "curl" in block]
     (stack.folder / ".venv").symlink_to(sys.prefix)
 
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euc", block], cwd=stack.folder, capture_output=True, text=True, timeout=60, check=False
     )
 
-    assert done.returncode == 0, done.stderr
-    assert '{"status": "received"}' in done.stdout
-    assert "'status': 'FAILED'" in done.stdout
-    assert "CONTENT_POLICY" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert '{"status": "received"}' in process.stdout
+    assert "'status': 'FAILED'" in process.stdout
+    assert "CONTENT_POLICY" in process.stdout
 
 
-def test_a_callback_becomes_an_object(stack: Stack) -> None:
-    url = stack.finish_at_provider("called-back")
+def test_the_image_of_a_callback_is_archived(stack: Stack) -> None:
+    url = stack.complete_at_provider("called-back")
     assert stack.call_back("called-back", url) == (200, {"status": "received"})
     item = stack.wait_for("called-back", lambda item: item["status"] == "ARCHIVED")
     (image,) = item["images"]
@@ -248,12 +248,12 @@ def test_a_callback_becomes_an_object(stack: Stack) -> None:
     assert stored["ContentType"] == "image/jpeg"
 
 
-def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack) -> None:
-    url = stack.finish_at_provider("at-once")
+def test_64_deliveries_of_one_callback_write_one_item_and_one_object(stack: Stack) -> None:
+    url = stack.complete_at_provider("at-once")
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: stack.call_back("at-once", url), range(64)))
+        responses = list(pool.map(lambda _: stack.call_back("at-once", url), range(64)))
 
-    assert answers == [(200, {"status": "received"})] * 64
+    assert responses == [(200, {"status": "received"})] * 64
     item = stack.wait_for("at-once", lambda item: item["status"] == "ARCHIVED")
     assert item["deliveries"] == 1  # repeated callbacks are not counted
     assert "conflicts" not in item
@@ -261,17 +261,17 @@ def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack)
     assert [version["Key"] for version in versions["Versions"]] == ["images/flux-kontext/at-once/result-0.jpg"]
 
 
-def test_a_lost_callback_is_found_by_polling_and_becomes_an_object(stack: Stack) -> None:
+def test_the_image_of_a_lost_callback_is_archived_after_polling(stack: Stack) -> None:
     stack.register("lost")
-    stack.finish_at_provider("lost")
+    stack.complete_at_provider("lost")
     item = stack.wait_for("lost", lambda item: item["status"] == "ARCHIVED")
     assert item["reportedBy"] == "poll"
     stored = stack.s3.get_object(Bucket=stack.info["bucket"], Key="images/flux-kontext/lost/result-0.jpg")
     assert stored["Body"].read() == IMAGE
 
 
-def test_a_task_of_a_provider_without_url_is_archived_unconfirmed(stack: Stack) -> None:
-    url = stack.finish_at_provider("other")
+def test_without_a_provider_url_a_task_is_archived_unconfirmed(stack: Stack) -> None:
+    url = stack.complete_at_provider("other")
     request = urllib.request.Request(
         stack.info["callback_urls"]["nanobanana"],
         json.dumps({"code": 200, "data": {"taskId": "other", "info": {"resultImageUrl": url}}}).encode(),
@@ -279,30 +279,30 @@ def test_a_task_of_a_provider_without_url_is_archived_unconfirmed(stack: Stack) 
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status == 200
-    end = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while stack.table.get_item(Key={"task": "nanobanana#other"})["Item"]["status"] != "ARCHIVED":
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_wrong_token_is_a_401_with_a_reason(stack: Stack) -> None:
     request = urllib.request.Request(f"{stack.info['api_url']}/callbacks/flux-kontext/{'x' * 48}", b"{}", method="POST")
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as rejected:
         urllib.request.urlopen(request, timeout=60)
-    with refused.value as error:
+    with rejected.value as error:
         assert error.code == 401
         assert json.load(error)["error"] == "unauthorized"
 
 
 def test_ctrl_c_ends_a_stack_with_an_open_gallery_without_an_error(stack: Stack) -> None:
-    stopped, answered = Event(), Event()
+    stopped, has_response = Event(), Event()
 
     def browse(url: str) -> None:
         with httpx.Client(trust_env=False) as browser:
             while not stopped.is_set():
                 with contextlib.suppress(httpx.TransportError):
                     browser.get(url)
-                    answered.set()
+                    has_response.set()
 
     browsers = [
         Thread(target=browse, args=(f"{stack.info['gallery_url']}{name}",))
@@ -311,15 +311,15 @@ def test_ctrl_c_ends_a_stack_with_an_open_gallery_without_an_error(stack: Stack)
     for browser in browsers:
         browser.start()
     try:
-        assert answered.wait(PATIENCE_SECONDS)
+        assert has_response.wait(TIMEOUT_SECONDS)
         stack.process.send_signal(signal.SIGINT)
-        assert stack.process.wait(PATIENCE_SECONDS) == 0
+        assert stack.process.wait(TIMEOUT_SECONDS) == 0
     finally:
         stopped.set()
         for browser in browsers:
             browser.join()
     assert not stack.path.exists()
     assert stack.process.stdout
-    said = stack.process.stdout.read()
-    assert "Traceback" not in said
-    assert "failed" not in said
+    output = stack.process.stdout.read()
+    assert "Traceback" not in output
+    assert "failed" not in output

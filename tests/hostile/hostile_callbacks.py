@@ -12,7 +12,7 @@ from urllib.parse import quote
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, canary
 
-# The documented test vector, and the time at which all of these arrive.
+# The documented test vector, and the time at which all callbacks arrive.
 KEY, TASK_ID, NOW = "k3y", "task12345", 1_700_000_000
 
 PREVIOUS_TOKEN = canary("previous token", "previousCallbackToken0123456789abcdefghijklmnopq")
@@ -230,7 +230,9 @@ SIGNATURES = {
     "in the URL-safe alphabet": Hostile(
         401, headers=signed(signature=SIGNATURE.replace("+", "-")), body=SUCCESS, keys="one"
     ),
-    "the same bytes otherwise": Hostile(401, headers=signed(signature=f"{SIGNATURE[:-2]}J="), body=SUCCESS, keys="one"),
+    "the same bytes in another base64 encoding": Hostile(
+        401, headers=signed(signature=f"{SIGNATURE[:-2]}J="), body=SUCCESS, keys="one"
+    ),
     "in hex": Hostile(401, headers=signed(signature=base64.b64decode(SIGNATURE).hex()), body=SUCCESS, keys="one"),
     "in small letters": Hostile(401, headers=signed(signature=SIGNATURE.lower()), body=SUCCESS, keys="one"),
     "with a scheme": Hostile(401, headers=signed(signature=f"sha256={SIGNATURE}"), body=SUCCESS, keys="one"),
@@ -346,7 +348,7 @@ BODIES = {
     ),
     "text/html that is JSON": Hostile(200, headers=(("content-type", "text/html"),), body=SUCCESS),
     "no content type": Hostile(200, headers=(), body=SUCCESS),
-    "a content type that lies": Hostile(200, headers=(("content-type", "image/png"),), body=SUCCESS),
+    "a wrong content type": Hostile(200, headers=(("content-type", "image/png"),), body=SUCCESS),
 }
 
 CONTENTS = {
@@ -381,7 +383,9 @@ CONTENTS = {
         ),
     ),
     "a __proto__": Hostile(200, body=SUCCESS[:-1] + b', "__proto__": {"code": 501}}'),
-    "attributes of our own": Hostile(200, body=encoded(success(status="ARCHIVED", rank=50, confirmedAt="now"))),
+    "names of Catchlight's own attributes": Hostile(
+        200, body=encoded(success(status="ARCHIVED", rank=50, confirmedAt="now"))
+    ),
     "a script for a URL": Hostile(422, body=with_url("javascript:alert(1)")),
     "data for a URL": Hostile(422, body=with_url("data:image/png;base64,AAAA")),
     "a file for a URL": Hostile(422, body=with_url("file:///etc/passwd")),

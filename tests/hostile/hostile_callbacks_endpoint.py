@@ -63,17 +63,17 @@ class Endpoint:
     def handle(self, event: dict[str, Any]) -> tuple[int, dict[str, str]]:
         """Returns the response to an event that no HTTP request can produce."""
         self.use_keys("none")
-        answer = app.handler(event, CONTEXT)
-        return answer["statusCode"], json.loads(answer["body"])
+        result = app.handler(event, CONTEXT)
+        return result["statusCode"], json.loads(result["body"])
 
     def use_keys(self, name: str) -> None:
         app.dependencies = lambda: self._dependencies[name]  # type: ignore[assignment]
 
-    def kept(self) -> int:
+    def kept_count(self) -> int:
         """The number of deliveries under `rejected/`."""
         return len(self._kept_keys())
 
-    def empty(self) -> None:
+    def delete_all(self) -> None:
         for item in self.store.items():
             self.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": item["task"]}})
         for key in self._kept_keys():

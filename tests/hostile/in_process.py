@@ -19,10 +19,10 @@ class InProcess(HTTPAdapter):
         self._respond = respond
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        """Returns the function's answer as a response of the library."""
+        """Returns the function's response as a response of the library."""
         body = request.body or b""
         assert isinstance(body, str | bytes)
-        answer = self._respond(
+        response = self._respond(
             HttpRequest(
                 request.method or "",
                 request.path_url,
@@ -30,7 +30,7 @@ class InProcess(HTTPAdapter):
                 body if isinstance(body, bytes) else body.encode(errors="surrogatepass"),
             )
         )
-        raw = HTTPResponse(io.BytesIO(answer.body), dict(answer.headers), answer.status, preload_content=False)
+        raw = HTTPResponse(io.BytesIO(response.body), dict(response.headers), response.status, preload_content=False)
         return self.build_response(request, raw)
 
 

@@ -1,6 +1,6 @@
-"""Simulates the public internet on loopback: scripted DNS answers, and one TLS server behind every address.
+"""Simulates the public internet on loopback: prepared DNS answers, and one TLS server behind every address.
 
-Nothing leaves the machine: each address is recorded instead of being connected to.
+No connection leaves the machine: each address is recorded, and the connection goes to the TLS server.
 """
 
 import socket
@@ -28,7 +28,7 @@ def listening(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
-        with suppress(OSError), connection:  # clients close connections to servers with faults
+        with suppress(OSError), connection:  # clients close connections to faulty servers
             if tls:
                 with tls.wrap_socket(connection, server_side=True) as encrypted:
                     behave(encrypted)
@@ -65,12 +65,12 @@ def read_request(connection: socket.socket) -> bytes:
 
 @dataclass
 class Internet:
-    """The answers of resolver and server, and the requests to both."""
+    """The prepared responses of resolver and server, and the recorded requests to both."""
 
     port: int = 0
     tls: ssl.SSLContext | None = None
-    answer: bytes = b""
-    answers: dict[str, bytes] = field(default_factory=dict)  # by URL; `answer` for all others
+    response: bytes = b""
+    responses: dict[str, bytes] = field(default_factory=dict)  # by URL; `response` for all others
     # By name: the addresses of the first resolution, the second, and so on.
     dns: dict[str, list[list[str]]] = field(default_factory=dict)
     resolutions: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Internet:
         """Handles a connection as the server."""
         head = read_request(connection)
         self.requests.append(head)
-        connection.sendall(self.answers.get(_requested_url(head), self.answer))
+        connection.sendall(self.responses.get(_requested_url(head), self.response))
 
     def getaddrinfo(self, host: str, port: int, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
         """Replaces `socket.getaddrinfo`."""
@@ -105,9 +105,9 @@ class Internet:
         client.connect(("127.0.0.1", self.port))
         return client
 
-    def forget(self) -> None:
-        """Clears all recorded requests and DNS answers."""
-        self.answers.clear()
+    def reset(self) -> None:
+        """Deletes all recorded requests and prepared DNS answers."""
+        self.responses.clear()
         self.dns.clear()
         self.resolutions.clear()
         self.connections.clear()
@@ -130,7 +130,7 @@ def _requested_url(head: bytes) -> str:
 
 
 # Python 3.13 verifies strictly: an authority's certificate must allow signing.
-_MAY_SIGN_CERTIFICATES = x509.KeyUsage(
+_CERTIFICATE_SIGNING = x509.KeyUsage(
     key_cert_sign=True,
     digital_signature=False,
     content_commitment=False,
@@ -153,7 +153,7 @@ class Authority:
         extensions = [
             x509.BasicConstraints(ca=True, path_length=None),
             x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()),
-            _MAY_SIGN_CERTIFICATES,
+            _CERTIFICATE_SIGNING,
         ]
         certificate = self._sign(self._subject, self._key.public_key(), extensions, timedelta(days=1))
         self.path = folder / f"{name}.pem"

@@ -2,7 +2,7 @@
 
 import re
 
-# A terminal acts on these. Newlines and tabs are ours.
+# Terminals act on these. The programs themselves print newlines and tabs.
 ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 ESC, BEL, ST, CSI_C1, OSC_C1 = "\x1b", "\x07", "\x1b\\", "\x9b", "\x9d"
@@ -24,7 +24,7 @@ TERMINAL_SEQUENCES = (
     f"{ESC}]777;notify;ARCHIVED;all is well{BEL}",
     f"{ESC}]1337;File=inline=1:AAAA{BEL}",
     f"{ESC}]1337;CopyToClipboard={BEL}evil{ESC}]1337;EndCopy{BEL}",
-    f"{ESC}P+q544e{ST}",  # asks for a capability: the answer is typed into the shell
+    f"{ESC}P+q544e{ST}",  # requests a capability: the terminal types its response into the shell
     f'{ESC}P$q"p{ST}',
     f"{ESC}Pq#0;2;0;0;0#0~~{ST}",  # Sixel
     f"{ESC}_Gf=32,s=1,v=1;AAAA{ST}",  # an image of kitty
@@ -35,7 +35,7 @@ TERMINAL_SEQUENCES = (
     f"{ESC}[3J",
     f"{ESC}[1A{ESC}[2K ARCHIVED",  # repaints the line above
     f"{ESC}[999D{ESC}[K",
-    f"{ESC}[5n",  # asks for an answer
+    f"{ESC}[5n",  # requests a response
     f"{ESC}[6n",
     f"{ESC}[c",
     f"{ESC}[>c",

@@ -1,4 +1,4 @@
-"""The formats compared with Pillow, on generated images and on the same images damaged.
+"""Compares the format parsers with Pillow, on generated images and on the same images damaged.
 
 A file that is accepted has the format and size that Pillow reads, if Pillow opens it. An undamaged file that Pillow
 verifies and decodes is accepted, with any bytes after its end. Pillow shows all pixels of a truncated, accepted file.
@@ -59,7 +59,7 @@ TAILS = [b"\x00", b"\r\n", b"<html></html>", b"PK\x05\x06" + bytes(18), bytes(10
 
 
 class Sample(NamedTuple):
-    """An image, whole or damaged."""
+    """An image, complete or damaged."""
 
     name: str
     format_name: str
@@ -68,7 +68,7 @@ class Sample(NamedTuple):
 
 
 def noise(source: random.Random, mode: str, size: tuple[int, int]) -> Pillow.Image:
-    """Uses every value, so that encoders can leave nothing out."""
+    """Returns an image of random pixels, so that encoders use all features."""
     bands = len(Pillow.new(mode, (1, 1)).tobytes())
     length = len(Pillow.new(mode, size).tobytes()) if mode in ("1", "I;16") else size[0] * size[1] * bands
     return Pillow.frombytes(mode, size, source.randbytes(length))
@@ -90,12 +90,12 @@ def whole_images() -> Iterator[Sample]:
 
 
 def damaged_images(whole: Sample) -> Iterator[Sample]:
-    """The same image cut off, continued, with bits flipped, and with bytes missing, doubled and exchanged."""
+    """Yields the same image truncated, extended, with bits flipped, and with bytes missing, doubled and replaced."""
     source = random.Random(f"{SEED} {whole.name}")
     data = whole.data
 
-    def damaged(how: str, result: bytes) -> Sample:
-        return Sample(f"{whole.name}, {how}", whole.format_name, result, is_whole=False)
+    def damaged(damage: str, result: bytes) -> Sample:
+        return Sample(f"{whole.name}, {damage}", whole.format_name, result, is_whole=False)
 
     for length in {len(data) - 1, len(data) - 2, *(source.randrange(len(data)) for _ in range(3))}:
         yield damaged(f"cut off after {length}", data[:length])
@@ -103,7 +103,7 @@ def damaged_images(whole: Sample) -> Iterator[Sample]:
         yield damaged(f"followed by {tail[:8]!r}", data + tail)
     yield damaged("twice", data + data)
     for number in range(FLIPS_PER_IMAGE):
-        # The structure is mostly at the beginning: half of the damage is done there.
+        # Most structure is at the beginning: half of the flips are there.
         at = source.randrange(min(len(data), 200) if number % 2 else len(data))
         flipped = data[at] ^ 1 << source.randrange(8)
         yield damaged(f"bit flipped at {at}", data[:at] + bytes([flipped]) + data[at + 1 :])
@@ -116,7 +116,7 @@ def damaged_images(whole: Sample) -> Iterator[Sample]:
 WHOLE = list(whole_images())
 
 
-def opinion(data: bytes) -> ImageMetadata | None:
+def parsed(data: bytes) -> ImageMetadata | None:
     try:
         return read_image_facts(BytesIO(data), len(data))
     except ImageError:
@@ -144,7 +144,7 @@ def pillow_decodes(data: bytes) -> bool:
 
 
 def pillow_pixels(data: bytes) -> bytes | None:
-    """Returns the pixels that Pillow shows of a file that may be cut off."""
+    """Returns the pixels that Pillow decodes from a file that may be truncated."""
     with patch.object(ImageFile, "LOAD_TRUNCATED_IMAGES", new=True), warnings.catch_warnings(action="ignore"):
         try:
             with Pillow.open(BytesIO(data)) as image:
@@ -153,7 +153,7 @@ def pillow_pixels(data: bytes) -> bytes | None:
             return None
 
 
-def test_there_are_many_and_of_all_formats() -> None:
+def test_there_are_many_samples_of_every_format() -> None:
     damaged = sum(1 for whole in WHOLE for _ in damaged_images(whole))
     assert len(WHOLE) >= 140
     assert damaged >= 3000
@@ -161,10 +161,10 @@ def test_there_are_many_and_of_all_formats() -> None:
 
 
 @pytest.mark.parametrize("whole", WHOLE, ids=lambda sample: sample.name)
-def test_what_pillow_decodes_whole_is_taken(whole: Sample) -> None:
+def test_images_that_pillow_decodes_are_accepted(whole: Sample) -> None:
     assert pillow_decodes(whole.data)
 
-    facts = opinion(whole.data)
+    facts = parsed(whole.data)
 
     assert facts is not None
     assert pillow_opens(whole.data) == (whole.format_name, (facts.width, facts.height))
@@ -172,22 +172,22 @@ def test_what_pillow_decodes_whole_is_taken(whole: Sample) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
-def test_what_is_taken_pillow_opens_as_the_same(format_name: str) -> None:
+def test_accepted_images_have_the_format_and_size_that_pillow_reads(format_name: str) -> None:
     outcomes: Counter[str] = Counter()
     for whole in WHOLE:
         if whole.format_name != format_name:
             continue
         for sample in damaged_images(whole):
-            facts = opinion(sample.data)
-            outcomes["taken" if facts else "refused"] += 1
+            facts = parsed(sample.data)
+            outcomes["accepted" if facts else "rejected"] += 1
             if facts:
-                seen = pillow_opens(sample.data)
-                outcomes["opened" if seen else "not opened"] += 1
-                assert seen == (format_name, (facts.width, facts.height)) or not seen, sample.name
+                pillow_result = pillow_opens(sample.data)
+                outcomes["opened" if pillow_result else "not opened"] += 1
+                assert pillow_result == (format_name, (facts.width, facts.height)) or not pillow_result, sample.name
                 if "cut off" in sample.name:
                     assert pillow_pixels(sample.data) == pillow_pixels(whole.data), sample.name
             if "followed" in sample.name:
                 assert facts, sample.name
                 assert facts.trailing_bytes == len(sample.data) - len(whole.data), sample.name
-    assert outcomes["refused"] > 150
-    assert outcomes["not opened"] <= 0.1 * outcomes["taken"], outcomes
+    assert outcomes["rejected"] > 150
+    assert outcomes["not opened"] <= 0.1 * outcomes["accepted"], outcomes

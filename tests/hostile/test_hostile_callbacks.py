@@ -1,4 +1,4 @@
-"""Every hostile callback gets its required answer, changes nothing it should not, and its sender learns nothing."""
+"""Hostile callbacks get the required response, do not change tasks, and reveal nothing to their sender."""
 
 import base64
 import json
@@ -24,24 +24,24 @@ KNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Endpoint]:
-    """Provides one endpoint for all requests, because an account for each of them would take long."""
+    """Provides one endpoint for all requests, because creating an account for each of them takes long."""
     with an_endpoint() as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def endpoint(shared: Endpoint) -> Endpoint:
-    shared.empty()
+    shared.delete_all()
     return shared
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_many_hostile_callbacks() -> None:
     assert len(HOSTILE) >= 80
     assert MAX_BODY_BYTES == app.MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_callback_gets_its_answer_and_nothing_else(endpoint: Endpoint, name: str) -> None:
+def test_a_hostile_callback_gets_the_required_response(endpoint: Endpoint, name: str) -> None:
     hostile = HOSTILE[name]
 
     response = endpoint.send(hostile)
@@ -57,40 +57,40 @@ def test_a_hostile_callback_gets_its_answer_and_nothing_else(endpoint: Endpoint,
     assert body["message"].isascii()
     assert TOKEN not in response.body.decode()
     assert endpoint.store.items() == []
-    # With the right token and in an unknown format: a later version may read it.
-    assert endpoint.kept() == (hostile.error in ("malformed_body", "invalid_callback", "unknown_provider"))
+    # A delivery with the valid token in an unknown format is kept: a later version may read it.
+    assert endpoint.kept_count() == (hostile.error in ("malformed_body", "invalid_callback", "unknown_provider"))
 
 
-def test_refusals_are_the_same_whether_the_task_is_known_or_not(endpoint: Endpoint) -> None:
-    refused = {name: hostile for name, hostile in HOSTILE.items() if hostile.status != 200}
-    unknown = {name: endpoint.send(hostile) for name, hostile in refused.items()}
+def test_rejections_do_not_reveal_whether_a_task_is_known(endpoint: Endpoint) -> None:
+    rejected = {name: hostile for name, hostile in HOSTILE.items() if hostile.status != 200}
+    unknown = {name: endpoint.send(hostile) for name, hostile in rejected.items()}
     for status, attributes in KNOWN.items():
         endpoint.store.put(TASK, status=status, **attributes)
         before = endpoint.store.items()
 
-        assert {name: endpoint.send(hostile) for name, hostile in refused.items()} == unknown, status
+        assert {name: endpoint.send(hostile) for name, hostile in rejected.items()} == unknown, status
 
         assert endpoint.store.items() == before
 
 
 @pytest.mark.parametrize("status", [None, *KNOWN])
-def test_who_has_the_token_does_not_learn_what_is_known(endpoint: Endpoint, status: str | None) -> None:
+def test_accepted_callbacks_do_not_reveal_whether_a_task_is_known(endpoint: Endpoint, status: str | None) -> None:
     if status:
         endpoint.store.put(TASK, status=status, **KNOWN[status])
 
-    taken = [hostile for hostile in HOSTILE.values() if hostile.status == 200]
+    accepted = [hostile for hostile in HOSTILE.values() if hostile.status == 200]
 
-    assert {endpoint.send(hostile).body for hostile in taken} == {b'{"status": "received"}'}
-
-
-def test_all_requests_with_a_wrong_token_get_the_same_answer(endpoint: Endpoint) -> None:
-    strangers = [hostile for hostile in HOSTILE.values() if hostile.status == 401 and hostile.keys == "none"]
-    assert len(strangers) > 25
-
-    assert len({endpoint.send(hostile).body for hostile in strangers}) == 1
+    assert {endpoint.send(hostile).body for hostile in accepted} == {b'{"status": "received"}'}
 
 
-def test_whoever_lacks_the_webhook_key_gets_one_answer_to_everything(endpoint: Endpoint) -> None:
+def test_all_requests_with_a_wrong_token_get_the_same_response(endpoint: Endpoint) -> None:
+    unauthorized = [hostile for hostile in HOSTILE.values() if hostile.status == 401 and hostile.keys == "none"]
+    assert len(unauthorized) > 25
+
+    assert len({endpoint.send(hostile).body for hostile in unauthorized}) == 1
+
+
+def test_all_callbacks_without_a_valid_signature_get_the_same_response(endpoint: Endpoint) -> None:
     unsigned = [
         hostile
         for hostile in HOSTILE.values()
@@ -101,20 +101,20 @@ def test_whoever_lacks_the_webhook_key_gets_one_answer_to_everything(endpoint: E
     assert len({endpoint.send(hostile).body for hostile in unsigned}) == 1
 
 
-# ------------------------------------------------------------------------------------------------ no HTTP sends these
+# ------------------------------------------------------------------------------------------------ invalid events
 
 
 @pytest.mark.parametrize("token", [TOKEN, OTHER_TOKEN])
 @pytest.mark.parametrize("body", ["$$$", "abc", "QQ", "QUJD\n$", "é" * 8, "\ud800", "QUJDRA==="])
-def test_base64_that_is_none_is_refused(endpoint: Endpoint, token: str, body: str) -> None:
-    status, answered = endpoint.handle(a_callback(body, token=token, isBase64Encoded=True))
+def test_malformed_base64_is_rejected(endpoint: Endpoint, token: str, body: str) -> None:
+    status, body_of_response = endpoint.handle(a_callback(body, token=token, isBase64Encoded=True))
 
     assert status in (400, 401)
-    assert answered.keys() == {"error", "message"}
-    assert (endpoint.store.items(), endpoint.kept()) == ([], 0)
+    assert body_of_response.keys() == {"error", "message"}
+    assert (endpoint.store.items(), endpoint.kept_count()) == ([], 0)
 
 
-def test_a_long_body_in_base64_is_measured_decoded(endpoint: Endpoint) -> None:
+def test_the_size_limit_applies_to_the_decoded_body(endpoint: Endpoint) -> None:
     exact, longer = (base64.b64encode(SUCCESS.ljust(MAX_BODY_BYTES + n)).decode() for n in (0, 1))
 
     assert endpoint.handle(a_callback(exact, isBase64Encoded=True))[0] == 200

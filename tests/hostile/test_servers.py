@@ -1,4 +1,4 @@
-"""Servers that behave badly: each is done with in time, in little memory, and nothing but whole images comes of it."""
+"""Downloads from faulty servers end in time, take little memory, and accept only complete images."""
 
 import logging
 import socket
@@ -12,18 +12,18 @@ from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableEr
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
-from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drips, rows, sends, sized, stalls, unsized
+from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drip, rows, send, sized, stall, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
 from tests.image_server import LoopbackUrlPolicy, take
 
-# What all of them together may cost.
+# The memory that all behaviours together may take.
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 QUERY = "sig=s3cret"
 
 
-def answering(act: Behaviour) -> Behaviour:
-    """Acts once the request has come."""
+def after_request(act: Behaviour) -> Behaviour:
+    """Runs the behaviour after the request has been received."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
@@ -33,7 +33,7 @@ def answering(act: Behaviour) -> Behaviour:
 
 
 def fetch(port: int, server: Server) -> ImageError | None:
-    """What comes of one fetch; an image must be one of those that the table has."""
+    """Returns the error of one download, or None; a downloaded image must equal one of IMAGES."""
     url = f"http://images.example:{port}/a.png?{QUERY}"
     try:
         fetched = take(ImageFetcher(LoopbackUrlPolicy(port)), url)
@@ -43,51 +43,51 @@ def fetch(port: int, server: Server) -> ImageError | None:
     return None
 
 
-def test_the_table_is_large_and_without_repetition() -> None:
+def test_there_are_many_behaviours_with_unique_names() -> None:
     names = [name for name, _ in rows()]
     assert len(names) >= 200
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_only_whole_images_come_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_complete_images_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server = BEHAVIOURS[name]
     if server.is_slow:
         monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 0.3)
-    with listening(answering(server.act)) as port:
+    with listening(after_request(server.act)) as port:
         problem = fetch(port, server)
 
     assert type(problem) is (server.error or type(None)), problem
     if problem:
-        with pytest.raises(ImageError, match=server.says):
+        with pytest.raises(ImageError, match=server.message):
             raise problem
         assert QUERY not in repr(problem)
         assert "/a.png" not in str(problem)
 
 
-def test_the_real_deadline_holds_against_the_slowest() -> None:
+def test_the_deadline_ends_the_slowest_downloads() -> None:
     slowest = [
-        stalls(),
-        drips(unsized(PNG)),
-        drips(PNG, unsized(b"")),
-        BEHAVIOURS["informational answers without end"].act,
+        stall(),
+        drip(unsized(PNG)),
+        drip(PNG, unsized(b"")),
+        BEHAVIOURS["informational responses without end"].act,
     ]
 
     def fetch_from(act: Behaviour) -> ImageError | None:
-        with listening(answering(act)) as port:
+        with listening(after_request(act)) as port:
             return fetch(port, Server(act))
 
     with ThreadPoolExecutor(len(slowest)) as threads:
         for problem in threads.map(fetch_from, slowest):
-            # They would go on for ever: nothing but the deadline ends them.
+            # Only the deadline ends these.
             assert isinstance(problem, ImageUnavailableError)
             assert "did not arrive within 7.5 s" in str(problem)
 
 
-def test_all_of_them_together_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_behaviours_together_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 1.0)
     with ExitStack() as stack:
-        servers = [(stack.enter_context(listening(answering(server.act))), server) for _, server in rows()]
+        servers = [(stack.enter_context(listening(after_request(server.act))), server) for _, server in rows()]
         tracemalloc.start()
         try:
             with ThreadPoolExecutor(16) as threads:
@@ -102,34 +102,34 @@ def test_all_of_them_together_take_little_memory(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["PNG with a length", "status 500", "redirect to itself", "reset in the body"])
-def test_nothing_is_logged_that_would_fetch_the_image(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_signed_query_of_an_image_url_is_not_logged(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with listening(answering(BEHAVIOURS[name].act)) as port:
+    with listening(after_request(BEHAVIOURS[name].act)) as port:
         fetch(port, BEHAVIOURS[name])
 
     assert QUERY not in caplog.text
 
 
-# ------------------------------------------------------------------------------------------------ one after another
+# ------------------------------------------------------------------------------------------------ kept connections
 
 
 @pytest.mark.parametrize(
-    "more",
+    "trailing",
     [
         sized(b"<html>not yours</html>"),
         sized(PNG, "X-Poison: 1"),
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n",
         b"garbage",
     ],
-    ids=["an answer", "an image", "a redirect", "garbage"],
+    ids=["a response", "an image", "a redirect", "garbage"],
 )
-def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: bytes) -> None:
-    answers = iter([sized(PNG, "Connection: keep-alive") + more, sized(IMAGES["GIF"])])
+def test_bytes_after_a_response_are_not_read_as_the_next_response(trailing: bytes) -> None:
+    responses = iter([sized(PNG, "Connection: keep-alive") + trailing, sized(IMAGES["GIF"])])
 
     def behave(connection: socket.socket) -> None:
         while True:
             read_request(connection)
-            connection.sendall(next(answers))
+            connection.sendall(next(responses))
 
     with listening(behave) as port:
         fetcher = ImageFetcher(LoopbackUrlPolicy(port))
@@ -144,15 +144,15 @@ def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: byte
 # ------------------------------------------------------------------------------------------------ below HTTP
 
 
-class LedAstray(UrlPolicy):
-    """The URL policy of deployed functions, with every name resolved to a port on loopback that should speak TLS."""
+class LoopbackResolution(UrlPolicy):
+    """The deployed URL policy, except that every name resolves to a loopback address."""
 
     def resolve(self, host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
 
 @pytest.fixture
-def led_astray(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def loopback_ports(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     ports: dict[str, int] = {}
     connect = socket.create_connection
     monkeypatch.setattr(
@@ -163,26 +163,26 @@ def led_astray(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("behave", "says"),
+    ("behave", "message"),
     [
-        pytest.param(stalls(), "did not arrive within", id="silence"),
-        pytest.param(drips(b"\x16\x03\x03\x40\x00" + bytes(1000)), "did not arrive within", id="byte by byte"),
-        pytest.param(sends(), "connection failed", id="nothing"),
-        pytest.param(sends(sized(PNG)), "connection failed", id="plain HTTP"),
-        pytest.param(sends(b"\x15\x03\x01\x00\x02\x02\x28"), "connection failed", id="alert"),
-        pytest.param(sends(b"\x16\x03\x01\xff\xff" + bytes(70000)), "connection failed", id="record too large"),
+        pytest.param(stall(), "did not arrive within", id="silence"),
+        pytest.param(drip(b"\x16\x03\x03\x40\x00" + bytes(1000)), "did not arrive within", id="byte by byte"),
+        pytest.param(send(), "connection failed", id="nothing"),
+        pytest.param(send(sized(PNG)), "connection failed", id="plain HTTP"),
+        pytest.param(send(b"\x15\x03\x01\x00\x02\x02\x28"), "connection failed", id="alert"),
+        pytest.param(send(b"\x16\x03\x01\xff\xff" + bytes(70000)), "connection failed", id="record too large"),
     ],
 )
-def test_handshakes_that_lead_nowhere(led_astray: dict[str, int], behave: Behaviour, says: str) -> None:
+def test_failed_tls_handshakes_are_errors(loopback_ports: dict[str, int], behave: Behaviour, message: str) -> None:
     def handshake(connection: socket.socket) -> None:
         connection.recv(65536)
         behave(connection)
 
-    with listening(handshake) as led_astray["tls"], pytest.raises(ImageUnavailableError, match=says):
-        take(ImageFetcher(LedAstray()), "https://images.example/a.png")
+    with listening(handshake) as loopback_ports["tls"], pytest.raises(ImageUnavailableError, match=message):
+        take(ImageFetcher(LoopbackResolution()), "https://images.example/a.png")
 
 
 @pytest.mark.parametrize("url", ["http://images.example/a.png", "https://127.0.0.1/a.png"])
-def test_the_url_policy_is_applied_before_any_connection(led_astray: dict[str, int], url: str) -> None:
+def test_the_url_policy_is_applied_before_any_connection(loopback_ports: dict[str, int], url: str) -> None:
     with pytest.raises(ImageRejectedError):
-        take(ImageFetcher(LedAstray()), url, ["*"])
+        take(ImageFetcher(LoopbackResolution()), url, ["*"])

@@ -1,4 +1,4 @@
-"""The tasks API answers requests that are generated from docs/tasks-api.openapi.yaml as the document says."""
+"""The tasks API's responses to requests generated from docs/tasks-api.openapi.yaml match the document."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,9 +52,9 @@ CHECKS = [
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 EXAMPLES = 250  # tests/searches/test_tasks_api_document.py generates 900
 KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
-# So few keys that some submissions are repeated and some keys are released.
+# There are few keys, so that some submissions are repeated and some keys are released.
 KEYS = [f"order-{number}" for number in range(40)]
-# The provider's next answer: a status and a body of either family.
+# The provider's responses in turn, as status and body, in the formats of all providers.
 REPLIES = [
     (200, {"code": 200, "data": {"taskId": "made"}, "task_id": "made"}),
     (200, {"code": 422, "msg": "?"}),
@@ -73,7 +73,7 @@ def api() -> Iterator[TasksApiHarness]:
         api = TasksApiHarness(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
         a_success(api, archived(ImageKind.ORIGIN), archived())
         api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
-        api.providers.answer = refusal(500, {"code": 500})
+        api.providers.respond = refusal(500, {"code": 500})
         for key in KEYS[::2]:
             api.submit(key)  # its outcome is unknown until the key is released
         yield api
@@ -89,18 +89,18 @@ def session() -> Iterator[requests.Session]:
 
 
 def send_generated_requests(api: TasksApiHarness, session: requests.Session, examples: int) -> Counter[tuple[str, int]]:
-    """Sends so many requests that are generated from the document, and checks each response against it.
+    """Sends requests that are generated from the document, and checks each response against it.
 
-    Returns how many responses each operation gave with each status.
+    Returns the number of responses by operation and status.
     """
-    answered: Counter[tuple[str, int]] = Counter()
+    responses: Counter[tuple[str, int]] = Counter()
     replies = iter(range(10**9))
 
     def reply(_: httpx.Request) -> httpx.Response:
         status, body = REPLIES[next(replies) % len(REPLIES)]
         return httpx.Response(status, json=body)
 
-    api.providers.answer = reply
+    api.providers.respond = reply
     cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
 
     # Without shrinking: schemathesis prints a failing request as a command for curl.
@@ -112,28 +112,28 @@ def send_generated_requests(api: TasksApiHarness, session: requests.Session, exa
         database=None,
     )
     @given(case=st.one_of(*cases), is_known=st.booleans(), is_plain=st.booleans(), key=st.sampled_from(KEYS))
-    def answer(case: schemathesis.Case[Any], is_known: bool, is_plain: bool, key: str) -> None:
-        if is_known:  # generated ids lead only to 404, or to a missing key
+    def send(case: schemathesis.Case[Any], is_known: bool, is_plain: bool, key: str) -> None:
+        if is_known:  # generated ids would only end in 404, or in a missing key
             case.path_parameters.update({name: (KNOWN | {"key": key})[name] for name in case.path_parameters})
             if case.method == "POST":
                 case.headers["Idempotency-Key"] = key
                 if (
                     is_plain and case.path == "/submissions"
-                ):  # most of the others are refused before the provider is asked
+                ):  # most generated bodies are rejected before a request to the provider
                     case.body = {"provider": "flux-kontext", "request": {"prompt": "a lake"}}
                 elif isinstance(case.body, dict):
-                    case.body.pop("endpoint", None)  # most often another provider's
-                    case.body["provider"] = "flux-kontext"  # whose key is known
+                    case.body.pop("endpoint", None)  # it rarely belongs to this provider
+                    case.body["provider"] = "flux-kontext"  # the provider whose API key is configured
         response = case.call_and_validate("http://catchlight.example", session=session, checks=CHECKS)
-        answered[case.operation.label, response.status_code] += 1
+        responses[case.operation.label, response.status_code] += 1
 
-    answer()
-    return answered
+    send()
+    return responses
 
 
-def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session: requests.Session) -> None:
-    answered = send_generated_requests(api, session, EXAMPLES)
+def test_generated_requests_get_documented_responses(api: TasksApiHarness, session: requests.Session) -> None:
+    responses = send_generated_requests(api, session, EXAMPLES)
 
-    assert answered.total() >= EXAMPLES / 2
-    assert {label for label, _ in answered} == {operation.label for operation in OPERATIONS}
-    assert {status for _, status in answered} >= {200, 404, 422}
+    assert responses.total() >= EXAMPLES / 2
+    assert {label for label, _ in responses} == {operation.label for operation in OPERATIONS}
+    assert {status for _, status in responses} >= {200, 404, 422}

@@ -1,4 +1,4 @@
-"""Hostile URLs, names and redirects: nothing that is not public is ever connected to, nothing good is refused.
+"""Hostile URLs, names and redirects: only public addresses are connected to, and valid URLs are accepted.
 
 The corpus is `urls.toml`. URL policy, fetcher, TLS and HTTP are the deployed ones; only DNS and the last hop
 of a connection are faked.
@@ -24,7 +24,7 @@ from tests.hostile.internet import Authority, Internet, listening, read_request
 from tests.image_server import picture, take
 
 PNG = picture()
-GOOD_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PNG), PNG)
+GOOD_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PNG), PNG)
 PUBLIC = ["1.1.1.1"]
 
 
@@ -62,7 +62,7 @@ BAD = [case for case in CASES if case.refused is not None]
 
 
 def host_of(url: str) -> str:
-    """Returns the host by a simple rule, which is enough for valid URLs."""
+    """Returns the host of a valid URL."""
     authority = url.partition("//")[2]
     for end in "/?#:":
         authority = authority.partition(end)[0]
@@ -89,12 +89,12 @@ def fetcher(authority: Authority) -> ImageFetcher:
 
 
 @pytest.fixture(autouse=True)
-def _forgetful(internet: Internet) -> None:
-    internet.forget()
-    internet.answer = GOOD_ANSWER
+def _reset(internet: Internet) -> None:
+    internet.reset()
+    internet.response = GOOD_RESPONSE
 
 
-def test_the_corpus_is_large_and_without_repetition() -> None:
+def test_there_are_many_urls_without_duplicates() -> None:
     assert len(CASES) >= 300
     assert len(GOOD) >= 60
     assert len({(case.url, case.allowed) for case in CASES}) == len(CASES)
@@ -103,7 +103,7 @@ def test_the_corpus_is_large_and_without_repetition() -> None:
 
 
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.url)
-def test_good_urls_are_fetched_from_the_addresses_that_were_checked(
+def test_allowed_urls_are_requested_from_the_validated_addresses(
     case: Case, internet: Internet, fetcher: ImageFetcher
 ) -> None:
     host = host_of(case.url)
@@ -121,12 +121,12 @@ def test_good_urls_are_fetched_from_the_addresses_that_were_checked(
 
 
 @pytest.mark.parametrize("case", BAD, ids=lambda case: f"{case.url!a}")
-def test_bad_urls_lead_nowhere(case: Case, internet: Internet, fetcher: ImageFetcher) -> None:
+def test_rejected_urls_are_not_connected_to(case: Case, internet: Internet, fetcher: ImageFetcher) -> None:
     by_address = case.refused == "has an address that is not public"
     if by_address:
         internet.dns[host_of(case.url)] = [case.addresses]
 
-    # Another answer of the resolver may have public addresses only, so that such a name is tried again.
+    # A later DNS answer may have only public addresses, so such a name is retried.
     error = ImageUnavailableError if by_address else ImageRejectedError
     with pytest.raises(error, match=case.refused):
         take(fetcher, case.url, case.allowed)
@@ -147,9 +147,7 @@ def test_a_name_is_resolved_once_per_fetch(internet: Internet, fetcher: ImageFet
     assert internet.connections == [("1.1.1.1", 443)]
 
 
-def test_a_name_that_moved_inside_is_refused_however_often_it_was_good(
-    internet: Internet, fetcher: ImageFetcher
-) -> None:
+def test_a_name_that_changes_to_an_internal_address_is_rejected(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"], ["169.254.169.254"]]
 
     for _ in range(2):
@@ -160,7 +158,7 @@ def test_a_name_that_moved_inside_is_refused_however_often_it_was_good(
     assert internet.connections == [("1.1.1.1", 443)] * 2
 
 
-def test_a_failed_connection_does_not_lead_to_another_resolution(
+def test_a_failed_connection_does_not_resolve_the_name_again(
     internet: Internet, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     internet.dns["images.example"] = [["1.1.1.1", "8.8.8.8"], ["127.0.0.1"]]
@@ -178,7 +176,7 @@ def test_a_failed_connection_does_not_lead_to_another_resolution(
     assert internet.resolutions == ["images.example"]
 
 
-def test_a_name_that_does_not_resolve_may_do_so_next_time(internet: Internet, fetcher: ImageFetcher) -> None:
+def test_a_name_that_does_not_resolve_is_retried(internet: Internet, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match=r"images\.example cannot be resolved"):
         take(fetcher, "https://images.example/a.png", ["*"])
 
@@ -222,13 +220,13 @@ def test_redirects_are_followed_as_browsers_follow_them(
 ) -> None:
     names = ["images.example", host_of(target)]
     internet.dns = {"images.example": [["1.1.1.1"], ["1.1.1.1"]], "cdn.example": [["8.8.8.8"]]}
-    internet.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    internet.answers = {REDIRECTING: redirect(location, status), target: GOOD_ANSWER}
+    internet.response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    internet.responses = {REDIRECTING: redirect(location, status), target: GOOD_RESPONSE}
 
     fetched = take(fetcher, REDIRECTING, ["images.example"])
 
     assert (fetched.content, fetched.source_host) == (PNG, names[1])
-    # Each hop is resolved and connected to for itself.
+    # Each hop is resolved and connected to separately.
     assert internet.resolutions == names
     assert len(internet.connections) == 2
 
@@ -278,33 +276,33 @@ def test_redirects_are_followed_as_browsers_follow_them(
         "/" + "a" * 9000,
     ],
 )
-def test_redirects_that_lead_nowhere(internet: Internet, fetcher: ImageFetcher, status: int, location: str) -> None:
+def test_invalid_redirects_are_rejected(internet: Internet, fetcher: ImageFetcher, status: int, location: str) -> None:
     internet.dns["images.example"] = [["1.1.1.1"]] * 5
-    internet.answer = redirect(location, status)
+    internet.response = redirect(location, status)
 
     with pytest.raises(ImageRejectedError, match="redirects"):
         take(fetcher, REDIRECTING, ["*"])
 
-    # The port makes it another URL: it is requested once more, and then recognised.
+    # With the port it counts as another URL: it is requested once, and then recognised as a circle.
     requests = 2 if location.startswith("https://images.example:443") else 1
     assert internet.resolutions == ["images.example"] * requests
     assert internet.connections == [("1.1.1.1", 443)] * requests
 
 
-def test_a_redirect_without_location_leads_nowhere(internet: Internet, fetcher: ImageFetcher) -> None:
+def test_a_redirect_without_location_is_rejected(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns["images.example"] = [["1.1.1.1"]]
-    internet.answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
+    internet.response = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
 
     with pytest.raises(ImageRejectedError, match="redirects without a URL"):
         take(fetcher, REDIRECTING, ["*"])
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "169.254.169.254"], ["::ffff:10.0.0.1"]])
-def test_a_redirect_to_a_name_inside_is_not_connected_to(
+def test_a_redirect_to_an_internal_address_is_not_connected_to(
     internet: Internet, fetcher: ImageFetcher, addresses: list[str]
 ) -> None:
     internet.dns = {"images.example": [["1.1.1.1"]], "cdn.example": [addresses]}
-    internet.answer = redirect("https://cdn.example/a.png")
+    internet.response = redirect("https://cdn.example/a.png")
 
     with pytest.raises(ImageUnavailableError, match=r"cdn\.example has an address that is not public"):
         take(fetcher, REDIRECTING, ["*"])
@@ -312,11 +310,11 @@ def test_a_redirect_to_a_name_inside_is_not_connected_to(
     assert internet.connections == [("1.1.1.1", 443)]
 
 
-def test_a_host_that_moves_inside_between_two_hops_is_not_connected_to(
+def test_a_host_that_changes_to_an_internal_address_between_hops_is_not_connected_to(
     internet: Internet, fetcher: ImageFetcher
 ) -> None:
     internet.dns["images.example"] = [["1.1.1.1"], ["127.0.0.1"]]
-    internet.answer = redirect("/b.png")
+    internet.response = redirect("/b.png")
 
     with pytest.raises(ImageUnavailableError, match="not public"):
         take(fetcher, REDIRECTING, ["*"])
@@ -326,7 +324,7 @@ def test_a_host_that_moves_inside_between_two_hops_is_not_connected_to(
 
 def test_only_an_allowed_host_may_redirect(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns["cdn.example"] = [["8.8.8.8"]]
-    internet.answer = redirect("https://images.example/a.png")
+    internet.response = redirect("https://images.example/a.png")
 
     with pytest.raises(ImageRejectedError, match=r"cdn\.example is not a host"):
         take(fetcher, "https://cdn.example/a.png", ["images.example"])
@@ -334,24 +332,24 @@ def test_only_an_allowed_host_may_redirect(internet: Internet, fetcher: ImageFet
     assert (internet.resolutions, internet.connections) == ([], [])
 
 
-def test_three_redirects_are_followed_and_no_fourth(internet: Internet, fetcher: ImageFetcher) -> None:
+def test_at_most_three_redirects_are_followed(internet: Internet, fetcher: ImageFetcher) -> None:
     urls = [f"https://images.example/{number}.png" for number in range(6)]
-    internet.answers = chain(*urls[:4])
+    internet.responses = chain(*urls[:4])
     internet.dns["images.example"] = [["1.1.1.1"]] * 10
 
     assert take(fetcher, urls[0], ["*"]).content == PNG
     assert len(internet.requests) == 4
 
-    internet.answers = chain(*urls[:5])
+    internet.responses = chain(*urls[:5])
     with pytest.raises(ImageRejectedError, match="redirects more than 3 times"):
         take(fetcher, urls[0], ["*"])
     assert len(internet.requests) == 8
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_redirects_in_a_circle_end(internet: Internet, fetcher: ImageFetcher, length: int) -> None:
+def test_circular_redirects_are_rejected(internet: Internet, fetcher: ImageFetcher, length: int) -> None:
     urls = [f"https://images.example/{number}.png" for number in range(length)]
-    internet.answers = chain(*urls, urls[0])
+    internet.responses = chain(*urls, urls[0])
     internet.dns["images.example"] = [["1.1.1.1"]] * 10
 
     with pytest.raises(ImageRejectedError, match="redirects in a circle"):
@@ -359,12 +357,12 @@ def test_redirects_in_a_circle_end(internet: Internet, fetcher: ImageFetcher, le
     assert len(internet.requests) == length
 
 
-def test_no_hop_learns_of_another(internet: Internet, fetcher: ImageFetcher) -> None:
+def test_a_hop_does_not_receive_cookies_or_the_previous_url(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns = {"images.example": [["1.1.1.1"]], "cdn.example": [["8.8.8.8"]]}
-    moved = redirect("https://cdn.example/b.png").replace(
+    response_with_cookie = redirect("https://cdn.example/b.png").replace(
         b"Moved\r\n", b"Moved\r\nSet-Cookie: id=1; Domain=example\r\n"
     )
-    internet.answers = {REDIRECTING: moved}
+    internet.responses = {REDIRECTING: response_with_cookie}
 
     take(fetcher, REDIRECTING, ["*"])
 
@@ -372,7 +370,7 @@ def test_no_hop_learns_of_another(internet: Internet, fetcher: ImageFetcher) -> 
     assert not [name for name in (b"cookie", b"referer", b"authorization", b"sig=1") if name in sent]
 
 
-def test_one_deadline_holds_for_all_hops(
+def test_the_deadline_covers_all_hops(
     internet: Internet, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 2.0)
@@ -380,21 +378,21 @@ def test_one_deadline_holds_for_all_hops(
     internet.dns["images.example"] = [["1.1.1.1"]] * 4
     following = iter(urls[1:])
 
-    def late(connection: socket.socket) -> None:
+    def respond_late(connection: socket.socket) -> None:
         read_request(connection)
         sleep(0.8)
         connection.sendall(redirect(next(following)))
 
-    with listening(late, internet.tls) as port:
+    with listening(respond_late, internet.tls) as port:
         monkeypatch.setattr(internet, "port", port)
         with pytest.raises(ImageUnavailableError, match="did not arrive within 2 s"):
             take(fetcher, urls[0], ["*"])
 
 
-# ------------------------------------------------------------------------------------------------ the environment
+# ------------------------------------------------------------------------------------------------ environment variables
 
 
-def test_the_environment_changes_nothing(
+def test_proxy_variables_and_netrc_are_ignored(
     authority: Authority, internet: Internet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".netrc").write_text("machine images.example login user password s3cret\n", encoding="utf-8")
@@ -413,8 +411,8 @@ def test_the_environment_changes_nothing(
     assert b"authorization" not in internet.requests[0].lower()
 
 
-def test_no_cookie_goes_from_one_fetch_to_the_next(internet: Internet, fetcher: ImageFetcher) -> None:
-    internet.answer = GOOD_ANSWER.replace(b"OK\r\n", b"OK\r\nSet-Cookie: id=1; Domain=example; Path=/\r\n")
+def test_cookies_are_not_kept_between_downloads(internet: Internet, fetcher: ImageFetcher) -> None:
+    internet.response = GOOD_RESPONSE.replace(b"OK\r\n", b"OK\r\nSet-Cookie: id=1; Domain=example; Path=/\r\n")
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"]]
 
     for _ in range(2):
@@ -427,11 +425,11 @@ def test_no_cookie_goes_from_one_fetch_to_the_next(internet: Internet, fetcher: 
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_the_environment_names_no_authority(
+def test_environment_variables_cannot_add_certificate_authorities(
     authority: Authority, internet: Internet, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(authority.path.parent if variable.endswith("DIR") else authority.path))
-    monkeypatch.setattr(outbound_http, "tls_context", outbound_http.tls_context.__wrapped__)  # not the cached one
+    monkeypatch.setattr(outbound_http, "tls_context", outbound_http.tls_context.__wrapped__)  # without its cache
     internet.dns["images.example"] = [["1.1.1.1"]]
 
     with pytest.raises(ImageUnavailableError, match="certificate is not valid"):
@@ -452,7 +450,7 @@ def test_the_environment_names_no_authority(
         pytest.param(["images.example"], 1, False, False, id="of an unknown authority"),
     ],
 )
-def test_a_certificate_must_be_of_the_name(
+def test_the_certificate_must_be_valid_for_the_host_name(
     authority: Authority,
     internet: Internet,
     fetcher: ImageFetcher,
@@ -463,9 +461,9 @@ def test_a_certificate_must_be_of_the_name(
     known: bool,
     accepted: bool,
 ) -> None:
-    signer = authority if known else Authority(tmp_path)
+    issuer = authority if known else Authority(tmp_path)
     internet.dns["images.example"] = [["1.1.1.1"]]
-    with listening(internet.behave, signer.server(*names, valid_for=timedelta(days=days))) as port:
+    with listening(internet.behave, issuer.server(*names, valid_for=timedelta(days=days))) as port:
         monkeypatch.setattr(internet, "port", port)
         if accepted:
             take(fetcher, "https://images.example/a.png", ["*"])

@@ -1,4 +1,4 @@
-"""The benchmarks run: each way of Catchlight is run once, without being measured."""
+"""The benchmarks run: each of Catchlight's variants runs once, without measurement."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.benchmarks import archiving, polling
 @pytest.mark.parametrize("way", ["ask", "ask_in_batches", "poll"])
 def test_polling(way: str) -> None:
     with polling.a_provider() as url:
-        assert polling.run_apart(way, url).seconds > 0
+        assert polling.run_in_new_process(way, url).seconds > 0
 
 
 def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The confirmation of a callback's result, for each answer of the provider and each concurrent change."""
+"""CallbackConfirmation: a callback's result is compared with the provider's report."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ def a_task(*images: Image, by: Reporter = Reporter.CALLBACK, **more: Any) -> Tas
     return Task(task="acedata#t1", status=TaskStatus.SUCCEEDED, images=images, reported_by=by, **more)
 
 
-def answer(status: TaskStatus = TaskStatus.SUCCEEDED, *images: Image, request: Any = None) -> TaskReport:
+def provider_report(status: TaskStatus = TaskStatus.SUCCEEDED, *images: Image, request: Any = None) -> TaskReport:
     return TaskReport(
         provider="acedata",
         task_id="t1",
@@ -44,17 +44,17 @@ def answer(status: TaskStatus = TaskStatus.SUCCEEDED, *images: Image, request: A
     )
 
 
-class World(Confirmations):
-    """A provider with an answer, and a table whose task is `afterwards` after a correction, or has changed (None)."""
+class Harness(Confirmations):
+    """A provider that reports `reported`; a correction returns `afterwards`, or None if the task has changed."""
 
-    def __init__(self, answered: TaskReport | None, *, afterwards: Task | None = None) -> None:
-        self.answered, self.afterwards = answered, afterwards
-        self.asked: list[str] = []
+    def __init__(self, reported: TaskReport | None, *, afterwards: Task | None = None) -> None:
+        self.reported, self.afterwards = reported, afterwards
+        self.polled_keys: list[str] = []
         self.corrections: list[tuple[Task, TaskReport]] = []
 
     def ask(self, key: str) -> TaskReport | None:
-        self.asked.append(key)
-        return self.answered
+        self.polled_keys.append(key)
+        return self.reported
 
     def correct(self, task: Task, answer: TaskReport) -> Task | None:
         self.corrections.append((task, answer))
@@ -72,26 +72,26 @@ CORRECTED = a_task(image("b"), by=Reporter.POLL)
 
 @pytest.mark.parametrize("task", [a_task(image("a"), by=Reporter.POLL), a_task(image("a"), confirmed_at="x")])
 def test_a_result_from_the_provider_is_not_confirmed_again(task: Task) -> None:
-    world = World(answer(TaskStatus.FAILED))
+    harness = Harness(provider_report(TaskStatus.FAILED))
 
-    assert world.check(task) == ConfirmationResult(task)
-    assert world.asked == []
-
-
-def test_without_an_api_key_the_task_stays_unchanged() -> None:
-    assert World(None).check(UNCONFIRMED) == ConfirmationResult(UNCONFIRMED)
+    assert harness.check(task) == ConfirmationResult(task)
+    assert harness.polled_keys == []
 
 
-def test_still_running_is_no_contradiction() -> None:
-    world = World(answer(TaskStatus.PENDING), afterwards=CORRECTED)
+def test_without_an_api_key_the_task_is_not_confirmed_and_not_changed() -> None:
+    assert Harness(None).check(UNCONFIRMED) == ConfirmationResult(UNCONFIRMED)
+
+
+def test_a_task_that_still_runs_at_the_provider_is_not_contradicted() -> None:
+    harness = Harness(provider_report(TaskStatus.PENDING), afterwards=CORRECTED)
 
     with pytest.raises(UnconfirmedError, match="still reports the task as running"):
-        world.check(UNCONFIRMED)
-    assert world.corrections == []
+        harness.check(UNCONFIRMED)
+    assert harness.corrections == []
 
 
 @pytest.mark.parametrize(
-    ("known", "answered", "together"),
+    ("known", "reported", "merged"),
     [
         (None, None, None),
         (GenerationRequest(prompt="a"), None, GenerationRequest(prompt="a")),
@@ -103,41 +103,41 @@ def test_still_running_is_no_contradiction() -> None:
         ),
     ],
 )
-def test_a_confirmed_result_is_noted_with_the_generation_request(
-    known: GenerationRequest | None, answered: GenerationRequest | None, together: GenerationRequest | None
+def test_a_confirmed_result_is_returned_with_the_merged_generation_request(
+    known: GenerationRequest | None, reported: GenerationRequest | None, merged: GenerationRequest | None
 ) -> None:
     task = a_task(image("a"), request=known)
-    world = World(answer(TaskStatus.SUCCEEDED, image("a"), request=answered))
+    harness = Harness(provider_report(TaskStatus.SUCCEEDED, image("a"), request=reported))
 
-    checked = world.check(task)
+    checked = harness.check(task)
 
-    assert checked.task == task.model_copy(update={"confirmed_at": "2026-01-31T12:00:00.000Z", "request": together})
+    assert checked.task == task.model_copy(update={"confirmed_at": "2026-01-31T12:00:00.000Z", "request": merged})
     assert (checked.was_asked, checked.is_contradicted, checked.known_request) == (True, False, known)
-    assert (world.asked, world.corrections) == (["acedata#t1"], [])
+    assert (harness.polled_keys, harness.corrections) == (["acedata#t1"], [])
 
 
 @pytest.mark.parametrize(
-    ("answered", "is_contradicted"),
+    ("reported", "is_contradicted"),
     [
-        (answer(TaskStatus.SUCCEEDED, image("b")), True),
-        (answer(TaskStatus.FAILED), True),
-        (answer(TaskStatus.SUCCEEDED, image("a"), image("b")), False),
-        (answer(TaskStatus.SUCCEEDED, image("a?signed=again")), False),
+        (provider_report(TaskStatus.SUCCEEDED, image("b")), True),
+        (provider_report(TaskStatus.FAILED), True),
+        (provider_report(TaskStatus.SUCCEEDED, image("a"), image("b")), False),
+        (provider_report(TaskStatus.SUCCEEDED, image("a?signed=again")), False),
     ],
 )
-def test_another_answer_corrects_the_task(answered: TaskReport, is_contradicted: bool) -> None:
-    world = World(answered, afterwards=CORRECTED)
+def test_a_different_result_from_the_provider_corrects_the_task(reported: TaskReport, is_contradicted: bool) -> None:
+    harness = Harness(reported, afterwards=CORRECTED)
 
-    assert world.check(UNCONFIRMED) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
-    assert world.corrections == [(UNCONFIRMED, answered)]
+    assert harness.check(UNCONFIRMED) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
+    assert harness.corrections == [(UNCONFIRMED, reported)]
 
 
-def test_a_task_that_changes_meanwhile_is_tried_again() -> None:
+def test_a_concurrent_change_makes_the_confirmation_be_retried() -> None:
     with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
-        World(answer(TaskStatus.FAILED), afterwards=None).check(UNCONFIRMED)
+        Harness(provider_report(TaskStatus.FAILED), afterwards=None).check(UNCONFIRMED)
 
 
-# ------------------------------------------------------------------------------------------------ failures, when polled
+# ------------------------------------------------------------------------------------------------ confirmed failures
 
 FAILED = Task(
     task="acedata#t1",
@@ -148,7 +148,7 @@ FAILED = Task(
 
 
 class Confirming(Confirmations):
-    """A table that writes a confirmation, or refuses it because the task has changed."""
+    """A table that writes a confirmation if the task is unchanged."""
 
     def __init__(self, *, is_unchanged: bool) -> None:
         self.is_unchanged = is_unchanged
@@ -157,11 +157,11 @@ class Confirming(Confirmations):
         return self.is_unchanged
 
 
-def test_a_confirmed_failure_is_written_at_once() -> None:
-    said = answer(TaskStatus.FAILED)
+def test_a_confirmed_failure_is_written_immediately() -> None:
+    report = provider_report(TaskStatus.FAILED)
 
-    settled = Confirming(is_unchanged=True).settle(FAILED, said)
+    settled = Confirming(is_unchanged=True).settle(FAILED, report)
     assert settled
     assert (settled.task.confirmed_at, settled.is_contradicted) == ("2026-01-31T12:00:00.000Z", False)
 
-    assert Confirming(is_unchanged=False).settle(FAILED, said) is None
+    assert Confirming(is_unchanged=False).settle(FAILED, report) is None

@@ -1,4 +1,4 @@
-"""Which images get a fresh URL: each condition alone, and what is written to the table."""
+"""UrlRefresher: which images get a fresh URL, and which URLs are written to the table."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -30,20 +30,20 @@ def answer(*images: Image, status: TaskStatus = TaskStatus.SUCCEEDED) -> TaskRep
     )
 
 
-class World:
-    """A table that records renewed URLs, and a provider with an answer."""
+class Harness:
+    """A table that records renewed URLs, and a provider that reports `reported`, or raises it."""
 
-    def __init__(self, answered: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
-        self.answered = answered
+    def __init__(self, reported: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
+        self.reported = reported
         self.is_unchanged = is_unchanged
         self.download_urls: dict[str, str] = {}
         self.renewed: list[tuple[Mapping[int, Image], datetime]] = []
 
     def ask(self, key: str) -> TaskReport | None:
         assert key == "flux-kontext#t1"
-        if isinstance(self.answered, Exception):
-            raise self.answered
-        return self.answered
+        if isinstance(self.reported, Exception):
+            raise self.reported
+        return self.reported
 
     def download_url(self, key: str, url: str) -> tuple[str, datetime] | None:
         assert key == "flux-kontext#t1"
@@ -82,62 +82,62 @@ CASES: list[tuple[Task, TaskReport | None, set[int], dict[int, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("task", "answered", "stale", "fresh"), CASES)
-def test_a_stale_image_gets_the_url_that_its_provider_has_for_its_place(
-    task: Task, answered: TaskReport | None, stale: set[int], fresh: dict[int, str]
+@pytest.mark.parametrize(("task", "reported", "stale", "fresh"), CASES)
+def test_a_stale_image_gets_the_providers_url_for_the_same_kind_and_index(
+    task: Task, reported: TaskReport | None, stale: set[int], fresh: dict[int, str]
 ) -> None:
-    world = World(answered)
+    harness = Harness(reported)
 
-    found = world.urls().find(task, stale)
+    found = harness.urls().find(task, stale)
 
     assert {index: image.url for index, image in found.items()} == {
         index: f"https://h.example/{name}" for index, name in fresh.items()
     }
     assert all(image.state is ImageState.PENDING and image.reason is None for image in found.values())
-    assert world.renewed == []
+    assert harness.renewed == []
 
-    renewed = world.urls().renew(task, stale)
+    renewed = harness.urls().renew(task, stale)
 
-    assert world.renewed == ([(found, NOW)] if found else [])
+    assert harness.renewed == ([(found, NOW)] if found else [])
     assert renewed == (task.with_images(found, now=NOW) if found else task)
 
 
-def test_a_fresh_url_lives_from_the_answer_on() -> None:
-    found = World(ALL_NEW).urls().find(KNOWN, {0, 1})
+def test_the_lifetime_of_a_fresh_url_starts_with_the_providers_response() -> None:
+    found = Harness(ALL_NEW).urls().find(KNOWN, {0, 1})
 
     assert [image.expires_at - NOW for image in found.values()] == [timedelta(minutes=10), timedelta(days=14)]
 
 
 def test_a_download_url_is_written_with_its_own_lifetime() -> None:
     task = a_task(image("o", ORIGIN), image("a"))
-    world = World(None)
-    world.download_urls = {"https://h.example/a": "https://h.example/a3"}
+    harness = Harness(None)
+    harness.download_urls = {"https://h.example/a": "https://h.example/a3"}
 
-    renewed = world.urls().request_download_urls(task, [0, 1], now=NOW)
+    renewed = harness.urls().request_download_urls(task, [0, 1], now=NOW)
 
     assert [each.url for each in renewed.images] == ["https://h.example/o", "https://h.example/a3"]
     assert renewed.images[1].expires_at == NOW + timedelta(minutes=20)
-    assert world.renewed == [({1: renewed.images[1]}, NOW)]
+    assert harness.renewed == [({1: renewed.images[1]}, NOW)]
 
 
-def test_without_a_download_url_nothing_is_written() -> None:
-    world = World(None)
-    assert world.urls().request_download_urls(KNOWN, [0, 1], now=NOW) == KNOWN
-    assert world.renewed == []
+def test_if_the_provider_returns_no_download_url_nothing_is_written() -> None:
+    harness = Harness(None)
+    assert harness.urls().request_download_urls(KNOWN, [0, 1], now=NOW) == KNOWN
+    assert harness.renewed == []
 
 
-def test_a_task_that_has_changed_before_its_download_url_came_is_tried_again() -> None:
-    world = World(None, is_unchanged=False)
-    world.download_urls = {"https://h.example/a": "https://h.example/a3"}
+def test_a_concurrent_change_makes_the_download_url_be_requested_again() -> None:
+    harness = Harness(None, is_unchanged=False)
+    harness.download_urls = {"https://h.example/a": "https://h.example/a3"}
     with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
-        world.urls().request_download_urls(KNOWN, [1], now=NOW)
+        harness.urls().request_download_urls(KNOWN, [1], now=NOW)
 
 
-def test_a_task_that_has_changed_meanwhile_is_tried_again() -> None:
+def test_a_concurrent_change_makes_the_fresh_urls_be_requested_again() -> None:
     with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
-        World(ALL_NEW, is_unchanged=False).urls().renew(KNOWN, {1})
+        Harness(ALL_NEW, is_unchanged=False).urls().renew(KNOWN, {1})
 
 
-def test_a_provider_that_cannot_be_asked_says_so() -> None:
+def test_errors_of_the_provider_are_passed_on() -> None:
     with pytest.raises(ProviderBusyError):
-        World(ProviderBusyError("busy")).urls().renew(KNOWN, {1})
+        Harness(ProviderBusyError("busy")).urls().renew(KNOWN, {1})

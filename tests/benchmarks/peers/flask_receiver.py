@@ -2,11 +2,11 @@
 
     python flask_receiver.py [DATABASE]
 
-With a database it also stores each callback once, in SQLite; the printed version stores nothing. Failed images are not
-downloaded.
+With a database it also stores each callback once, in SQLite; the documented version stores nothing. Images of failed
+tasks are not downloaded.
 """
 
-# ruff: noqa: T201 # as printed
+# ruff: noqa: T201 # as in the documentation
 
 import sqlite3
 import sys
@@ -24,7 +24,7 @@ if database:
 
 @app.route("/flux-image-callback", methods=["POST"])
 def handle_callback() -> Any:
-    """Handles a callback as printed, except for the download and the three lines that store it."""
+    """Handles a callback as in the documentation, without the download, and with three lines that store it."""
     data = request.json
     assert data is not None
 

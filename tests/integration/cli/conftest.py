@@ -1,4 +1,4 @@
-"""Provides a stack in AWS, in memory, which the command line finds by CloudFormation."""
+"""Provides an in-memory AWS account with a stack that the command line finds through CloudFormation."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ def a_template(template: Template) -> dict[str, Any]:
             "WebhookQueue": {"Type": "AWS::SQS::Queue"},
             "WebhookDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
-            # moto's CloudFormation creates no secrets and no alarms, and needs Docker for a function: names only.
+            # moto's CloudFormation cannot create these (functions would need Docker): they have only a name.
             **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},
             "PollTasksStateMachine": {
                 "Type": "AWS::StepFunctions::StateMachine",
@@ -128,24 +128,24 @@ class Deployed:
         except SystemExit as exc:  # invalid arguments
             status = int(str(exc.code))
         output = self._capsys.readouterr()
-        self.said = output.err
+        self.stderr = output.err
         assert expect is None or status == expect, output
         return json.loads(output.out) if output.out else None
 
     def show(self, *arguments: str) -> str:
-        """Returns the page that a command prints for people, joined to one line."""
+        """Returns the text that a command prints without --json, joined to one line."""
         run_command_line([*arguments, "--stack-name", STACK_NAME])
         output = self._capsys.readouterr()
-        self.said = output.err
+        self.stderr = output.err
         return " ".join(output.out.split())
 
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Provides an empty account, and a working directory without samconfig.toml and local stack."""
+    """Provides an empty account, and a working directory without samconfig.toml and without a local stack."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")  # lines are not wrapped
-    # In memory a queue without visible messages is really empty.
+    # moto returns all visible messages at once, so an empty response means an empty queue.
     monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
     with an_account():
         yield
@@ -161,8 +161,8 @@ def deployed(cloud: None, template: Template, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def providers(monkeypatch: pytest.MonkeyPatch) -> Providers:
-    """Records the requests to providers and answers them."""
-    asked = Providers()
+    """Responds to the requests to providers, and records them."""
+    fake = Providers()
     make: Callable[..., ProviderClient] = ProviderClient
-    monkeypatch.setattr(factories, "ProviderClient", lambda base_urls: make(base_urls, http=FakeHttp(asked)))
-    return asked
+    monkeypatch.setattr(factories, "ProviderClient", lambda base_urls: make(base_urls, http=FakeHttp(fake)))
+    return fake

@@ -1,4 +1,4 @@
-"""The commands that the operator's page names for an alarm find the task that the alarm is about, and end its cause."""
+"""The commands that docs/operating.md lists for an alarm find the task that caused the alarm, and repair it."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def before(age: timedelta) -> str:
     return iso(utc_now() - age)
 
 
-# What has happened, as soon as the alarm goes off: the hourly run may have seen the task already.
+# The state in which each alarm goes off; the hourly run may have processed the task already.
 CAUSES: dict[str, Cause] = {
     "DispatchDeadLettersAlarm": a_dead_letter("DispatchDeadLetters", "SUCCEEDED"),
     "PollDeadLettersAlarm": a_dead_letter("PollDeadLetters", "PENDING"),
@@ -74,42 +74,42 @@ def is_queued(deployed: Deployed) -> bool:
 
 
 def is_in(*statuses: str) -> Callable[[Deployed], bool]:
-    """Whether the task has one of these statuses: DispatchChanges starts what follows from it."""
+    """Whether the task has one of these statuses: DispatchChanges then starts its polling or archiving."""
     return lambda deployed: (deployed.store.item(TASK) or {}).get("status") in statuses
 
 
-def is_stuck_no_more(deployed: Deployed) -> bool:
+def is_not_stuck(deployed: Deployed) -> bool:
     """Whether the metric StuckPending is 0 again, because an execution polls for the task."""
     item = deployed.store.item(TASK) or {}
     return is_polled(deployed) and item["updatedAt"] == item["pollingSince"] > before(MINUTE)
 
 
-# What is true once the command has run: the metric of the alarm is 0 again, or becomes so without an operator.
+# The state after the command has run: the metric of the alarm is 0, or becomes 0 without an operator.
 REPAIRED: dict[str, Callable[[Deployed], bool]] = {
     "DispatchDeadLettersAlarm": is_empty("DispatchDeadLetters"),
     "PollDeadLettersAlarm": is_empty("PollDeadLetters"),
     "PollingExecutionsAlarm": is_polled,
     "TasksTimedOutAlarm": is_in("PENDING"),
     "TasksUnconfirmedAlarm": lambda deployed: is_polled(deployed) or is_in("SUCCEEDED")(deployed),
-    "StuckPendingAlarm": is_stuck_no_more,
+    "StuckPendingAlarm": is_not_stuck,
     "UnconfirmedFailuresAlarm": is_polled,
     "StuckArchivingAlarm": is_queued,
     "ArchiveDeadLettersAlarm": lambda deployed: is_empty("ArchiveDeadLetters")(deployed) and is_queued(deployed),
     "ImagesExpiredAlarm": is_in("SUCCEEDED"),
     "ImagesRejectedAlarm": is_in("SUCCEEDED"),
     "ImagesQuarantinedAlarm": is_in("SUCCEEDED"),
-    "ReconcilingStoppedAlarm": is_stuck_no_more,
+    "ReconcilingStoppedAlarm": is_not_stuck,
 }
-# Their commands are about callbacks, keys, events and webhooks: they have tests of their own.
-OTHERS = {
+# Their commands concern callbacks, keys, events and webhooks, and are tested elsewhere.
+TESTED_ELSEWHERE = {
     "RejectedDeliveriesAlarm",
     "CallbackMissesAlarm",
     "ProviderRefusedAlarm",
     "PublishDeadLettersAlarm",
     "WebhookDeadLettersAlarm",
 }
-# Nothing is found before an hour has passed, as its row says.
-LATER = {"DeadLettersLostAlarm"}
+# Its command finds tasks only after an hour, as the row in the documentation says.
+EFFECTIVE_AFTER_AN_HOUR = {"DeadLettersLostAlarm"}
 
 
 def commands_of(alarm: str) -> list[list[str]]:
@@ -120,10 +120,12 @@ def commands_of(alarm: str) -> list[list[str]]:
     ]
 
 
-def test_every_command_of_an_alarm_is_tried() -> None:
+def test_every_alarm_with_commands_has_a_test() -> None:
     alarms = re.findall(r"^\| `(\w+Alarm)` \|", PAGE, re.MULTILINE)
 
-    assert {alarm for alarm in alarms if commands_of(alarm)} == CAUSES.keys() | OTHERS | LATER
+    assert {
+        alarm for alarm in alarms if commands_of(alarm)
+    } == CAUSES.keys() | TESTED_ELSEWHERE | EFFECTIVE_AFTER_AN_HOUR
     assert CAUSES.keys() == REPAIRED.keys()
 
 
@@ -131,7 +133,7 @@ def test_every_command_of_an_alarm_is_tried() -> None:
     ("alarm", "command"),
     [pytest.param(alarm, command, id=f"{alarm}-{command[0]}") for alarm in CAUSES for command in commands_of(alarm)],
 )
-def test_the_command_of_an_alarm_finds_its_task(
+def test_the_command_of_an_alarm_repairs_its_task(
     deployed: Deployed, providers: Providers, alarm: str, command: list[str]
 ) -> None:
     providers.answers[FLUX_PATH] = record_with_a_fresh_url

@@ -12,17 +12,17 @@ from catchlight_cli.repair.redriving import Kind
 
 
 def completed(shell: str, *words: str) -> list[str]:
-    """Returns what the shell offers for the last word."""
+    """Returns the shell's completions of the last word."""
     line = " ".join(words)
     complete = f'COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _catchlight; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    done = subprocess.run(
+    process = subprocess.run(
         [shell, "-c", completion_script("bash", parser()) + complete], capture_output=True, text=True, check=True
     )
-    assert done.stderr == ""
-    return done.stdout.split()
+    assert process.stderr == ""
+    return process.stdout.split()
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 def test_bash_completes_commands_options_and_choices() -> None:
     assert set(completed("bash", "catchlight", '""')) >= {command.name for command in COMMANDS}
     assert completed("bash", "catchlight", "resend") == ["resend-events"]
@@ -44,9 +44,9 @@ def test_every_shell_has_all_commands_and_their_options(shell: str, capsys: pyte
 
 
 @pytest.mark.parametrize(("shell", "check"), [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")])
-def test_the_script_is_valid(shell: str, check: str) -> None:
+def test_the_completion_script_has_valid_syntax(shell: str, check: str) -> None:
     if not (program := shutil.which(shell)):
-        pytest.skip(f"there is no {shell} here")
+        pytest.skip(f"{shell} is not installed")
     script = completion_script(shell, parser())
-    done = subprocess.run([program, check, "/dev/stdin"], input=script, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = subprocess.run([program, check, "/dev/stdin"], input=script, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""`catchlight describe` shows everything that the deployed stack has about a task, and changes nothing."""
+"""`catchlight describe` shows everything that a stack stores about a task, and changes nothing."""
 
 import json
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 
 
 def poll(deployed: Deployed, name: str, *tasks: str) -> None:
-    """An execution that polls for these tasks."""
+    """Starts an execution that polls for these tasks."""
     deployed.step_functions.start_execution(
         stateMachineArn=deployed.resources["PollTasksStateMachine"],
         name=name,
@@ -23,7 +23,7 @@ def poll(deployed: Deployed, name: str, *tasks: str) -> None:
     )
 
 
-def test_a_task_and_its_history(deployed: Deployed) -> None:
+def test_describe_shows_a_task_and_its_history(deployed: Deployed) -> None:
     conflict = {"reportedBy": "callback", "reportedAt": "2026-01-06T00:20:00.000Z", "status": "FAILED", "urls": []}
     failure = {"reason": "INTERNAL", "code": "500", "message": "busy"}
     deployed.put(
@@ -49,17 +49,17 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
         ],
     )
 
-    explained = deployed.run("describe", "task12345")
+    description = deployed.run("describe", "task12345")
 
-    assert [event["description"] for event in explained["history"]] == [
+    assert [event["description"] for event in description["history"]] == [
         "registered",
         "poll reported a result of 1 image",
         "result image archived as images/flux-kontext/task12345/result-0.png",
         "archiving finished",
         "callback reported a failure, INTERNAL: a contradiction, not applied",
     ]
-    assert explained["reason"] == "Every image is in the bucket and validated."
-    assert explained["nextStep"] == "None: the task is done."
+    assert description["reason"] == "Every image is in the bucket and validated."
+    assert description["nextStep"] == "None: the task is done."
     page = deployed.show("describe", "flux-kontext/task12345")
     assert "flux-kontext/task12345 ARCHIVED" in page
     assert "10 x 20, 1,000 bytes" in page
@@ -69,86 +69,86 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("name", ["flux-kontext#t1", "flux-kontext/t1", "t1"])
-def test_the_ways_to_name_a_task(deployed: Deployed, name: str) -> None:
+def test_a_task_can_be_named_by_key_path_or_bare_id(deployed: Deployed, name: str) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
 
     assert deployed.run("describe", name)["task"]["task"] == "flux-kontext#t1"
 
 
-def test_a_bare_id_of_several_tasks(deployed: Deployed) -> None:
+def test_an_ambiguous_bare_id_is_an_error(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
     deployed.put("acedata#t1", "PENDING")
 
     assert deployed.run("describe", "t1", expect=2) is None
 
-    assert "is the id of several tasks: acedata/t1, flux-kontext/t1" in deployed.said
+    assert "is the id of several tasks: acedata/t1, flux-kontext/t1" in deployed.stderr
 
 
 @pytest.mark.parametrize("name", ["a b", "flux-kontext#", "#t1", "flux-kontext/a/b", ""])
-def test_a_name_of_no_task(deployed: Deployed, name: str) -> None:
+def test_an_invalid_task_name_is_an_error(deployed: Deployed, name: str) -> None:
     assert deployed.run("describe", name, expect=2) is None
 
 
-def test_a_task_that_is_not_there(deployed: Deployed) -> None:
+def test_an_unknown_task_is_an_error(deployed: Deployed) -> None:
     assert deployed.run("describe", "t1", expect=1) is None
-    assert "There is no task t1 of any provider" in deployed.said
-    assert "Tasks of further accounts need their provider: apikley-2/t1." in deployed.said
+    assert "There is no task t1 of any provider" in deployed.stderr
+    assert "Tasks of further accounts need their provider: apikley-2/t1." in deployed.stderr
     assert deployed.run("describe", "flux-kontext#t1", expect=1) is None
 
-    assert "There is no task flux-kontext/t1" in deployed.said
-    assert "further accounts" not in deployed.said
+    assert "There is no task flux-kontext/t1" in deployed.stderr
+    assert "further accounts" not in deployed.stderr
 
 
 # ------------------------------------------------------------------------------------------------ what happens next
 
 
-def test_who_polls_for_it_and_when(deployed: Deployed) -> None:
+def test_the_execution_that_polls_a_task_is_shown(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
     poll(deployed, "other", "flux-kontext#t2")
     poll(deployed, "its-own", "flux-kontext#t2", "flux-kontext#t1")
 
-    explained = deployed.run("describe", "t1")
+    description = deployed.run("describe", "t1")
 
-    (execution,) = explained["polling"]["executions"]
+    (execution,) = description["polling"]["executions"]
     assert execution["name"] == "its-own"
-    assert explained["polling"]["isExhaustive"]
-    assert "Execution its-own" in explained["nextStep"]
+    assert description["polling"]["isExhaustive"]
+    assert "Execution its-own" in description["nextStep"]
 
 
-def test_an_execution_that_ended_polls_for_nothing(deployed: Deployed) -> None:
+def test_stopped_executions_are_not_shown(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
     poll(deployed, "stopped", "flux-kontext#t1")
     machine = deployed.resources["PollTasksStateMachine"]
     (execution,) = deployed.step_functions.list_executions(stateMachineArn=machine)["executions"]
     deployed.step_functions.stop_execution(executionArn=execution["executionArn"])
 
-    explained = deployed.run("describe", "t1")
+    description = deployed.run("describe", "t1")
 
-    assert explained["polling"]["executions"] == []
-    assert explained["nextStep"].startswith("No running execution polls for it,")
+    assert description["polling"]["executions"] == []
+    assert description["nextStep"].startswith("No running execution polls for it,")
 
 
-def test_a_task_without_an_execution(deployed: Deployed) -> None:
+def test_reconcile_is_suggested_for_a_pending_task_without_an_execution(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING", 8 * HOUR)
 
     assert "`catchlight reconcile`" in deployed.run("describe", "t1")["nextStep"]
 
 
-def test_a_task_with_a_dead_letter(deployed: Deployed) -> None:
+def test_the_dead_letter_of_a_task_is_shown(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED")
     for task in ("flux-kontext#t2", "flux-kontext#t1", "flux-kontext#t3"):
         deployed.send("ArchiveDeadLetters", {"task": task})
 
-    explained = deployed.run("describe", "t1")
+    description = deployed.run("describe", "t1")
 
-    assert len(explained["deadLetters"]) == 1
-    assert "is in ArchiveDeadLetters" in explained["nextStep"]
+    assert len(description["deadLetters"]) == 1
+    assert "is in ArchiveDeadLetters" in description["nextStep"]
     # The messages were read, and stay in the queue.
     assert deployed.count("ArchiveDeadLetters") == 3
 
 
 def log(deployed: Deployed, *lines: Any) -> None:
-    """Lines of the archiver's log."""
+    """Writes lines to the archiver's log."""
     logs, group = boto3.client("logs"), deployed.resources["ArchiveImagesLogGroup"]
     logs.create_log_stream(logGroupName=group, logStreamName="one")
     now = int(utc_now().timestamp() * 1000)
@@ -163,27 +163,27 @@ def failed_try(task: str, reason: str, age: timedelta = timedelta(0), message: s
     return {"level": "WARNING", "message": message, "timestamp": written, "task": task, "reason": reason}
 
 
-def test_why_archiving_failed_is_read_from_its_log(deployed: Deployed) -> None:
+def test_failed_tries_of_archiving_are_read_from_the_log(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR, reportedAt=iso(utc_now() - HOUR))
     log(
         deployed,
         "START RequestId: 1 flux-kontext#t1",
-        failed_try("flux-kontext#t1", "of another life", 3 * HOUR),
+        failed_try("flux-kontext#t1", "before the task was reported", 3 * HOUR),
         failed_try("flux-kontext#t1", "the server answers 503", HOUR / 2),
         failed_try("flux-kontext#t12", "of another task"),
-        failed_try("flux-kontext#t1", "of another message", message="archive run"),
+        failed_try("flux-kontext#t1", "with another log message", message="archive run"),
         failed_try("flux-kontext#t1", "the server answers 403", HOUR / 4),
         '{"message": "not archived yet", "task": "flux-kontext#t1"}',
     )
 
-    explained = deployed.run("describe", "t1")
+    description = deployed.run("describe", "t1")
 
-    tried = [event["description"] for event in explained["history"] if "archiving failed" in event["description"]]
+    tried = [event["description"] for event in description["history"] if "archiving failed" in event["description"]]
     assert tried == ["archiving failed: the server answers 503", "archiving failed: the server answers 403"]
-    assert explained["reason"].endswith("The last attempt failed: the server answers 403.")
+    assert description["reason"].endswith("The last attempt failed: the server answers 403.")
 
 
-def test_without_a_log_the_rest_is_shown(deployed: Deployed) -> None:
+def test_a_missing_log_is_reported_and_the_task_is_shown(deployed: Deployed) -> None:
     boto3.client("logs").delete_log_group(logGroupName=deployed.resources["ArchiveImagesLogGroup"])
     deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR)
 
@@ -191,14 +191,14 @@ def test_without_a_log_the_rest_is_shown(deployed: Deployed) -> None:
         "The provider has a result, but not all of its images are in the bucket yet."
     )
     # Without this line, the output would mean that there was no failed attempt.
-    assert "Failed attempts are not shown: the log of ArchiveImages cannot be read." in deployed.said
+    assert "Failed attempts are not shown: the log of ArchiveImages cannot be read." in deployed.stderr
 
 
-# ------------------------------------------------------------------------------------------------ what a look costs
+# ------------------------------------------------------------------------------------------------ cost of the search
 
 
 class StepFunctions:
-    """Running executions, all of which started now and poll for another task."""
+    """A fake client whose running executions all started now and poll for another task."""
 
     def __init__(self, pages: int, per_page: int) -> None:
         self._pages = pages
@@ -219,7 +219,7 @@ class StepFunctions:
 
 
 @pytest.mark.parametrize(
-    ("pages", "per_page", "near", "lists", "describes", "is_exhaustive"),
+    ("pages", "per_page", "is_started_now", "lists", "describes", "is_exhaustive"),
     [
         (1, 3, True, 1, 3, True),
         (1, 100, True, 1, 25, False),
@@ -227,11 +227,11 @@ class StepFunctions:
         (20, 1, False, 5, 0, False),
     ],
 )
-def test_a_look_at_executions_is_bounded(
-    pages: int, per_page: int, near: bool, lists: int, describes: int, is_exhaustive: bool
+def test_the_search_for_executions_is_bounded(
+    pages: int, per_page: int, is_started_now: bool, lists: int, describes: int, is_exhaustive: bool
 ) -> None:
     client: Any = StepFunctions(pages, per_page)
-    cause: datetime = utc_now() if near else utc_now() - HOUR
+    cause: datetime = utc_now() if is_started_now else utc_now() - HOUR
 
     search = find_executions(client, "machine", "flux-kontext#t1", started_near=[cause])
 
@@ -239,7 +239,7 @@ def test_a_look_at_executions_is_bounded(
     assert (search.executions, search.is_exhaustive) == ((), is_exhaustive)
 
 
-def test_nothing_is_changed(deployed: Deployed) -> None:
+def test_describe_does_not_change_the_table(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED", 2 * HOUR, updatedAt=iso(utc_now() - 2 * HOUR))
     before = deployed.store.items()
 

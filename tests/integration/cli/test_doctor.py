@@ -1,4 +1,4 @@
-"""`catchlight doctor` finds each fault of a stack, and its probe leaves no trace."""
+"""`catchlight doctor` reports each fault of a stack, and deletes its probe's item."""
 
 import json
 from collections.abc import Callable
@@ -20,24 +20,24 @@ from tests.integration.providers import ACE_PATH, Providers, saying
 
 
 class FakeEndpoint:
-    """An endpoint that answers as the deployed one does, except for the fault that a test sets."""
+    """Responds like the deployed endpoint, except for the fault that a test sets."""
 
     def __init__(self, deployed: Deployed) -> None:
         self._deployed = deployed
-        self.wrong: dict[str, int] = {}
-        self.forgets = False
+        self.status_of: dict[str, int] = {}
+        self.skips_write = False
         self.seconds = 0.01
         self.calls: list[str] = []
         self.task_ids: set[str] = set()
 
-    def __call__(self, endpoint: Endpoint, task_id: str, **how: Any) -> ProbeResponse:
-        kind, status = self._kind(how)
+    def __call__(self, endpoint: Endpoint, task_id: str, **options: Any) -> ProbeResponse:
+        kind, status = self._kind(options)
         self.calls.append(kind)
         self.task_ids.add(task_id)
-        status = self.wrong.get(kind, status)
+        status = self.status_of.get(kind, status)
         if status == 0:
             raise httpx.ConnectError("refused")
-        if status == 200 and kind != "GET" and not self.forgets:
+        if status == 200 and kind != "GET" and not self.skips_write:
             self._deployed.store.reports.record(
                 TaskReport(
                     provider="flux-kontext",
@@ -51,18 +51,18 @@ class FakeEndpoint:
         return ProbeResponse(status, self.seconds)
 
     @staticmethod
-    def _kind(how: dict[str, Any]) -> tuple[str, int]:
-        if how.get("token"):
+    def _kind(options: dict[str, Any]) -> tuple[str, int]:
+        if options.get("token"):
             return "forged token", 401
-        if how.get("webhook_key"):
+        if options.get("webhook_key"):
             return "forged signature", 401
-        if how.get("padding", 0) > 65_000:
+        if options.get("padding", 0) > 65_000:
             return "oversized", 413
-        if how.get("method") == "GET":
+        if options.get("method") == "GET":
             return "GET", 200
-        if how.get("slash") == "/":
+        if options.get("slash") == "/":
             return "trailing slash", 200
-        return ("base64" if how.get("content_type") == BINARY_TYPE else "good"), 200
+        return ("base64" if options.get("content_type") == BINARY_TYPE else "good"), 200
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def valid_keys(providers: Providers) -> Providers:
 @pytest.fixture
 def endpoint(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> FakeEndpoint:
     fake = FakeEndpoint(deployed)
-    monkeypatch.setattr(Endpoint, "call", lambda self, task_id, **how: fake(self, task_id, **how))
+    monkeypatch.setattr(Endpoint, "call", lambda self, task_id, **options: fake(self, task_id, **options))
     return fake
 
 
@@ -94,7 +94,7 @@ def put_secret(name: str, value: str) -> None:
 # ------------------------------------------------------------------------------------------------ the endpoint
 
 
-def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_a_healthy_stack_passes_every_check(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     diagnosis = deployed.run("doctor", "--samples", "5")
 
     assert failed(diagnosis) == []
@@ -104,14 +104,14 @@ def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
         "maxSeconds": 0.01,
         "shareOfTimeout": pytest.approx(0.01 / 15),
     }
-    ways = ["good", "good", "base64", "trailing slash", "forged token", "oversized", "GET"]
-    assert endpoint.calls == [*ways, *["good"] * 5]
+    kinds = ["good", "good", "base64", "trailing slash", "forged token", "oversized", "GET"]
+    assert endpoint.calls == [*kinds, *["good"] * 5]
     page = deployed.show("doctor")
     assert "✓ No check failed." in page
     assert "of the 15 s that providers wait" in page
 
 
-def test_the_probe_leaves_no_trace(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_the_probes_item_is_deleted(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     deployed.put("flux-kontext#a-task", "PENDING")
     before = deployed.store.items()
 
@@ -123,14 +123,14 @@ def test_the_probe_leaves_no_trace(deployed: Deployed, endpoint: FakeEndpoint) -
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_probe_leaves_no_trace(
+def test_the_item_of_an_interrupted_probe_is_deleted(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
 ) -> None:
-    def cut_off(*_: Any, **__: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         assert len(deployed.store.items()) == 1
         raise interruption
 
-    monkeypatch.setattr(Endpoint, "call", cut_off)
+    monkeypatch.setattr(Endpoint, "call", interrupt)
 
     if interruption is KeyboardInterrupt:
         deployed.run("doctor", expect=130)
@@ -141,18 +141,18 @@ def test_an_interrupted_probe_leaves_no_trace(
 
 
 def test_the_probes_item_is_not_a_task(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    items = []
 
-    def look(self: Endpoint, task_id: str, **_: Any) -> ProbeResponse:
-        seen.append(deployed.store.item(task_key("flux-kontext", task_id)))
+    def read_item(self: Endpoint, task_id: str, **_: Any) -> ProbeResponse:
+        items.append(deployed.store.item(task_key("flux-kontext", task_id)))
         return ProbeResponse(500, 0.1)
 
-    monkeypatch.setattr(Endpoint, "call", look)
+    monkeypatch.setattr(Endpoint, "call", read_item)
     deployed.run("doctor", expect=1)
 
-    item = seen[0]
+    item = items[0]
     assert item is not None
-    # Its status is none of those that the stream's readers handle; it is not in the feed, and expires after a day.
+    # The functions that read the stream ignore this status. The item is not in the feed, and expires after a day.
     assert item["status"] not in set(TaskStatus)
     assert item["feed"] != "tasks"
     assert item["deleteAfter"] > utc_now().timestamp()
@@ -169,10 +169,10 @@ def test_the_probes_item_is_not_a_task(deployed: Deployed, monkeypatch: pytest.M
         ("GET", 404, "GET"),
     ],
 )
-def test_a_wrong_answer_is_noticed(
+def test_unexpected_responses_are_reported(
     deployed: Deployed, endpoint: FakeEndpoint, kind: str, status: int, subject: str
 ) -> None:
-    endpoint.wrong[kind] = status
+    endpoint.status_of[kind] = status
 
     diagnosis = deployed.run("doctor", expect=1)
 
@@ -182,14 +182,14 @@ def test_a_wrong_answer_is_noticed(
     assert check["nextStep"]
 
 
-def test_an_answer_without_a_write_is_noticed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    endpoint.forgets = True
+def test_a_200_without_a_written_item_is_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    endpoint.skips_write = True
 
     assert failed(deployed.run("doctor", expect=1)) == ["valid callback"]
 
 
-def test_an_endpoint_without_an_answer(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    endpoint.wrong["good"] = 0
+def test_an_unreachable_endpoint_is_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    endpoint.status_of["good"] = 0
 
     diagnosis = deployed.run("doctor", expect=1)
 
@@ -198,7 +198,7 @@ def test_an_endpoint_without_an_answer(deployed: Deployed, endpoint: FakeEndpoin
     assert deployed.store.items() == []
 
 
-def test_a_slow_acknowledgement_is_noticed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_a_slow_response_is_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     endpoint.seconds = 8.0
 
     diagnosis = deployed.run("doctor", expect=1)
@@ -210,21 +210,21 @@ def test_a_slow_acknowledgement_is_noticed(deployed: Deployed, endpoint: FakeEnd
 # ------------------------------------------------------------------------------------------------ secrets
 
 
-def test_no_secret_is_shown(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_secrets_are_not_printed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "s3cret", "webhookKey": WEBHOOK_KEY}}))
 
-    said = (
+    printed = (
         json.dumps(deployed.run("doctor"))
-        + deployed.said
+        + deployed.stderr
         + deployed.show("doctor")
         + repr(Endpoint("https://x.example", CALLBACK_TOKEN, WEBHOOK_KEY))
     )
 
     for secret in (CALLBACK_TOKEN, WEBHOOK_KEY, *API_KEYS.values()):
-        assert secret not in said
+        assert secret not in printed
 
 
-def test_what_is_pasted_around_the_token_is_no_part_of_it(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_white_space_around_the_token_is_ignored(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     put_secret("CallbackTokenSecret", f"\ufeff{CALLBACK_TOKEN}\n")
 
     checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
@@ -233,7 +233,7 @@ def test_what_is_pasted_around_the_token_is_no_part_of_it(deployed: Deployed, en
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 31, "with a space" * 4, "x" * 129])
-def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEndpoint, token: str) -> None:
+def test_an_invalid_callback_token_is_reported(deployed: Deployed, endpoint: FakeEndpoint, token: str) -> None:
     put_secret("CallbackTokenSecret", token)
 
     assert failed(deployed.run("doctor", expect=1)) == ["callback token"]
@@ -255,18 +255,20 @@ def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEn
         ('{"flux-kontext": {"apiKey": "s3cret"}}', []),
     ],
     ids=[
-        *("no JSON", "no keys", "empty", "typing error", "empty webhook key", "a placeholder for a webhook key"),
-        *("a service that does not sign", "a placeholder for a key", "one provider"),
+        *("no JSON", "no keys", "empty", "typing error", "empty webhook key", "placeholder as webhook key"),
+        *("webhook key of a service without signatures", "placeholder as API key", "one provider"),
     ],
 )
-def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, subjects: list[str]) -> None:
+def test_faults_in_the_provider_keys_secret_are_reported(
+    deployed: Deployed, endpoint: FakeEndpoint, keys: str, subjects: list[str]
+) -> None:
     put_secret("ProviderKeysSecret", keys)
 
     assert failed(deployed.run("doctor", expect=int(bool(subjects)))) == subjects
 
 
 @pytest.mark.parametrize(
-    ("entry", "subject", "named"),
+    ("entry", "subject", "detail"),
     [
         ({"apiKey": "s3\u200bcret"}, "flux-kontext API key", "has U+200B (ZERO WIDTH SPACE) at position 3"),
         ({"apiKey": 7}, "flux-kontext API key", "is no text"),
@@ -278,8 +280,8 @@ def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, su
         ),
     ],
 )
-def test_a_key_that_cannot_be_used_is_named_with_its_character(
-    deployed: Deployed, endpoint: FakeEndpoint, entry: dict[str, object], subject: str, named: str
+def test_a_key_with_an_invalid_character_is_reported_with_its_position(
+    deployed: Deployed, endpoint: FakeEndpoint, entry: dict[str, object], subject: str, detail: str
 ) -> None:
     put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": entry, "acedata": {"apiKey": " k3y\n"}}))
 
@@ -287,7 +289,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_character(
 
     checks = {check["subject"]: check for check in diagnosis["checks"]}
     assert failed(diagnosis) == [subject]
-    assert named in checks[subject]["detail"]
+    assert detail in checks[subject]["detail"]
     assert "s3" not in json.dumps(diagnosis)
     assert checks["acedata API key"]["status"] == "ok"
 
@@ -306,7 +308,7 @@ SERVICES_WITH_CHAT_CREDIT = ["flux-kontext API key", "apikley API key", "kie-mar
 
 
 @pytest.mark.parametrize(
-    ("answer", "subjects", "says"),
+    ("response", "subjects", "detail"),
     [
         (saying({"code": 401, "msg": "no"}), SERVICES_WITH_CHAT_CREDIT, "refused: flux-kontext answered 401"),
         (saying({"code": 200, "data": 0}), SERVICES_WITH_CHAT_CREDIT, "out of credits: 0 credits; the service accepts"),
@@ -314,19 +316,19 @@ SERVICES_WITH_CHAT_CREDIT = ["flux-kontext API key", "apikley API key", "kie-mar
         (saying({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
     ],
 )
-def test_an_api_key_is_tried(
-    deployed: Deployed, endpoint: FakeEndpoint, providers: Providers, answer: Any, subjects: list[str], says: str
+def test_api_keys_are_tried_at_their_service(
+    deployed: Deployed, endpoint: FakeEndpoint, providers: Providers, response: Any, subjects: list[str], detail: str
 ) -> None:
-    providers.answers["/api/v1/chat/credit"] = answer
+    providers.answers["/api/v1/chat/credit"] = response
 
     diagnosis = deployed.run("doctor", expect=int(bool(subjects)))
 
     assert failed(diagnosis) == subjects
     checks = {check["subject"]: check for check in diagnosis["checks"]}
-    assert checks["flux-kontext API key"]["detail"].startswith(says)
+    assert checks["flux-kontext API key"]["detail"].startswith(detail)
 
 
-def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_an_unreadable_token_secret_is_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     boto3.client("secretsmanager").delete_secret(SecretId="CallbackTokenSecret", ForceDeleteWithoutRecovery=True)
 
     assert failed(deployed.run("doctor", expect=1)) == ["callback token"]
@@ -335,26 +337,26 @@ def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoin
 # ------------------------------------------------------------------------------------------------ signatures
 
 
-def test_where_callbacks_are_signed_the_probes_are_too(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_probes_are_signed_if_there_is_a_webhook_key(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "s3cret", "webhookKey": WEBHOOK_KEY}}))
 
     deployed.run("doctor")
     assert "forged signature" in endpoint.calls
 
-    endpoint.wrong["forged signature"] = 200
+    endpoint.status_of["forged signature"] = 200
     assert failed(deployed.run("doctor", expect=1)) == ["forged signature"]
 
 
-def test_a_signature_is_what_the_function_verifies() -> None:
+def test_the_functions_verification_accepts_the_probes_signature() -> None:
     now = datetime(2026, 1, 6, tzinfo=UTC)
 
     verify_signature(signed("doctor-1", "key", now), "doctor-1", ["key"], now=now)
 
 
-def test_a_signature_is_kies() -> None:
+def test_the_probes_signature_equals_kies_documented_vector() -> None:
     headers = signed("task12345", "k3y", datetime.fromtimestamp(1_700_000_000, UTC))
 
-    # The documented vector, concatenated, so that the search for canary secrets does not find it here.
+    # The first part of the documented vector only: the search for canary secrets would find the whole.
     assert headers["x-webhook-signature"].startswith("LWjZ5r+BmSIrvPfebGqC4HGP")
 
 
@@ -364,7 +366,7 @@ def test_a_signature_is_kies() -> None:
 @pytest.mark.parametrize(
     "queue", ["ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters", "ReconcileDeadLetters"]
 )
-def test_a_queue_that_should_be_empty(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
+def test_messages_in_dead_letter_queues_are_reported(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
     deployed.send(queue, {})
 
     assert failed(deployed.run("doctor", expect=1)) == [queue]
@@ -387,14 +389,16 @@ def make_alarm(state: str) -> None:
     change(AlarmName=ALARM, StateValue=state, StateReason="a test")
 
 
-@pytest.mark.parametrize(("state", "is_wrong"), [("ALARM", True), ("OK", False), ("INSUFFICIENT_DATA", False)])
-def test_alarms(deployed: Deployed, endpoint: FakeEndpoint, state: str, is_wrong: bool) -> None:
+@pytest.mark.parametrize(("state", "is_reported"), [("ALARM", True), ("OK", False), ("INSUFFICIENT_DATA", False)])
+def test_alarms_in_state_alarm_are_reported(
+    deployed: Deployed, endpoint: FakeEndpoint, state: str, is_reported: bool
+) -> None:
     make_alarm(state)
 
-    diagnosis = deployed.run("doctor", expect=int(is_wrong))
+    diagnosis = deployed.run("doctor", expect=int(is_reported))
 
-    assert failed(diagnosis) == ([ALARM] if is_wrong else [])
-    if is_wrong:
+    assert failed(diagnosis) == ([ALARM] if is_reported else [])
+    if is_reported:
         assert "Next: catchlight redrive." in json.dumps(diagnosis)
 
 
@@ -405,7 +409,7 @@ def test_alarms_without_a_recipient_are_reported(deployed: Deployed, endpoint: F
 
 
 @pytest.mark.parametrize(("confirmed", "subjects"), [(1, []), (0, ["alarm notifications"])])
-def test_an_address_that_has_not_confirmed_gets_no_alarm(
+def test_an_unconfirmed_email_subscription_is_reported(
     deployed: Deployed,
     endpoint: FakeEndpoint,
     template: Template,
@@ -427,7 +431,7 @@ def test_an_address_that_has_not_confirmed_gets_no_alarm(
     assert "operators@example.com" in check["detail"]
 
 
-def test_an_account_in_the_secret_is_tried_as_its_service_is(
+def test_the_key_of_a_further_account_is_tried_at_its_service(
     deployed: Deployed, endpoint: FakeEndpoint, providers: Providers
 ) -> None:
     put_secret("ProviderKeysSecret", '{"apikley-2": {"apiKey": "s3cret-of-the-second"}}')

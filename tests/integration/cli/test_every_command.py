@@ -1,4 +1,4 @@
-"""Every command with valid and invalid input, in narrow and wide terminals, piped, without colours, and interrupted."""
+"""Every command with valid and invalid arguments, terminal widths, pipes, without colours, and interrupted."""
 
 import json
 import re
@@ -31,8 +31,8 @@ PICTURE = b"\xff\xd8\xff the bytes of an image"
 REQUEST = '{"prompt": "a lighthouse"}'
 
 
-class Use(NamedTuple):
-    """Valid arguments of a command, what it prints then, invalid arguments, and a part of the error message."""
+class Example(NamedTuple):
+    """Valid arguments of a command with the expected output, and invalid ones with a part of the error message."""
 
     valid: list[str]
     prints: str
@@ -41,29 +41,29 @@ class Use(NamedTuple):
     status: int = 0
 
 
-USES = {
-    "keys": Use(["list"], "flux-kontext", ["set", "flux"], "'flux' is not a provider; the providers are "),
-    "outputs": Use([], "CallbackUrlPattern", ["--export", "--json"], "Use only one of them."),
-    "submit": Use(
+EXAMPLES = {
+    "keys": Example(["list"], "flux-kontext", ["set", "flux"], "'flux' is not a provider; the providers are "),
+    "outputs": Example([], "CallbackUrlPattern", ["--export", "--json"], "Use only one of them."),
+    "submit": Example(
         ["flux-kontext", REQUEST], "Submitted flux-kontext/", ["flux-kontext", "{}"], "The request is empty."
     ),
-    "register": Use(["flux-kontext", TASK_ID], TASK, ["flux-kontext", "a b"], "'a b' is not a task id"),
-    "get": Use([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
-    "wait": Use([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
-    "list": Use([], TASK, ["--status", "done"], "(choose from 'PENDING'"),
-    "download": Use(
+    "register": Example(["flux-kontext", TASK_ID], TASK, ["flux-kontext", "a b"], "'a b' is not a task id"),
+    "get": Example([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
+    "wait": Example([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
+    "list": Example([], TASK, ["--status", "done"], "(choose from 'PENDING'"),
+    "download": Example(
         [TASK], "The saved images are in images", ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."
     ),
-    "gallery": Use([], "http://127.0.0.1:", ["--port", "70000"], "'70000' is not a port from 0 to 65535"),
-    "status": Use([], "ARCHIVED", ["--since", "1y"], "'1y' is not a duration; valid durations are "),
-    "describe": Use([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
-    "doctor": Use([], "No check failed.", ["--samples", "0"], "'0' is not a whole number above 0"),
-    "redrive": Use([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
-    "accept": Use([TASK, "--dry-run"], TASK, ["flux-kontext/"], "'' is not a task id", status=1),
-    "reconcile": Use([], "No task in", ["--older-than", "7"], "'7' is not a duration; valid durations are "),
-    "replay": Use([], "There are no kept deliveries", ["--provider", "flux"], "'flux' is not a provider"),
-    "import": Use(["tasks.csv"], "would be registered", ["missing.csv"], "There is no file missing.csv."),
-    "resend-events": Use(
+    "gallery": Example([], "http://127.0.0.1:", ["--port", "70000"], "'70000' is not a port from 0 to 65535"),
+    "status": Example([], "ARCHIVED", ["--since", "1y"], "'1y' is not a duration; valid durations are "),
+    "describe": Example([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
+    "doctor": Example([], "No check failed.", ["--samples", "0"], "'0' is not a whole number above 0"),
+    "redrive": Example([TASK], TASK, ["flux-kontext/unknown"], "There is no task flux-kontext/unknown."),
+    "accept": Example([TASK, "--dry-run"], TASK, ["flux-kontext/"], "'' is not a task id", status=1),
+    "reconcile": Example([], "No task in", ["--older-than", "7"], "'7' is not a duration; valid durations are "),
+    "replay": Example([], "There are no kept deliveries", ["--provider", "flux"], "'flux' is not a provider"),
+    "import": Example(["tasks.csv"], "would be registered", ["missing.csv"], "There is no file missing.csv."),
+    "resend-events": Example(
         [], "PublishDeadLetters and WebhookDeadLetters are empty", ["--limit", "x"], "'x' is not a whole number above 0"
     ),
 }
@@ -81,7 +81,7 @@ def stack(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPa
     image = an_image(TASK_ID, PICTURE)
     api = TasksApiInMemory([a_task(TASK_ID, images=[image])], {image.key or "": PICTURE})
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
-    # The gallery is served until Ctrl-C, which comes at once here.
+    # The gallery runs until Ctrl-C; here it is interrupted immediately.
     monkeypatch.setattr("catchlight_cli.commands.gallery.wait_for_interruption", _interrupt)
     monkeypatch.setattr("catchlight_cli.commands.doctor.check_endpoint", lambda *_, **__: ([], None))
     deployed.put(f"flux-kontext#{TASK_ID}", "ARCHIVED")
@@ -103,24 +103,24 @@ def catchlight(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int
     return status, output.out, output.err
 
 
-def test_every_command_is_here() -> None:
-    assert list(USES) == NAMES
+def test_every_command_has_examples() -> None:
+    assert list(EXAMPLES) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_valid_input(
+def test_valid_arguments_print_the_expected_text(
     name: str, stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids stay whole in any width; a pipe gets no colours; tasks and times are spelled in one way."""
-    use = USES[name]
+    """Ids are not wrapped in any width; pipes get no colours; all commands print tasks and times in the same format."""
+    example = EXAMPLES[name]
     for width in ("60", "120", None):
         if width is None:
             monkeypatch.delenv("COLUMNS")
         else:
             monkeypatch.setenv("COLUMNS", width)
-        status, out, err = catchlight(capsys, name, *use.valid)
-        assert status == use.status, (width, out, err)
-        assert use.prints in out, (width, out)
+        status, out, err = catchlight(capsys, name, *example.valid)
+        assert status == example.status, (width, out, err)
+        assert example.prints in out, (width, out)
         assert "\x1b" not in out + err
         assert "Traceback" not in err
         assert "flux-kontext#" not in out
@@ -129,33 +129,33 @@ def test_valid_input(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_invalid_input(name: str, stack: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the input, once, and nothing is done."""
-    status, _, err = catchlight(capsys, name, *USES[name].invalid)
+def test_invalid_arguments_print_one_error(name: str, stack: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error message names the invalid argument."""
+    status, _, err = catchlight(capsys, name, *EXAMPLES[name].invalid)
     assert status in (1, 2)
     assert err.count("error:") == 1
-    assert USES[name].error in err
+    assert EXAMPLES[name].error in err
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_colours(
+def test_no_color_disables_colours(
     name: str, stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     monkeypatch.setenv("NO_COLOR", "1")
-    _, out, err = catchlight(capsys, name, *USES[name].valid)
+    _, out, err = catchlight(capsys, name, *EXAMPLES[name].valid)
     assert not re.search(r"\x1b\[[\d;]*(3[0-7]|38;|9[0-7])[\d;]*m", out + err)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_interrupted(
+def test_ctrl_c_ends_every_command_with_an_error_message(
     name: str, stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_: StackChoice) -> Stack:
+    def interrupt(_: StackChoice) -> Stack:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StackChoice, "find", interrupted)
-    status, out, err = catchlight(capsys, name, *USES[name].valid)
+    monkeypatch.setattr(StackChoice, "find", interrupt)
+    status, out, err = catchlight(capsys, name, *EXAMPLES[name].valid)
     assert (status, out) == (130, "")
     assert err.splitlines()[-1] == "error: interrupted; changes made so far remain, and the command can be repeated."
 
@@ -164,8 +164,8 @@ def test_interrupted(
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> list[str]:
-    """Returns the arguments of a program whose `list` never ends: a page of tasks, then the next one, and so on."""
+def endless_listing(tmp_path: Path) -> list[str]:
+    """Returns the command of a program whose `list` prints pages of tasks without end."""
     script = tmp_path / "endless.py"
     script.write_text(
         "import itertools, sys\n"
@@ -197,64 +197,70 @@ FORMATS = ("table", "csv", "json")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_head_ends_a_listing(server: list[str], format_: str, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_a_listing_without_an_error(
+    endless_listing: list[str], format_: str, tmp_path: Path
+) -> None:
     with subprocess.Popen(
-        [*server, "list", "--all", "--format", format_], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*endless_listing, "list", "--all", "--format", format_], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as listing:
         assert listing.stdout
         assert listing.stderr
         assert listing.stdout.read(200)
         listing.stdout.close()  # as head does
-        said = listing.stderr.read().decode()
+        stderr = listing.stderr.read().decode()
         assert listing.wait(60) == 1
-    assert said.startswith("Using the endless stack.\n")
-    assert "error" not in said
-    assert "Traceback" not in said
+    assert stderr.startswith("Using the endless stack.\n")
+    assert "error" not in stderr
+    assert "Traceback" not in stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full does not exist")
 @pytest.mark.parametrize("arguments", [["list", "--all"], ["list", "--all", "--json"]])
-def test_a_full_disk_is_an_error(server: list[str], arguments: list[str]) -> None:
+def test_a_full_disk_is_an_error(endless_listing: list[str], arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*server, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.endswith("error: The output cannot be written: No space left on device.\n")
-    assert "Traceback" not in done.stderr
+        process = subprocess.run(
+            [*endless_listing, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert process.returncode == 1
+    assert process.stderr.endswith("error: The output cannot be written: No space left on device.\n")
+    assert "Traceback" not in process.stderr
 
 
-def test_ctrl_c_ends_a_listing(server: list[str]) -> None:
-    with subprocess.Popen([*server, "list", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+def test_ctrl_c_ends_a_listing(endless_listing: list[str]) -> None:
+    with subprocess.Popen(
+        [*endless_listing, "list", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as listing:
         assert listing.stdout
         assert listing.stderr
         listing.stdout.read(200)
         listing.send_signal(signal.SIGINT)
         listing.stdout.read()
-        said = listing.stderr.read().decode()
+        stderr = listing.stderr.read().decode()
         assert listing.wait(60) == 130
-    assert "Traceback" not in said
-    assert said.endswith("error: interrupted; changes made so far remain, and the command can be repeated.\n")
+    assert "Traceback" not in stderr
+    assert stderr.endswith("error: interrupted; changes made so far remain, and the command can be repeated.\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "--limit", "3"]])
-def test_an_encoding_without_the_characters(server: list[str], arguments: list[str]) -> None:
-    """As on Windows: characters that the encoding does not have are replaced."""
+def test_characters_that_the_encoding_lacks_are_replaced(endless_listing: list[str], arguments: list[str]) -> None:
+    """Such encodings occur on Windows."""
     environment = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = subprocess.run([*server, *arguments], capture_output=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert b"Traceback" not in done.stderr
+    process = subprocess.run([*endless_listing, *arguments], capture_output=True, env=environment, check=False)
+    assert process.returncode == 0, process.stderr
+    assert b"Traceback" not in process.stderr
 
 
-# ------------------------------------------------------------------------------------------------ nothing done
+# ------------------------------------------------------------------------------------------------ no effect
 
 
-def test_a_command_that_does_nothing_says_so(
+def test_a_command_without_effect_prints_the_reason(
     stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     empty = TasksApiInMemory()
     monkeypatch.setattr(TasksClient, "of", lambda _: empty.client())
     (tmp_path / "nothing.csv").write_text("task\n")
     (tmp_path / "known.csv").write_text(f"task\nflux-kontext#{TASK_ID}\n")
-    for arguments, says in (
+    for arguments, message in (
         (["list"], "No task matches."),
         (["list", "--format", "csv"], "No task matches."),
         (["download"], "No image was saved"),
@@ -263,10 +269,10 @@ def test_a_command_that_does_nothing_says_so(
         (["keys", "remove", "nanobanana", "--webhook-key"], "nanobanana has no webhook key: nothing was removed."),
     ):
         status, out, err = catchlight(capsys, *arguments)
-        assert (status, says in out + err) == (0, True), (arguments, out, err)
+        assert (status, message in out + err) == (0, True), (arguments, out, err)
 
 
-def test_a_wrong_choice_lists_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_choice_lists_the_valid_ones(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, choices in (
         (["redrive", "--kind", "expired"], "archive-dead-letters"),
         (["download", "--kind", "both"], "result"),
@@ -290,7 +296,7 @@ def test_a_wrong_choice_lists_the_choices(capsys: pytest.CaptureFixture[str]) ->
         ("{prompt: x}", "The request is not valid JSON"),
     ],
 )
-def test_an_error_names_the_fault_of_the_request(
+def test_an_invalid_request_is_described_in_the_error(
     request_text: str, error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["submit", "flux-kontext", request_text]) == 2
@@ -300,7 +306,7 @@ def test_an_error_names_the_fault_of_the_request(
 # ------------------------------------------------------------------------------------------------ status --watch
 
 
-def test_watching_the_status_ends_with_ctrl_c(
+def test_ctrl_c_ends_status_watch(
     stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -321,17 +327,17 @@ def test_watching_the_status_ends_with_ctrl_c(
 # ------------------------------------------------------------------------------------------------ progress
 
 
-def test_progress_is_lines_where_no_terminal_is(
+def test_without_a_terminal_progress_is_printed_as_lines(
     stack: Deployed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catchlight_cli.output._FIRST_LINE_SECONDS", 0.05)
     api = TasksApiInMemory([a_task(TASK_ID), a_task("second")])
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
 
-    def slowly(request: httpx.Request) -> None:
+    def delay(request: httpx.Request) -> None:
         time.sleep(0.3)
 
-    api.before = slowly
+    api.before = delay
     _, out, err = catchlight(capsys, "wait", TASK, "flux-kontext/second")
     assert "Waiting: 0 of 2, " in err
     assert "Waiting" not in out
@@ -343,18 +349,18 @@ def test_rows_are_printed_while_the_command_runs(
     from catchlight_cli.output import Output
 
     monkeypatch.setattr("catchlight_cli.output._PAGE_SECONDS", 0)
-    output, seen = Output(), []
+    output, printed = Output(), []
 
     def rows() -> Generator[str, None, None]:
         for text in ("one", "two words", "three"):
             yield text
-            seen.append(capsys.readouterr().out)
+            printed.append(capsys.readouterr().out)
 
     assert output.show_rows(rows(), lambda text: [text], "Text") == ("one", "two words", "three")
-    assert [text.split() for text in seen] == [["Text", "one"], ["two", "words"], ["three"]]
+    assert [text.split() for text in printed] == [["Text", "one"], ["two", "words"], ["three"]]
 
 
-def test_times_are_local_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_times_are_local_with_utc_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     from catchlight_cli.output import format_time
 
     monkeypatch.setenv("TZ", "Asia/Kolkata")
@@ -366,7 +372,7 @@ def test_times_are_local_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> N
         time.tzset()
 
 
-def test_json_has_times_in_utc(stack: Deployed) -> None:
+def test_json_output_has_times_in_utc(stack: Deployed) -> None:
     (task,) = stack.run("get", TASK)["tasks"]
     assert TaskResponse.model_validate(task).status is TaskStatus.ARCHIVED
     assert task["arrivedAt"].endswith(("Z", "+00:00"))

@@ -1,4 +1,4 @@
-"""Which stack a command uses: one in AWS, by name, or the local one; and the error if there is none."""
+"""The stack that a command uses: a deployed one, by name, or the local one; and the error if it does not exist."""
 
 import json
 import socket
@@ -18,13 +18,13 @@ from tests.integration.conftest import TABLE_NAME
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """A port at which a program listens."""
+    """A port at which a server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 def local_state(folder: Path, port: int) -> Path:
-    """A local stack's state."""
+    """Writes the state of a local stack."""
     folder.mkdir(exist_ok=True)
     info = {
         "api_url": "http://127.0.0.1:3000",
@@ -52,7 +52,7 @@ def test_a_deployed_stack_has_its_resources_and_parameters(deployed: Deployed) -
     assert (stack.api_url, stack.region, stack.is_local) == (API_URL, "us-east-1", False)
 
 
-def test_more_resources_than_a_page_has(cloud: None) -> None:
+def test_all_pages_of_resources_are_read(cloud: None) -> None:
     resources = {f"Queue{number}": {"Type": "AWS::SQS::Queue"} for number in range(150)}
     boto3.client("cloudformation").create_stack(
         StackName="large", TemplateBody=json.dumps({"Resources": {**resources, "Last": {"Type": "AWS::SQS::Queue"}}})
@@ -61,12 +61,12 @@ def test_more_resources_than_a_page_has(cloud: None) -> None:
     assert len(find_deployed("large").resources) == 151
 
 
-def test_a_missing_resource_is_named_with_the_command_that_adds_it(deployed: Deployed) -> None:
+def test_the_error_for_a_missing_resource_names_the_command_that_adds_it(deployed: Deployed) -> None:
     with pytest.raises(CatchlightError, match=r"has no NewQueue\. Update it with `make build && sam deploy`"):
         find_deployed(STACK_NAME).resource("NewQueue")
 
 
-def test_no_stack_of_that_name(deployed: Deployed) -> None:
+def test_an_unknown_stack_name_is_an_error(deployed: Deployed) -> None:
     deployed.run("status", expect=0)
     with pytest.raises(
         CatchlightError, match=r"There is no stack other in us-east-1\. Select another stack with --stack-name"
@@ -74,7 +74,7 @@ def test_no_stack_of_that_name(deployed: Deployed) -> None:
         find_deployed("other")
 
 
-def test_a_refused_look_at_the_stack_says_what_is_missing(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_permission_for_cloudformation_is_named(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     make = boto3.Session.client
 
     def refused(self: boto3.Session, *arguments: Any, **settings: Any) -> Any:
@@ -93,7 +93,9 @@ def test_a_refused_look_at_the_stack_says_what_is_missing(deployed: Deployed, mo
         find_deployed(STACK_NAME)
 
 
-def test_samconfig_has_name_region_and_profile(cloud: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_region_and_profile_are_read_from_samconfig(
+    cloud: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "aws.config"
     config.write_text("[profile studio]\nregion = us-west-1\naws_access_key_id = a\naws_secret_access_key = b\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -117,7 +119,7 @@ def test_samconfig_has_name_region_and_profile(cloud: None, tmp_path: Path, monk
 # ------------------------------------------------------------------------------------------------ on this machine
 
 
-def test_a_local_stack(tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_stack_is_read_from_its_state(tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Settings of the user's shell do not make a client connect to another machine.
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.example")
@@ -131,12 +133,12 @@ def test_a_local_stack(tmp_path: Path, listening: int, monkeypatch: pytest.Monke
         stack.resource("Other")
 
 
-def test_no_local_stack(tmp_path: Path) -> None:
+def test_a_missing_local_stack_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CatchlightError, match=r"has no state of a local stack\. Start one with `make up`"):
         find_local(tmp_path)
 
 
-def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
+def test_a_local_stack_that_does_not_run_any_more_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     state = local_state(tmp_path / ".local", port)
@@ -145,10 +147,12 @@ def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
         find_local(state)
 
 
-# ------------------------------------------------------------------------------------------------ which one
+# ------------------------------------------------------------------------------------------------ choice
 
 
-def test_a_running_local_stack_is_used_unless_aws_is_named(deployed: Deployed, tmp_path: Path, listening: int) -> None:
+def test_a_running_local_stack_is_used_unless_an_option_selects_aws(
+    deployed: Deployed, tmp_path: Path, listening: int
+) -> None:
     local_state(tmp_path / ".local", listening)
 
     assert StackChoice().find().is_local
@@ -170,4 +174,4 @@ def test_without_a_local_stack_the_deployed_one_is_used(deployed: Deployed, tmp_
 def test_the_stack_in_use_is_printed(deployed: Deployed) -> None:
     deployed.run("status")
 
-    assert "Using stack pictures in us-east-1." in deployed.said
+    assert "Using stack pictures in us-east-1." in deployed.stderr

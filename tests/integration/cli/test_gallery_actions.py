@@ -1,4 +1,4 @@
-"""The gallery's actions against a deployed stack: what they plan, and what they do."""
+"""The gallery's actions against a deployed stack: their plans and their effects."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +16,13 @@ from tests.integration.providers import Providers
 
 TASK = "flux-kontext#t1"
 URL = "https://images.example/result.png"
-LOST = {"kind": "result", "url": URL, "state": "EXPIRED", "expiresAt": "2026-01-01T00:00:00Z", "reason": "HTTP 404"}
+EXPIRED_IMAGE = {
+    "kind": "result",
+    "url": URL,
+    "state": "EXPIRED",
+    "expiresAt": "2026-01-01T00:00:00Z",
+    "reason": "HTTP 404",
+}
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def possible(actions: TaskActions) -> set[str]:
         ("ARCHIVED", {"resend-event"}),
     ],
 )
-def test_what_is_possible_depends_on_the_status(
+def test_the_status_determines_the_possible_actions(
     deployed: Deployed, actions: TaskActions, status: str, names: set[str]
 ) -> None:
     deployed.put(TASK, status)
@@ -47,26 +53,26 @@ def test_what_is_possible_depends_on_the_status(
     assert deployed.store.items() == before
 
 
-def test_nothing_is_possible_for_a_task_that_does_not_exist(actions: TaskActions) -> None:
+def test_no_action_is_possible_for_an_unknown_task(actions: TaskActions) -> None:
     assert possible(actions) == set()
     assert "the task no longer exists" in actions.plan(TASK)[0].effect
     assert not actions.run(ActionName.REDRIVE, TASK).is_done
 
 
 def test_an_incomplete_task_is_redriven(deployed: Deployed, actions: TaskActions) -> None:
-    deployed.put(TASK, "INCOMPLETE", images=[LOST])
+    deployed.put(TASK, "INCOMPLETE", images=[EXPIRED_IMAGE])
     outcome = actions.run(ActionName.REDRIVE, TASK)
     assert outcome.is_done, outcome
     (item,) = deployed.store.items()
     assert (item["status"], item["images"][0]["state"]) == ("SUCCEEDED", "PENDING")
 
 
-def test_a_pending_task_is_polled_for_once_a_minute(deployed: Deployed, actions: TaskActions) -> None:
+def test_a_pending_task_is_polled_at_most_once_a_minute(deployed: Deployed, actions: TaskActions) -> None:
     deployed.put(TASK, "PENDING", timedelta(minutes=5))
     first, second = (actions.run(ActionName.POLL, TASK) for _ in range(2))
     assert (first.is_done, first.detail) == (True, "Polling has started.")
     assert second.is_done
-    assert deployed.executions() in ([[TASK]], [[TASK], [TASK]])  # two, if a minute has begun in between
+    assert deployed.executions() in ([[TASK]], [[TASK], [TASK]])  # two, if a new minute began between the calls
 
 
 def test_the_event_of_a_task_is_published_again(deployed: Deployed, actions: TaskActions) -> None:
@@ -74,8 +80,8 @@ def test_the_event_of_a_task_is_published_again(deployed: Deployed, actions: Tas
     function = PublishEvents()
     with functions_run_by(function):
         assert actions.run(ActionName.RESEND_EVENT, TASK).is_done
-        function.answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
-        refused = actions.run(ActionName.RESEND_EVENT, TASK)
+        function.response = {"batchItemFailures": [{"itemIdentifier": "1"}]}
+        failed = actions.run(ActionName.RESEND_EVENT, TASK)
     assert function.received == [[TASK], [TASK]]
-    assert not refused.is_done
-    assert "/aws/lambda/" in refused.detail
+    assert not failed.is_done
+    assert "/aws/lambda/" in failed.detail

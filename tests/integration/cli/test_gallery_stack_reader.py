@@ -1,4 +1,4 @@
-"""What the gallery reads from a stack besides the tasks API: counts of tasks by status, and stored deliveries."""
+"""StackReader reads counts of tasks by status, and stored deliveries, for the gallery."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -43,14 +43,14 @@ def test_tasks_are_counted_by_status_and_time(
     assert reader.count(utc_now() - HOUR).counts == {status: int(status is TaskStatus.FAILED) for status in TaskStatus}
 
     deployed.put("flux-kontext#4", "FAILED")
-    assert reader.count(None).counts == counts  # shared for some minutes
+    assert reader.count(None).counts == counts  # cached for some minutes
     monkeypatch.setattr("catchlight_cli.gallery.stack_reader._COUNT_LASTS_SECONDS", -1)
     monkeypatch.setattr("catchlight_cli.gallery.stack_reader.cost_of_counting", lambda _: "five cents")
     assert reader.count(None).counts is None
     assert reader.count(utc_now() - HOUR).counts is not None
 
 
-def test_the_deliveries_that_name_a_task_are_found(deployed: Deployed, reader: StackReader) -> None:
+def test_stored_deliveries_of_a_task_are_found(deployed: Deployed, reader: StackReader) -> None:
     now = utc_now()
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', now)
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task2"}', now)
@@ -73,7 +73,7 @@ def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
     now = utc_now()
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', now)
     body = f'{{"taskId": "task1", "url": "https://api.example/callbacks/flux-kontext/{CALLBACK_TOKEN}"}}'.encode()
-    # Not stored: no object of a test may contain a secret.
+    # It is not stored in the bucket, because objects of tests must not contain secrets.
     stored = StoredDelivery("flux-kontext", now, "applied", {}, body)
     monkeypatch.setattr(DeliveryStore, "_read", lambda *_: stored)
 

@@ -67,21 +67,21 @@ def hostile_tasks(number: int, text: str) -> Iterator[TaskResponse]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Runs a command as a person does, and again for a program. Returns what the first one printed."""
+    """Runs a command with and without --json, and checks both outputs. Returns the output without --json."""
     run([*arguments, "--stack-name", STACK_NAME, "--json"])
     output = capsys.readouterr()
     assert not NOT_ASCII.search(output.out), arguments
     assert not ACTED_ON.search(output.err), arguments
     run([*arguments, "--stack-name", STACK_NAME])
     output = capsys.readouterr()
-    both = output.out + output.err
-    assert not ACTED_ON.search(both), arguments
-    assert "MarkupError" not in both
-    assert "Traceback" not in both
-    return both
+    printed_text = output.out + output.err
+    assert not ACTED_ON.search(printed_text), arguments
+    assert "MarkupError" not in printed_text
+    assert "Traceback" not in printed_text
+    return printed_text
 
 
-def test_commands_that_read_the_table(
+def test_commands_that_read_the_table_escape_hostile_text(
     deployed: Deployed, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, text in enumerate(STRINGS):
@@ -98,7 +98,7 @@ def test_commands_that_read_the_table(
         assert printed(capsys, *command.split())
 
 
-def test_commands_that_read_the_tasks_api(
+def test_commands_that_read_the_tasks_api_escape_hostile_text(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
     api = TasksApiInMemory(task for n, text in enumerate(STRINGS) for task in hostile_tasks(n, in_utf8(text)))
@@ -106,13 +106,13 @@ def test_commands_that_read_the_tasks_api(
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
 
     assert printed(capsys, "list", "--limit", "1000").count("\ufffd") > len(STRINGS)
-    everything = [task.task_id for task in api.tasks.values()]
-    assert printed(capsys, "get", *everything).count("\ufffd") > 10 * len(STRINGS)
-    assert printed(capsys, "wait", *everything)
+    ids = [task.task_id for task in api.tasks.values()]
+    assert printed(capsys, "get", *ids).count("\ufffd") > 10 * len(STRINGS)
+    assert printed(capsys, "wait", *ids)
     printed(capsys, "download", "--since", "1d", "--output-dir", str(tmp_path))
 
 
-def test_errors_quote_arguments_and_answers_safely(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_messages_escape_hostile_arguments(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
     for text in islice(STRINGS, 0, None, 20):
         for command in ("describe", "get", "wait", "redrive"):
             with suppress(SystemExit):

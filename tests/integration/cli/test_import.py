@@ -25,23 +25,23 @@ def write(tmp_path: Path) -> Any:
     return to_file
 
 
-def figures(imported: dict[str, Any]) -> tuple[bool, int, int, int]:
+def counts(imported: dict[str, Any]) -> tuple[bool, int, int, int]:
     return imported["dryRun"], imported["registered"], imported["alreadyKnown"], imported["duplicates"]
 
 
-def test_without_yes_the_command_only_prints_what_it_would_do(deployed: Deployed, write: Any) -> None:
+def test_without_yes_nothing_is_registered(deployed: Deployed, write: Any) -> None:
     file = write(LINES)
 
-    assert figures(deployed.run("import", file)) == (True, 3, 0, 0)
+    assert counts(deployed.run("import", file)) == (True, 3, 0, 0)
 
     assert deployed.store.items() == []
     assert "Repeat the command with --yes" in deployed.show("import", file)
 
 
-def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
+def test_imported_tasks_are_registered(deployed: Deployed, write: Any) -> None:
     imported = deployed.run("import", write(LINES), "--yes", "--rate", "1000")
 
-    assert figures(imported) == (False, 3, 0, 0)
+    assert counts(imported) == (False, 3, 0, 0)
     item = deployed.store.item("nanobanana#b")
     assert item is not None
     assert (item["status"], item["rank"], item["provider"], item["taskId"]) == ("PENDING", 0, "nanobanana", "b")
@@ -49,38 +49,38 @@ def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
     assert {each["task"] for each in deployed.store.items()} == {"flux-kontext#a", "nanobanana#b", "acedata#c"}
 
 
-def test_known_tasks_are_left_alone(deployed: Deployed, write: Any) -> None:
+def test_known_tasks_are_not_changed(deployed: Deployed, write: Any) -> None:
     deployed.put("flux-kontext#a", "ARCHIVED")
     before = deployed.store.item("flux-kontext#a")
 
-    assert figures(deployed.run("import", write(LINES + "acedata#c\n"), "--yes")) == (False, 2, 1, 1)
+    assert counts(deployed.run("import", write(LINES + "acedata#c\n"), "--yes")) == (False, 2, 1, 1)
     items = deployed.store.items()
-    assert figures(deployed.run("import", write(LINES), "--yes")) == (False, 0, 3, 0)
+    assert counts(deployed.run("import", write(LINES), "--yes")) == (False, 0, 3, 0)
 
     assert deployed.store.item("flux-kontext#a") == before
     assert deployed.store.items() == items
 
 
-def test_a_callback_that_was_faster_counts_as_known(
+def test_a_callback_during_the_import_makes_its_task_known(
     deployed: Deployed, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_up = bulk_import.unknown_tasks
+    unknown_tasks = bulk_import.unknown_tasks
 
-    def then_a_callback_comes(*arguments: Any, **settings: Any) -> list[str]:
-        unknown = list(looked_up(*arguments, **settings))
+    def receive_callback_afterwards(*arguments: Any, **settings: Any) -> list[str]:
+        unknown = list(unknown_tasks(*arguments, **settings))
         deployed.put("flux-kontext#a", "SUCCEEDED")
         return unknown
 
-    monkeypatch.setattr("catchlight_cli.commands.import_.unknown_tasks", then_a_callback_comes)
+    monkeypatch.setattr("catchlight_cli.commands.import_.unknown_tasks", receive_callback_afterwards)
 
-    assert figures(deployed.run("import", write(LINES), "--yes")) == (False, 2, 1, 0)
+    assert counts(deployed.run("import", write(LINES), "--yes")) == (False, 2, 1, 0)
 
     item = deployed.store.item("flux-kontext#a")
     assert item is not None
     assert item["status"] == "SUCCEEDED"
 
 
-def test_an_interrupted_import_continues_where_it_stopped(
+def test_a_repeated_import_registers_the_remaining_tasks(
     deployed: Deployed, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write("".join(f"flux-kontext#{number}\n" for number in range(250)))
@@ -100,14 +100,14 @@ def test_an_interrupted_import_continues_where_it_stopped(
     monkeypatch.setattr(Registry, "register", register)
     imported = deployed.run("import", file, "--yes", "--rate", "1000")
 
-    assert figures(imported) == (False, 250 - done, done, 0)
+    assert counts(imported) == (False, 250 - done, done, 0)
     assert len(deployed.store.items()) == 250
 
 
 # ------------------------------------------------------------------------------------------------ files
 
 
-def test_lines_that_name_no_task_are_listed_with_their_numbers(deployed: Deployed, write: Any) -> None:
+def test_invalid_lines_are_listed_with_their_numbers(deployed: Deployed, write: Any) -> None:
     file = write("flux-kontext#a\nnonsense here\n\nflux#b\n")
 
     imported = deployed.run("import", file, "--yes", expect=1)
@@ -117,34 +117,36 @@ def test_lines_that_name_no_task_are_listed_with_their_numbers(deployed: Deploye
         (4, "unknown provider flux"),
     ]
     # If a line is invalid, no task is registered without --skip-invalid.
-    assert figures(imported) == (True, 1, 0, 0)
+    assert counts(imported) == (True, 1, 0, 0)
     assert deployed.store.items() == []
-    assert figures(deployed.run("import", file, "--yes", "--skip-invalid", expect=1)) == (False, 1, 0, 0)
+    assert counts(deployed.run("import", file, "--yes", "--skip-invalid", expect=1)) == (False, 1, 0, 0)
     assert "✗ line 2:" in deployed.show("import", file)
 
 
-def test_a_file_from_a_pipe(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_are_read_from_stdin(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufefftaskId\na\nb\n".encode())))
 
-    assert figures(deployed.run("import", "-", "--provider", "acedata", "--yes")) == (False, 2, 0, 0)
+    assert counts(deployed.run("import", "-", "--provider", "acedata", "--yes")) == (False, 2, 0, 0)
 
     assert {each["task"] for each in deployed.store.items()} == {"acedata#a", "acedata#b"}
 
 
-def test_no_such_file(deployed: Deployed) -> None:
+def test_a_missing_file_is_an_error(deployed: Deployed) -> None:
     assert deployed.run("import", "nowhere.csv", expect=2) is None
 
-    assert "There is no file nowhere.csv" in deployed.said
+    assert "There is no file nowhere.csv" in deployed.stderr
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=repr)
-def test_a_table_as_spreadsheets_export_it(deployed: Deployed, write: Any, encoding: str, line_end: str) -> None:
+def test_csv_files_in_the_formats_of_spreadsheets_are_read(
+    deployed: Deployed, write: Any, encoding: str, line_end: str
+) -> None:
     lines = ["Provider;Task_ID;Prompt", 'flux-kontext;a;"für; dich"', "acedata;b;", ""]
 
     imported = deployed.run("import", write(line_end.join(lines).encode(encoding), "tasks.csv"), "--yes")
 
-    assert figures(imported) == (False, 2, 0, 0)
+    assert counts(imported) == (False, 2, 0, 0)
     assert {each["task"] for each in deployed.store.items()} == {"flux-kontext#a", "acedata#b"}
 
 
@@ -155,12 +157,12 @@ def test_an_id_in_an_unknown_encoding_is_listed(deployed: Deployed, write: Any) 
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\x14\x00\x06\x00", "flux-kontext#a".encode("utf-16-le")])
-def test_a_file_that_is_no_text(deployed: Deployed, write: Any, content: bytes) -> None:
+def test_a_binary_file_is_an_error(deployed: Deployed, write: Any, content: bytes) -> None:
     assert deployed.run("import", write(content), expect=1) is None
 
-    assert "cannot be read" in deployed.said
+    assert "cannot be read" in deployed.stderr
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "task\n"])
-def test_a_file_without_tasks(deployed: Deployed, write: Any, content: str) -> None:
-    assert figures(deployed.run("import", write(content), "--yes")) == (False, 0, 0, 0)
+def test_an_empty_file_registers_nothing(deployed: Deployed, write: Any, content: str) -> None:
+    assert counts(deployed.run("import", write(content), "--yes")) == (False, 0, 0, 0)

@@ -9,7 +9,7 @@ import pytest
 from local import REPOSITORY
 
 PATHS = [str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / "layers" / "catchlight" / "python")]
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 SIGNAL_IN_ANOTHER_THREAD = """
 import signal, threading
@@ -39,31 +39,31 @@ print(program.main(["up"]))
 def run(script: str, *, prefix: str = "") -> subprocess.CompletedProcess[str]:
     program = f"{prefix}import sys; sys.path[:0] = {PATHS!r}\n{script}"
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="there is no pthread_kill here")
-def test_a_signal_that_reaches_another_thread() -> None:
-    done = run(SIGNAL_IN_ANOTHER_THREAD)
-    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this platform has no pthread_kill")
+def test_a_signal_to_another_thread_interrupts_the_main_thread() -> None:
+    process = run(SIGNAL_IN_ANOTHER_THREAD)
+    assert (process.stdout, process.stderr, process.returncode) == ("interrupted\n", "", 0)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_the_local_stack_ends_regularly(name: str) -> None:
+def test_signals_end_the_local_stack_with_exit_code_0(name: str) -> None:
     """SIGHUP is sent when the terminal is closed."""
     if not hasattr(signal, name):
-        pytest.skip(f"there is no {name} here")
-    done = run(SIGNAL_TO_UP.format(name))
-    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+        pytest.skip(f"this platform has no {name}")
+    process = run(SIGNAL_TO_UP.format(name))
+    assert (process.stdout, process.stderr, process.returncode) == ("0\n", "", 0)
 
 
-def test_under_nohup_the_local_stack_survives_its_terminal() -> None:
+def test_under_nohup_the_local_stack_ignores_sighup() -> None:
     if not hasattr(signal, "SIGHUP"):
-        pytest.skip("there is no SIGHUP here")
+        pytest.skip("this platform has no SIGHUP")
     script = SIGNAL_TO_UP.format("SIGHUP").replace("wait_for_interruption()", "return 7")
-    done = run(script, prefix="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
-    assert (done.stdout, done.stderr, done.returncode) == ("7\n", "", 0)
+    process = run(script, prefix="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
+    assert (process.stdout, process.stderr, process.returncode) == ("7\n", "", 0)
 
 
 INTERRUPTED_WITH_A_REQUEST_IN_PROGRESS = """
@@ -91,5 +91,5 @@ def test_a_second_ctrl_c_does_not_wait_for_threads() -> None:
         assert process.stderr
         assert process.stdout.readline() == "130\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS - 5) in (-signal.SIGINT, 130)
+        assert process.wait(TIMEOUT_SECONDS - 5) in (-signal.SIGINT, 130)
         assert process.stderr.read() == ""

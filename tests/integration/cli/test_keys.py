@@ -1,4 +1,4 @@
-"""`catchlight keys`: keys are checked and tried before they are stored, and the other keys stay."""
+"""`catchlight keys` validates and tries a key before it stores it, and does not change the other keys."""
 
 import getpass
 import io
@@ -19,7 +19,7 @@ NEW_KEY = "newKeyOfTheService0123"
 
 
 @pytest.fixture(autouse=True)
-def valid(providers: Providers) -> Providers:
+def valid_keys(providers: Providers) -> Providers:
     """Every provider accepts every key."""
     providers.answers |= {
         CREDITS: saying({"code": 200, "msg": "success", "data": 35.95}),
@@ -31,7 +31,7 @@ def valid(providers: Providers) -> Providers:
 
 @pytest.fixture(autouse=True)
 def piped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key is piped in unless the test says otherwise."""
+    """Pipes a key to stdin by default."""
     pipe(monkeypatch, NEW_KEY)
 
 
@@ -51,7 +51,7 @@ def put(value: Any) -> None:
 # ------------------------------------------------------------------------------------------------ set
 
 
-def test_a_key_is_tried_and_stored_beside_the_others(deployed: Deployed, providers: Providers) -> None:
+def test_a_valid_key_is_stored_without_changing_the_other_keys(deployed: Deployed, providers: Providers) -> None:
     put({**PROVIDER_KEYS, "nanobanana": {"apiKey": "an-old-one", "webhookKey": "stays", "note": 1}})
 
     changed = deployed.run("keys", "set", "nanobanana")
@@ -61,10 +61,10 @@ def test_a_key_is_tried_and_stored_beside_the_others(deployed: Deployed, provide
     assert str(request.url) == f"https://api.nanobananaapi.ai{NANO_CREDITS}"
     assert request.headers["authorization"] == f"Bearer {NEW_KEY}"
     assert (changed["trial"]["status"], changed["trial"]["credits"]) == ("valid", 1200)
-    assert NEW_KEY not in json.dumps(changed) + deployed.said
+    assert NEW_KEY not in json.dumps(changed) + deployed.stderr
 
 
-def test_the_first_key_of_a_new_stack(deployed: Deployed) -> None:
+def test_the_first_key_of_a_new_stack_is_stored(deployed: Deployed) -> None:
     put("{}")
 
     page = deployed.show("keys", "set", "acedata")
@@ -73,7 +73,7 @@ def test_the_first_key_of_a_new_stack(deployed: Deployed) -> None:
     assert "acedata accepts the key. ✓ Stored. Every function uses it within 5 minutes." in page
 
 
-def test_a_terminal_is_asked_without_echo(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_read_from_a_terminal_without_echo(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[str] = []
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
 
@@ -89,7 +89,7 @@ def test_a_terminal_is_asked_without_echo(deployed: Deployed, monkeypatch: pytes
     assert stored()["flux-kontext"] == {"apiKey": NEW_KEY}
 
 
-def test_white_space_around_a_key_is_not_part_of_it(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_around_a_key_is_removed(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe(monkeypatch, f"\ufeff {NEW_KEY}\u200b\r\n")
 
     deployed.run("keys", "set", "flux-kontext")
@@ -108,14 +108,14 @@ def test_malformed_keys_are_not_stored(
 
     deployed.run("keys", "set", *arguments, expect=1)
 
-    assert "Nothing was stored." in deployed.said
-    assert "s3" not in deployed.said
+    assert "Nothing was stored." in deployed.stderr
+    assert "s3" not in deployed.stderr
     assert stored() == PROVIDER_KEYS
     assert providers.requests == []
 
 
 @pytest.mark.parametrize(
-    ("typed", "says"),
+    ("typed", "problem"),
     [
         ("", "is empty"),
         (" \n", "is empty"),
@@ -141,15 +141,15 @@ def test_malformed_keys_are_not_stored(
         ],
     ],
 )
-def test_which_texts_may_be_keys(typed: str, says: str | None) -> None:
-    assert key_problem(typed) == says
+def test_the_format_of_keys_is_validated(typed: str, problem: str | None) -> None:
+    assert key_problem(typed) == problem
 
 
 ACE_REFUSAL = {"success": False, "error": {"code": "invalid_token", "message": "no"}, "trace_id": "t"}
 
 
 @pytest.mark.parametrize(
-    ("provider", "path", "answer", "says"),
+    ("provider", "path", "respond", "problem"),
     [
         (
             "flux-kontext",
@@ -170,44 +170,44 @@ ACE_REFUSAL = {"success": False, "error": {"code": "invalid_token", "message": "
         ("flux-kontext", CREDITS, unreachable, "flux-kontext did not answer: ConnectError. Repeat the command later"),
     ],
 )
-def test_a_key_that_the_service_does_not_accept_is_not_stored(
-    deployed: Deployed, providers: Providers, provider: str, path: str, answer: Any, says: str
+def test_a_key_that_the_service_rejects_is_not_stored(
+    deployed: Deployed, providers: Providers, provider: str, path: str, respond: Any, problem: str
 ) -> None:
-    providers.answers[path] = answer
+    providers.answers[path] = respond
 
     deployed.run("keys", "set", provider, expect=1)
 
-    assert "Nothing was stored" in deployed.said
-    assert says in deployed.said
+    assert "Nothing was stored" in deployed.stderr
+    assert problem in deployed.stderr
     assert stored() == PROVIDER_KEYS
 
 
 @pytest.mark.parametrize(
-    ("provider", "path", "answer"),
+    ("provider", "path", "respond"),
     [
         ("flux-kontext", CREDITS, saying({"code": 200, "msg": "success", "data": 0})),
         ("flux-kontext", CREDITS, saying({"code": 402, "msg": "no credits"})),
         ("acedata", ACE_PATH, saying({"error": {"code": "used_up", "message": "no"}}, 403)),
     ],
 )
-def test_a_key_without_credits_is_stored_and_that_is_said(
-    deployed: Deployed, providers: Providers, provider: str, path: str, answer: Any
+def test_a_key_of_an_account_without_credits_is_stored_with_a_warning(
+    deployed: Deployed, providers: Providers, provider: str, path: str, respond: Any
 ) -> None:
-    providers.answers[path] = answer
+    providers.answers[path] = respond
 
     assert "accepts the key, but the account has no credits" in deployed.show("keys", "set", provider)
 
     assert stored()[provider] == {"apiKey": NEW_KEY}
 
 
-def test_a_key_can_be_stored_untried(deployed: Deployed, providers: Providers) -> None:
+def test_no_trial_stores_a_key_without_a_request(deployed: Deployed, providers: Providers) -> None:
     assert deployed.run("keys", "set", "flux-kontext", "--no-trial")["trial"] is None
 
     assert stored()["flux-kontext"] == {"apiKey": NEW_KEY}
     assert providers.requests == []
 
 
-def test_a_webhook_key_is_stored_beside_the_api_key(deployed: Deployed, providers: Providers) -> None:
+def test_a_webhook_key_is_stored_without_changing_the_api_key(deployed: Deployed, providers: Providers) -> None:
     page = deployed.show("keys", "set", "flux-kontext", "--webhook-key")
 
     assert stored() == {**PROVIDER_KEYS, "flux-kontext": {**PROVIDER_KEYS["flux-kontext"], "webhookKey": NEW_KEY}}
@@ -215,27 +215,27 @@ def test_a_webhook_key_is_stored_beside_the_api_key(deployed: Deployed, provider
     assert providers.requests == []
 
 
-def test_a_service_that_does_not_sign_gets_no_webhook_key(deployed: Deployed) -> None:
+def test_a_webhook_key_of_a_service_without_signatures_is_rejected(deployed: Deployed) -> None:
     deployed.run("keys", "set", "acedata", "--webhook-key", expect=2)
 
-    assert "every callback would be refused" in deployed.said
+    assert "every callback would be refused" in deployed.stderr
     assert stored() == PROVIDER_KEYS
 
 
 @pytest.mark.parametrize("value", ["no JSON", "[1]", '"text"', '{"flux-kontext": "s3cret"}', "7"])
-def test_a_secret_that_cannot_be_merged_stays(deployed: Deployed, value: str) -> None:
+def test_a_malformed_secret_is_not_overwritten(deployed: Deployed, value: str) -> None:
     put(value)
 
     deployed.run("keys", "set", "flux-kontext", expect=1)
 
     assert boto3.client("secretsmanager").get_secret_value(SecretId="ProviderKeysSecret")["SecretString"] == value
-    assert "s3cret" not in deployed.said
+    assert "s3cret" not in deployed.stderr
 
 
 @pytest.mark.parametrize(
     "arguments", [["set"], ["remove"], ["set", "flux"], ["list", "flux-kontext"], ["list", "--no-trial"], ["get"]]
 )
-def test_wrong_arguments(deployed: Deployed, arguments: list[str]) -> None:
+def test_invalid_arguments_change_nothing(deployed: Deployed, arguments: list[str]) -> None:
     deployed.run("keys", *arguments, expect=2)
 
     assert stored() == PROVIDER_KEYS
@@ -244,7 +244,7 @@ def test_wrong_arguments(deployed: Deployed, arguments: list[str]) -> None:
 # ------------------------------------------------------------------------------------------------ remove
 
 
-def test_one_key_is_removed(deployed: Deployed) -> None:
+def test_removing_a_key_keeps_the_others(deployed: Deployed) -> None:
     put({**PROVIDER_KEYS, "flux-kontext": {"apiKey": NEW_KEY, "webhookKey": "..."}})
 
     deployed.run("keys", "remove", "flux-kontext", "--webhook-key")
@@ -261,14 +261,14 @@ def listed(deployed: Deployed, expect: int = 0) -> dict[str, str]:
     return {key["provider"]: key["status"] for key in deployed.run("keys", "list", expect=expect)["apiKeys"]}
 
 
-def test_valid_keys(deployed: Deployed) -> None:
+def test_valid_keys_are_listed_with_their_credits(deployed: Deployed) -> None:
     assert listed(deployed) == dict.fromkeys(PROVIDER_KEYS, "valid")
     page = deployed.show("keys", "list")
     assert "flux-kontext valid 35.95 not set" in page
     assert "nanobanana valid 1,200 not set" in page
 
 
-def test_each_status_and_what_follows(deployed: Deployed, providers: Providers) -> None:
+def test_each_status_is_listed_with_its_consequences_and_next_step(deployed: Deployed, providers: Providers) -> None:
     providers.answers[CREDITS] = saying({"code": 401, "msg": "no"})
     providers.answers[NANO_CREDITS] = saying({"code": 200, "data": -3})
     put({name: PROVIDER_KEYS[name] for name in ("flux-kontext", "nanobanana")})
@@ -279,16 +279,14 @@ def test_each_status_and_what_follows(deployed: Deployed, providers: Providers) 
         "nanobanana": "out of credits",
     }
     page = deployed.show("keys", "list")
-    no_answers = "callbacks are not confirmed, requests cannot be submitted, and missed callbacks are not recovered."
-    assert f"flux-kontext answered 401: the API key is missing or wrong; {no_answers} Next: `catchlight keys" in page
+    consequences = "callbacks are not confirmed, requests cannot be submitted, and missed callbacks are not recovered."
+    assert f"flux-kontext answered 401: the API key is missing or wrong; {consequences} Next: `catchlight keys" in page
     assert "nanobanana API key out of credits: the service accepts no new requests. Next: add credits" in page
     assert "acedata API key missing: callbacks are archived unconfirmed" in page
     assert "Next: if you use acedata: `catchlight keys set acedata`" in page
 
 
-def test_placeholders_and_unusable_characters_are_seen_without_a_trial(
-    deployed: Deployed, providers: Providers
-) -> None:
+def test_malformed_keys_are_listed_as_unusable_without_a_trial(deployed: Deployed, providers: Providers) -> None:
     placeholders = {"apiKey": "...", "webhookKey": "..."}
     put({"flux-kontext": placeholders, "nanobanana": {"apiKey": "s3\u200bcret"}, "acedata": {"apiKey": 7}})
 
@@ -301,22 +299,22 @@ def test_placeholders_and_unusable_characters_are_seen_without_a_trial(
     assert providers.requests == []
 
 
-def test_a_service_that_does_not_answer_is_no_problem_of_the_key(deployed: Deployed, providers: Providers) -> None:
+def test_an_unavailable_service_does_not_make_a_key_invalid(deployed: Deployed, providers: Providers) -> None:
     providers.answers[CREDITS] = unreachable
 
     assert listed(deployed)["flux-kontext"] == "not tried"
 
 
-def test_no_key_at_all_is_a_problem(deployed: Deployed) -> None:
+def test_a_secret_without_keys_is_a_problem(deployed: Deployed) -> None:
     put("{}")
 
     assert listed(deployed, expect=1) == dict.fromkeys(PROVIDER_KEYS, "missing")
 
 
-def test_a_secret_that_cannot_be_read_as_keys(deployed: Deployed) -> None:
+def test_a_malformed_secret_is_an_error(deployed: Deployed) -> None:
     put('{"flux-kontext": "s3cret"}')
 
     deployed.run("keys", "list", expect=1)
 
-    assert "the provider keys secret must be JSON" in deployed.said
-    assert "s3cret" not in deployed.said
+    assert "the provider keys secret must be JSON" in deployed.stderr
+    assert "s3cret" not in deployed.stderr

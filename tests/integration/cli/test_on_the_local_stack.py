@@ -1,4 +1,4 @@
-"""The command line against a running local stack: real functions, real callbacks, the simulated services."""
+"""The command line against a running local stack with simulated services."""
 
 import io
 import json
@@ -22,13 +22,13 @@ from local.artefact import Artefact
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.canary_secrets import WEBHOOK_KEY, find_leaks
 
-# The first poll comes after 3 s, and an original image lives for 30 s, on however busy a machine.
+# The first poll comes after 3 s, and an original's URL is valid for 30 s, enough time on a busy machine.
 TIME_SCALE = 0.05
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 
 
 class Running:
-    """The stack, and a user of it."""
+    """A running local stack, and the client calls of its user."""
 
     def __init__(self, stack: LocalStack, state_dir: Path) -> None:
         self.stack = stack
@@ -38,14 +38,14 @@ class Running:
         self.step_functions = stack.boto3_client("stepfunctions")
 
     def submit(self, task_id: str, scenario: str = "silent") -> str:
-        """Has the simulated Flux Kontext make an image; it will not call back. Returns the task's key."""
-        answer = httpx.post(
+        """Submits a task to the simulated Flux Kontext, by default without a callback. Returns the task's key."""
+        response = httpx.post(
             f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
             json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
             headers={"Authorization": "Bearer any", "x-simulate": scenario, "x-simulate-task-id": task_id},
             trust_env=False,
         )
-        assert answer.json()["data"]["taskId"] == task_id, answer.text
+        assert response.json()["data"]["taskId"] == task_id, response.text
         return f"flux-kontext#{task_id}"
 
     def put(self, task: str, status: str, rank: int, age: timedelta = timedelta(0), **attributes: Any) -> None:
@@ -65,14 +65,14 @@ class Running:
         return str(self.item(task).get("status", {}).get("S"))
 
     def wait_for(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (value := condition()):
-            assert time.monotonic() < deadline, "it never came true"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.05)
         return value
 
     def stop_polling(self, task: str) -> None:
-        """Ends the execution that polls for a task, as an operator's slip would."""
+        """Stops the execution that polls for a task, as an operator might do by mistake."""
         machine = self.stack.info["state_machine_arn"]
 
         def executions() -> list[str]:
@@ -99,17 +99,19 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Receives without waiting: in memory, a queue without visible messages is really empty."""
+def without_long_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receives without waiting: moto returns all visible messages at once."""
     monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
 
 
-def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_reports_no_fault_and_deletes_its_probes(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
     diagnosis = running.run(capsys, "doctor", "--samples", "20")
 
     assert [check for check in diagnosis["checks"] if check["status"] == "failed"] == []
     assert diagnosis["latency"]["samples"] == 24
-    # The probes' items are deleted; they were not polled for, and no event was published about them.
+    # The probes' items are deleted; no execution polled for them, and no event was published.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
     machine = running.stack.info["state_machine_arn"]
@@ -135,7 +137,7 @@ def test_a_key_is_tried_against_the_simulated_service_and_stored(
 
 
 @pytest.fixture
-def signing(running: Running) -> Iterator[None]:
+def signed_callbacks(running: Running) -> Iterator[None]:
     """Flux Kontext signs its callbacks."""
     secrets = running.stack.boto3_client("secretsmanager")
     secret_id = running.stack.resources["ProviderKeysSecret"].ref
@@ -156,8 +158,8 @@ def signing(running: Running) -> Iterator[None]:
     put(before)
 
 
-def test_where_callbacks_are_signed_so_are_the_doctors(
-    running: Running, signing: None, capsys: pytest.CaptureFixture[str]
+def test_the_doctors_probes_are_signed_if_there_is_a_webhook_key(
+    running: Running, signed_callbacks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checks = {check["subject"]: check for check in running.run(capsys, "doctor")["checks"]}
 
@@ -165,7 +167,7 @@ def test_where_callbacks_are_signed_so_are_the_doctors(
     assert checks["valid callback"]["detail"] == "HTTP 200"
 
 
-def test_imported_tasks_are_polled_for_and_archived(
+def test_imported_tasks_are_polled_and_archived(
     running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     tasks = [running.submit(f"imported-{number}") for number in range(12)]
@@ -190,10 +192,10 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     task = "flux-kontext#stopped"
     running.put(task, "PENDING", 0)
     running.stop_polling(task)
-    # The service knows the task only now: the stopped execution cannot have found it.
+    # The task is submitted only now, so that the stopped execution cannot have found it.
     running.submit("stopped")
-    explained = running.run(capsys, "describe", task)
-    assert explained["nextStep"].startswith("No running execution polls for it,")
+    description = running.run(capsys, "describe", task)
+    assert description["nextStep"].startswith("No running execution polls for it,")
 
     restarted = running.run(capsys, "reconcile", "--older-than", "1s")["pollingRestarted"]
 
@@ -201,8 +203,8 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     running.wait_for(lambda: running.status(task) == "ARCHIVED")
 
 
-def test_the_hourly_run_does_it_by_itself(running: Running) -> None:
-    # The schedule would start it after three minutes: tests/integration/local/test_schedule.py has that part.
+def test_the_hourly_run_restarts_stopped_polling(running: Running) -> None:
+    # The schedule is tested in tests/integration/local/test_schedule.py.
     task = "flux-kontext#hourly"
     running.put(task, "PENDING", 0, timedelta(hours=8))
     running.stop_polling(task)
@@ -217,7 +219,7 @@ def test_the_hourly_run_does_it_by_itself(running: Running) -> None:
     assert "reconciledAt" in running.item(task)
 
 
-def test_an_outage_of_an_image_host_ends_without_an_operator(
+def test_tasks_are_archived_after_an_outage_of_an_image_host(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = running.submit("outage", "image-outage")
@@ -234,11 +236,13 @@ def dead_letters(running: Running) -> int:
     return int(found["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def test_an_incomplete_task_gets_its_image_by_a_fresh_url(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    # Its image is ready at the service; the task says that it was given up.
+def test_redrive_archives_an_incomplete_task_from_a_fresh_url(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The image exists at the service; the task's item has it as EXPIRED.
     task = running.submit("given-up", "silent")
-    given_up = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/dead.png", "state": "EXPIRED"}
-    image = {name: {"S": value} for name, value in {**given_up, "expiresAt": iso(utc_now())}.items()}
+    expired = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/dead.png", "state": "EXPIRED"}
+    image = {name: {"S": value} for name, value in {**expired, "expiresAt": iso(utc_now())}.items()}
     running.put(task, "INCOMPLETE", 40, images={"L": [{"M": image}]}, reportedBy={"S": "poll"})
     running.wait_for(lambda: result_url(running, "given-up"))
 
@@ -252,17 +256,19 @@ def test_an_incomplete_task_gets_its_image_by_a_fresh_url(running: Running, caps
 
 
 def result_url(running: Running, task_id: str) -> str | None:
-    """Where the service says that the task's result is; None while it is at work."""
-    answer = httpx.get(
+    """Returns the URL of the task's result at the service, or None while the task is running."""
+    response = httpx.get(
         f"{running.stack.info['simulator_url']}/kie/api/v1/flux/kontext/record-info",
         params={"taskId": task_id},
         headers={"Authorization": "Bearer any"},
         trust_env=False,
     )
-    return ((answer.json()["data"] or {}).get("response") or {}).get("resultImageUrl")
+    return ((response.json()["data"] or {}).get("response") or {}).get("resultImageUrl")
 
 
-def test_wrong_commands_and_no_stack(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_and_a_missing_stack_are_errors(
+    running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command_line(["describe", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 1
     assert run_command_line(["status", "--local", "--state-dir", str(tmp_path)]) == 1
     assert "Start one with `make up`" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`catchlight outputs` prints the stack's outputs, for people and for shells."""
+"""`catchlight outputs` prints the stack's outputs as text, as JSON and as shell variables."""
 
 import subprocess
 
@@ -12,7 +12,7 @@ from tests.integration.cli.stacks import a_stack
 URL = f"{API_URL}/callbacks/PROVIDER/TOKEN"
 
 
-def test_outputs(deployed: Deployed) -> None:
+def test_outputs_are_printed_as_json_and_as_text(deployed: Deployed) -> None:
     assert deployed.run("outputs") == {"region": "us-east-1", "outputs": {"CallbackUrlPattern": URL}}
     assert f"CallbackUrlPattern {URL}" in deployed.show("outputs")
 
@@ -25,7 +25,7 @@ def test_a_shell_evaluates_the_exports(deployed: Deployed, capsys: pytest.Captur
     assert shell.stdout == f"{URL} us-east-1 us-east-1\n"
 
 
-def test_names_of_variables_and_quotes(cloud: None) -> None:
+def test_output_names_become_names_of_shell_variables(cloud: None) -> None:
     stack = a_stack()
     object.__setattr__(stack, "outputs", {"ReadCallbackToken": "aws --query 'x y'", "TasksTableName": "t"})
 
@@ -37,5 +37,5 @@ def test_names_of_variables_and_quotes(cloud: None) -> None:
     }
 
 
-def test_wrong_arguments(deployed: Deployed) -> None:
+def test_export_and_json_exclude_each_other(deployed: Deployed) -> None:
     assert deployed.run("outputs", "--export", expect=2) is None

@@ -1,4 +1,4 @@
-"""The permissions that the documentation gives for each command, with resources, are those that it uses."""
+"""Each command uses exactly the permissions and resources that docs/command-line.md lists."""
 
 import io
 import re
@@ -26,11 +26,11 @@ from tests.integration.providers import FLUX_PATH, Providers
 PAGE = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
 HOUR = timedelta(hours=1)
 STACK = "arn:aws:cloudformation:us-east-1:123456789012:stack/pictures/*"
-OF_ALL = {("cloudformation:DescribeStacks", STACK), ("cloudformation:ListStackResources", STACK)}
+OF_EVERY_COMMAND = {("cloudformation:DescribeStacks", STACK), ("cloudformation:ListStackResources", STACK)}
 
 
 def row(command: str, used: set[tuple[str, str]], resources: dict[str, str]) -> str:
-    """The command's row in the documentation's table."""
+    """Returns the command's row in the documentation's table."""
     actions_of: dict[str, set[str]] = {}
     for action, arn in used:
         actions_of.setdefault(named(arn, resources), set()).add(f"`{action}`")
@@ -42,7 +42,7 @@ def row(command: str, used: set[tuple[str, str]], resources: dict[str, str]) -> 
 
 
 def named(arn: str, resources: dict[str, str]) -> str:
-    """An ARN as the documentation writes it: by the logical id of the stack's resource."""
+    """Returns an ARN in the documentation's format, with the logical id of the stack's resource."""
     if arn == "*":
         return "everything (`*`)"
     service, kind = arn.split(":")[2], arn.split(":")[5]
@@ -72,27 +72,27 @@ def named(arn: str, resources: dict[str, str]) -> str:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """The permissions that were needed: actions and ARNs."""
+    """Records the permissions that the test needs: actions and ARNs."""
     permissions: set[tuple[str, str]] = set()
     call: Callable[..., Any] = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
 
-    def note(self: Any, operation: str, parameters: Any) -> Any:
+    def record(self: Any, operation: str, parameters: Any) -> Any:
         service = self.meta.service_model.service_name
         known = parameters
-        if service == "secretsmanager":  # CloudFormation in memory makes no secrets: the Ref of these is their name
+        if service == "secretsmanager":  # moto's CloudFormation does not create secrets: their Ref is a name here
             known = parameters | {
                 "SecretId": f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{parameters['SecretId']}"
             }
         permissions.update(required_permissions(service, operation, known))
         return call(self, operation, parameters)
 
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
     return permissions
 
 
 @pytest.fixture
 def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
-    """A stack in which every command finds something to do."""
+    """A stack in which every command has work to do."""
     providers.answers[FLUX_PATH] = record_with_a_fresh_url
     monkeypatch.setattr(Endpoint, "call", lambda *_, **__: ProbeResponse(200, 0.1))
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
@@ -124,7 +124,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     )
     for prefix in (PREFIX, ACCEPTED_PREFIX):
         DeliveryStore(boto3.client("s3"), deployed.resources["ImagesBucket"], prefix).keep(delivery)
-    Path("ids.txt").write_text("flux-kontext#adopted\n")
+    Path("ids.txt").write_text("flux-kontext#imported\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"newKeyOfTheService0123")))
     with functions_run_by(lambda *_: Outcome(b'{"batchItemFailures": []}')):
         yield deployed
@@ -146,14 +146,14 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     ],
     ids=lambda commands: commands[0][0],
 )
-def test_it_does_what_is_documented_and_nothing_else(
+def test_a_command_uses_exactly_the_documented_permissions(
     busy: Deployed, used: set[tuple[str, str]], commands: list[list[str]]
 ) -> None:
     used.clear()
     for command in commands:
         busy.run(*command, expect=None)
 
-    assert used >= OF_ALL
+    assert used >= OF_EVERY_COMMAND
     name = commands[0][0]
     documented = re.findall(rf"^\| `{name}` \| .* on .* \|$", PAGE, re.MULTILINE)
-    assert documented == [row(name, used - OF_ALL, busy.resources)]
+    assert documented == [row(name, used - OF_EVERY_COMMAND, busy.resources)]

@@ -1,25 +1,27 @@
-"""The command line as a program of its own."""
+"""The command line, run as a separate process."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 
-def test_as_a_program(tmp_path: Path) -> None:
-    """Without a stack or credentials, and if its pipe is closed, it prints no traceback."""
+def test_the_program_prints_no_traceback_for_expected_errors(tmp_path: Path) -> None:
+    """Expected errors are: no region, no credentials, a closed pipe."""
     program = [sys.executable, "-m", "catchlight_cli"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-    done = subprocess.run(
+    process = subprocess.run(
         [*program, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: No AWS region is configured. Use --region, or set AWS_REGION.\n"
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == "error: No AWS region is configured. Use --region, or set AWS_REGION.\n"
 
     regional = {**environment, "AWS_REGION": "us-east-1"}
-    done = subprocess.run([*program, "status"], cwd=tmp_path, env=regional, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: No AWS credentials were found.")
-    assert "Traceback" not in done.stderr
+    process = subprocess.run(
+        [*program, "status"], cwd=tmp_path, env=regional, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: No AWS credentials were found.")
+    assert "Traceback" not in process.stderr
 
     closed = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m catchlight_cli --help | head -1; echo $?"],

@@ -1,4 +1,4 @@
-"""`catchlight reconcile` does at once what the hourly run does."""
+"""`catchlight reconcile` restarts stuck tasks as the hourly run does, immediately."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ def test_stuck_tasks_are_restarted(deployed: Deployed) -> None:
 
     assert result == {
         "dryRun": False,
-        "pendingLongerThanSeconds": 7 * 3600.0,  # six hours of polling, and an hour of slack
+        "pendingLongerThanSeconds": 7 * 3600.0,  # six hours of polling, and one hour of tolerance
         "pollingRestarted": ["flux-kontext#lost"],
         "confirmingRestarted": [],
         "archivingRepeated": ["acedata#stuck"],
@@ -31,18 +31,18 @@ def test_stuck_tasks_are_restarted(deployed: Deployed) -> None:
     }
     assert deployed.executions() == [["flux-kontext#lost"]]
     assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["acedata#stuck"]
-    again = deployed.run("reconcile")
-    assert (again["pollingRestarted"], again["archivingRepeated"]) == ([], [])
+    repeated = deployed.run("reconcile")
+    assert (repeated["pollingRestarted"], repeated["archivingRepeated"]) == ([], [])
 
 
-def test_sooner_than_the_hourly_run_would(deployed: Deployed) -> None:
+def test_older_than_sets_the_age_of_stuck_tasks(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "PENDING", HOUR, pollingSince=iso(utc_now()))
 
     assert deployed.run("reconcile", "--older-than", "90m")["pollingRestarted"] == []
     assert deployed.run("reconcile", "--older-than", "30m")["pollingRestarted"] == ["flux-kontext#1"]
 
 
-def test_a_dry_run_does_nothing(deployed: Deployed) -> None:
+def test_a_dry_run_changes_nothing(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
     before = deployed.store.items()
@@ -55,7 +55,7 @@ def test_a_dry_run_does_nothing(deployed: Deployed) -> None:
     assert "polling would be restarted" in deployed.show("reconcile", "--dry-run")
 
 
-def test_no_more_than_the_limit(deployed: Deployed) -> None:
+def test_the_limit_bounds_the_number_of_restarts(deployed: Deployed) -> None:
     for number in range(5):
         deployed.put(f"flux-kontext#{number}", "PENDING", 8 * HOUR)
 
@@ -65,11 +65,11 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
     assert "repeat the command" in deployed.show("reconcile", "--limit", "1", "--dry-run")
 
 
-def test_a_page_says_that_nothing_is_stuck(deployed: Deployed) -> None:
+def test_a_stack_without_stuck_tasks_is_reported_as_such(deployed: Deployed) -> None:
     assert "No task in stack pictures in us-east-1 has been pending for over 7 h" in deployed.show("reconcile")
 
 
-def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None:
+def test_failed_restarts_are_shown_with_their_reason(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
     deployed.step_functions.delete_state_machine(stateMachineArn=deployed.resources["PollTasksStateMachine"])
@@ -79,15 +79,17 @@ def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None
     (failed,) = result["failed"]
     assert failed["tasks"] == ["flux-kontext#lost"]
     assert "StartExecution failed: StateMachineDoesNotExist" in failed["reason"]
-    # The other kind was handled too. The limit was reached, so there may be more tasks.
+    # The failure did not prevent the restart of archiving. The limit was reached, so there may be more tasks.
     assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
     assert result["hasMore"]
-    shown = deployed.show("reconcile")
-    assert "✗ Not restarted: flux-kontext/lost. StartExecution failed: StateMachineDoesNotExist" in shown
-    assert "polled for again" not in shown
+    printed = deployed.show("reconcile")
+    assert "✗ Not restarted: flux-kontext/lost. StartExecution failed: StateMachineDoesNotExist" in printed
+    assert "polled for again" not in printed
 
 
-def test_the_reason_is_that_of_the_fault_or_of_its_cause(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_is_the_errors_message_if_it_has_no_cause(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
 
     def fail(*_: object, **__: object) -> None:
@@ -101,12 +103,12 @@ def test_the_reason_is_that_of_the_fault_or_of_its_cause(deployed: Deployed, mon
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
-def test_malformed_items_are_named(deployed: Deployed, dry_run: list[str]) -> None:
+def test_malformed_items_are_skipped_and_listed(deployed: Deployed, dry_run: list[str]) -> None:
     deployed.put("flux-kontext#malformed", "PENDING", 8 * HOUR, images="none")
     deployed.put("by-hand", "SUCCEEDED", 8 * HOUR)
 
     result = deployed.run("reconcile", *dry_run, expect=1)
 
     assert result["unreadable"] == ["flux-kontext#malformed", "by-hand"]
-    assert "2 malformed items skipped. Correct them in the table." in deployed.said
+    assert "2 malformed items skipped. Correct them in the table." in deployed.stderr
     assert "No other task in stack pictures" in deployed.show("reconcile")

@@ -1,4 +1,4 @@
-"""`catchlight redrive`: restarts stuck tasks, and deletes a dead letter only once its task is handled."""
+"""`catchlight redrive` restarts stuck tasks, and deletes a dead letter only after its task has been redriven."""
 
 import json
 from datetime import timedelta
@@ -31,13 +31,13 @@ def record_with_a_fresh_url(request: httpx.Request) -> httpx.Response:
     return record(request, successFlag=1, response={"resultImageUrl": NEW_URL})
 
 
-def the_same(request: httpx.Request) -> httpx.Response:
+def record_with_the_old_url(request: httpx.Request) -> httpx.Response:
     return record(request, successFlag=1, response={"resultImageUrl": OLD_URL})
 
 
 @pytest.fixture(autouse=True)
-def asked(providers: Providers) -> Providers:
-    """Providers whose records have the result, with a fresh URL."""
+def fake_providers(providers: Providers) -> Providers:
+    """Providers that return the record of a successful task with a fresh URL."""
     providers.answers[FLUX_PATH] = record_with_a_fresh_url
     return providers
 
@@ -50,7 +50,7 @@ def outcomes(result: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 # ------------------------------------------------------------------------------------------------ dead letters
 
 
-def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deployed) -> None:
+def test_the_task_of_a_dead_letter_is_queued_with_fresh_urls_and_a_nonce(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
 
@@ -68,7 +68,7 @@ def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deplo
     assert item["images"][0]["url"] == NEW_URL
 
 
-def test_what_an_earlier_try_gave_up_is_tried_with_the_rest(deployed: Deployed) -> None:
+def test_expired_images_become_pending_with_the_others(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image("EXPIRED", reason="gone", kind="origin"), image()])
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
 
@@ -80,7 +80,7 @@ def test_what_an_earlier_try_gave_up_is_tried_with_the_rest(deployed: Deployed) 
     assert "reason" not in item["images"][0]
 
 
-def test_each_run_has_a_nonce_of_its_own(deployed: Deployed) -> None:
+def test_each_run_has_its_own_nonce(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.run("redrive", "flux-kontext#1")
     deployed.run("redrive", "flux-kontext#1")
@@ -90,7 +90,7 @@ def test_each_run_has_a_nonce_of_its_own(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", None])
-def test_a_dead_letter_whose_task_needs_nothing_is_deleted(deployed: Deployed, status: str | None) -> None:
+def test_dead_letters_of_finished_or_missing_tasks_are_deleted(deployed: Deployed, status: str | None) -> None:
     if status:
         deployed.put("flux-kontext#1", status, reportedBy="poll")
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
@@ -103,7 +103,7 @@ def test_a_dead_letter_whose_task_needs_nothing_is_deleted(deployed: Deployed, s
     assert deployed.count("ArchiveDeadLetters") == 0
 
 
-def test_several_dead_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
+def test_several_dead_letters_of_a_task_are_redriven_once(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     for _ in range(3):
         deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
@@ -115,7 +115,7 @@ def test_several_dead_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
     assert deployed.count("ArchiveDeadLetters") == 0
 
 
-def test_more_dead_letters_than_one_batch_are_redriven(deployed: Deployed) -> None:
+def test_all_batches_of_dead_letters_are_redriven(deployed: Deployed) -> None:
     for number in range(25):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
@@ -128,7 +128,7 @@ def test_more_dead_letters_than_one_batch_are_redriven(deployed: Deployed) -> No
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '{"tasks": 1}', '{"task": 7}', ""])
-def test_an_unreadable_dead_letter_stays(deployed: Deployed, body: str) -> None:
+def test_unreadable_dead_letters_are_kept(deployed: Deployed, body: str) -> None:
     deployed.send("ArchiveDeadLetters", body or "-")
 
     assert deployed.run("redrive", "--all", expect=1)["deadLetters"] == {"deleted": 0, "kept": 0, "unreadable": 1}
@@ -136,13 +136,13 @@ def test_an_unreadable_dead_letter_stays(deployed: Deployed, body: str) -> None:
     assert deployed.count("ArchiveDeadLetters") == 1
 
 
-def test_a_dead_letter_that_names_no_task_key_is_deleted(deployed: Deployed) -> None:
+def test_a_dead_letter_with_an_invalid_task_key_is_deleted(deployed: Deployed) -> None:
     deployed.send("ArchiveDeadLetters", {"task": "no key"})
 
     assert outcomes(deployed.run("redrive", "--all")) == {"no key": ("nothing", False)}
 
 
-def test_polling_that_could_not_be_started_is_started(deployed: Deployed) -> None:
+def test_dead_letters_of_first_polls_start_polling(deployed: Deployed) -> None:
     deployed.put("flux-kontext#overdue", "PENDING")
     deployed.put("flux-kontext#done", "ARCHIVED")
     for task in ("flux-kontext#overdue", "flux-kontext#done"):
@@ -155,7 +155,9 @@ def test_polling_that_could_not_be_started_is_started(deployed: Deployed) -> Non
     assert deployed.count("PollDeadLetters") == 0
 
 
-def test_a_dead_letter_whose_message_is_not_sent_stays(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_letter_is_kept_if_its_task_cannot_be_queued(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
@@ -163,11 +165,11 @@ def test_a_dead_letter_whose_message_is_not_sent_stays(deployed: Deployed, monke
 
     def refuse_one(self: Dispatcher, tasks: list[str], *, nonce: str) -> None:
         if tasks == ["flux-kontext#1"]:
-            self._archive_queue._url += "-that-is-gone"
+            self._archive_queue._url += "-deleted"
             try:
                 queue(self, tasks, nonce=nonce)
             finally:
-                self._archive_queue._url = self._archive_queue._url.removesuffix("-that-is-gone")
+                self._archive_queue._url = self._archive_queue._url.removesuffix("-deleted")
         else:
             queue(self, tasks, nonce=nonce)
 
@@ -196,8 +198,8 @@ def test_an_interrupted_run_makes_its_dead_letters_visible_again(
 
     deployed.run("redrive", "--all", expect=130)
 
-    assert "can be repeated" in deployed.said
-    # They are visible at once, not only after a quarter of an hour.
+    assert "can be repeated" in deployed.stderr
+    # They are visible immediately, not only after the visibility timeout.
     assert _VISIBILITY_TIMEOUT_SECONDS > 600
     assert deployed.count("ArchiveDeadLetters") == 1
     assert deployed.count("DispatchDeadLetters") == 1
@@ -206,7 +208,7 @@ def test_an_interrupted_run_makes_its_dead_letters_visible_again(
 # ------------------------------------------------------------------------------------------------ incomplete
 
 
-def test_what_was_given_up_is_pending_again(deployed: Deployed) -> None:
+def test_the_missing_images_of_an_incomplete_task_become_pending(deployed: Deployed) -> None:
     images = [
         image("ARCHIVED", key="images/flux-kontext/1/origin-0.png", kind="origin"),
         image("EXPIRED", reason="the server answers 403"),
@@ -225,13 +227,17 @@ def test_what_was_given_up_is_pending_again(deployed: Deployed) -> None:
     assert "reason" not in renewed
     assert renewed["expiresAt"] > iso(utc_now())
     assert "archivedAt" not in item
-    # The stream queues it: its status has changed.
+    # DispatchChanges queues it: its status has changed.
     assert deployed.messages("ArchiveQueue") == []
 
 
-@pytest.mark.parametrize("answer", [the_same, saying({}, 429), unreachable], ids=["same", "busy", "unreachable"])
-def test_without_a_fresh_url_the_old_one_is_tried(deployed: Deployed, asked: Providers, answer: Any) -> None:
-    asked.answers[FLUX_PATH] = answer
+@pytest.mark.parametrize(
+    "respond", [record_with_the_old_url, saying({}, 429), unreachable], ids=["same", "busy", "unreachable"]
+)
+def test_without_a_fresh_url_an_image_keeps_its_old_url(
+    deployed: Deployed, fake_providers: Providers, respond: Any
+) -> None:
+    fake_providers.answers[FLUX_PATH] = respond
     deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("REJECTED", reason="too large")])
 
     result = deployed.run("redrive", "--all")
@@ -239,20 +245,20 @@ def test_without_a_fresh_url_the_old_one_is_tried(deployed: Deployed, asked: Pro
     item = deployed.store.item("flux-kontext#1")
     assert item is not None
     assert (item["status"], item["images"][0]["state"], item["images"][0]["url"]) == ("SUCCEEDED", "PENDING", OLD_URL)
-    remark = result["tasks"][0]["outcome"]["detail"]
-    assert ("could not be requested" in remark) == (answer is not the_same)
+    detail = result["tasks"][0]["outcome"]["detail"]
+    assert ("could not be requested" in detail) == (respond is not record_with_the_old_url)
 
 
-def test_a_task_that_changes_meanwhile_is_left_alone(
-    deployed: Deployed, asked: Providers, monkeypatch: pytest.MonkeyPatch
+def test_a_task_that_changes_during_the_redrive_is_not_overwritten(
+    deployed: Deployed, fake_providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("EXPIRED")])
 
-    def answer_while_it_changes(request: httpx.Request) -> httpx.Response:
+    def change_task_then_respond(request: httpx.Request) -> httpx.Response:
         deployed.put("flux-kontext#1", "ARCHIVED", -HOUR)
         return record_with_a_fresh_url(request)
 
-    asked.answers[FLUX_PATH] = answer_while_it_changes
+    fake_providers.answers[FLUX_PATH] = change_task_then_respond
 
     result = deployed.run("redrive", "--all", expect=1)
 
@@ -262,7 +268,7 @@ def test_a_task_that_changes_meanwhile_is_left_alone(
     assert item["status"] == "ARCHIVED"
 
 
-def test_with_retention_a_reopened_task_is_not_deleted_any_more(deployed: Deployed) -> None:
+def test_reopening_a_task_removes_its_time_of_deletion(deployed: Deployed) -> None:
     parameters: Any = [{"ParameterKey": "TaskRetentionDays", "ParameterValue": "30"}]
     boto3.client("cloudformation").update_stack(StackName=STACK_NAME, UsePreviousTemplate=True, Parameters=parameters)
     deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("EXPIRED")], deleteAfter=1)
@@ -274,13 +280,13 @@ def test_with_retention_a_reopened_task_is_not_deleted_any_more(deployed: Deploy
     assert "deleteAfter" not in item
 
 
-# ------------------------------------------------------------------------------------------------ others
+# ------------------------------------------------------------------------------------------------ other statuses
 
 
-def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> None:
+def test_tasks_stuck_in_archiving_are_queued(deployed: Deployed) -> None:
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()])
     deployed.put("flux-kontext#young", "SUCCEEDED", HOUR / 2, images=[image()])
-    # The hourly run has queued it today, in vain: an operator need not wait until tomorrow.
+    # The hourly run queues a task once a day, and has done so today; the command queues it again.
     deployed.put("flux-kontext#repeated", "SUCCEEDED", 2 * HOUR, images=[image()], reconciledAt=iso(utc_now() - HOUR))
 
     deployed.run("redrive", "--kind", "stuck-archiving")
@@ -289,7 +295,7 @@ def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> No
     assert queued == ["flux-kontext#repeated", "flux-kontext#stuck"]
 
 
-def test_polling_that_gave_up_is_restarted_only_on_request(deployed: Deployed) -> None:
+def test_timed_out_tasks_are_restarted_only_on_request(deployed: Deployed) -> None:
     failure = {"reason": "NO_RESULT", "message": "no callback"}
     deployed.put("flux-kontext#1", "TIMED_OUT", failure=failure, reportedBy="poll", reportedAt=iso(utc_now()))
 
@@ -313,7 +319,7 @@ def test_polling_that_gave_up_is_restarted_only_on_request(deployed: Deployed) -
         ("TIMED_OUT", {}, "restart"),
     ],
 )
-def test_a_named_task_is_given_what_its_status_asks_for(
+def test_the_status_determines_the_step_for_a_named_task(
     deployed: Deployed, status: str, attributes: dict[str, Any], step: str
 ) -> None:
     deployed.put("flux-kontext#1", status, **attributes)
@@ -340,7 +346,7 @@ def test_only_named_tasks_and_their_dead_letters_are_redriven(deployed: Deployed
 
 
 def positions(deployed: Deployed, *, first: int, last: int, stream: str = "", arrived: str = "") -> dict[str, Any]:
-    """Returns what Lambda sends to the dead-letter queue about stream records that it has given up."""
+    """Returns the message that Lambda sends to the dead-letter queue for stream records whose retries are exhausted."""
     table = deployed.dynamodb.describe_table(TableName=deployed.resources["TasksTable"])["Table"]
     arn = stream or table["LatestStreamArn"]
     (shard,) = boto3.client("dynamodbstreams").describe_stream(StreamArn=table["LatestStreamArn"])["StreamDescription"][
@@ -360,7 +366,7 @@ def positions(deployed: Deployed, *, first: int, last: int, stream: str = "", ar
 
 
 def records_of(deployed: Deployed) -> list[Any]:
-    """The stream, from its beginning."""
+    """Returns all records of the table's stream."""
     streams = boto3.client("dynamodbstreams")
     arn = deployed.dynamodb.describe_table(TableName=deployed.resources["TasksTable"])["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
@@ -369,7 +375,7 @@ def records_of(deployed: Deployed) -> list[Any]:
     return found
 
 
-def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -> None:
+def test_the_tasks_of_undispatched_stream_records_are_redriven(deployed: Deployed) -> None:
     deployed.put("flux-kontext#before", "PENDING")
     deployed.put("flux-kontext#new", "PENDING")
     deployed.put("flux-kontext#done", "SUCCEEDED", images=[image()])
@@ -386,7 +392,7 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     assert deployed.count("DispatchDeadLetters") == 0
 
 
-def test_a_change_that_the_dispatcher_could_not_read_names_its_task(deployed: Deployed) -> None:
+def test_a_dispatch_dead_letter_with_a_task_key_is_redriven(deployed: Deployed) -> None:
     deployed.put("flux-kontext#done", "SUCCEEDED", images=[image()])
     deployed.send("DispatchDeadLetters", {"task": "flux-kontext#done", "change": "1"})
 
@@ -408,7 +414,7 @@ def test_tasks_of_trimmed_records_are_found_by_their_status(
     deployed.send("DispatchDeadLetters", dead_letter)
     client_of = Stack.client
 
-    def forgetful(self: Stack, service: str) -> Any:
+    def client_with_trimmed_stream(self: Stack, service: str) -> Any:
         client = client_of(self, service)
         if service == "dynamodbstreams":
 
@@ -418,7 +424,7 @@ def test_tasks_of_trimmed_records_are_found_by_their_status(
             client.meta.events.register("before-call", fail)
         return client
 
-    monkeypatch.setattr(Stack, "client", forgetful)
+    monkeypatch.setattr(Stack, "client", client_with_trimmed_stream)
 
     result = deployed.run("redrive", "--kind", "dispatch-dead-letters", expect=1)
 
@@ -430,18 +436,18 @@ def test_tasks_of_trimmed_records_are_found_by_their_status(
 @pytest.mark.parametrize(
     ("kind", "status"), [("incomplete", "INCOMPLETE"), ("stuck-archiving", "SUCCEEDED"), ("timed-out", "TIMED_OUT")]
 )
-def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -> None:
+def test_malformed_items_are_skipped_and_listed(deployed: Deployed, kind: str, status: str) -> None:
     deployed.put("flux-kontext#malformed", status, timedelta(hours=2), images="none")
 
     result = deployed.run("redrive", "--kind", kind, expect=1)
 
     assert (result["tasks"], result["unreadable"]) == ([], ["flux-kontext#malformed"])
-    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.stderr
     assert "No other task needs a redrive." in deployed.show("redrive", "--kind", kind)
 
 
 @pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])
-def test_unreadable_positions_stay(deployed: Deployed, body: Any) -> None:
+def test_unreadable_stream_positions_are_kept(deployed: Deployed, body: Any) -> None:
     deployed.send("DispatchDeadLetters", body)
 
     assert deployed.run("redrive", "--all", expect=1)["deadLetters"]["unreadable"] == 1
@@ -452,7 +458,7 @@ def test_unreadable_positions_stay(deployed: Deployed, body: Any) -> None:
 # ------------------------------------------------------------------------------------------------ dry run, selection
 
 
-def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, asked: Providers) -> None:
+def test_a_dry_run_prints_the_steps_and_changes_nothing(deployed: Deployed, fake_providers: Providers) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.put("flux-kontext#2", "INCOMPLETE", images=[image("EXPIRED")])
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
@@ -464,12 +470,12 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
     assert result["dryRun"]
     assert outcomes(result) == {"flux-kontext#1": ("archive", False), "flux-kontext#2": ("reopen", False)}
     assert result["deadLetters"] == {"deleted": 0, "kept": 1, "unreadable": 1}
-    assert asked.requests == []
+    assert fake_providers.requests == []
     assert deployed.store.items() == before
     assert (deployed.count("ArchiveDeadLetters"), deployed.messages("ArchiveQueue")) == (2, [])
 
 
-def test_no_task_is_stuck(deployed: Deployed) -> None:
+def test_a_stack_without_stuck_tasks_needs_no_redrive(deployed: Deployed) -> None:
     result = deployed.run("redrive", "--all")
 
     assert (result["tasks"], result["deadLetters"]) == ([], {"deleted": 0, "kept": 0, "unreadable": 0})
@@ -477,13 +483,13 @@ def test_no_task_is_stuck(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["flux-kontext#1", "--all"], ["--all", "--kind", "stuck-archiving"]])
-def test_what_is_to_be_redriven_has_to_be_said(deployed: Deployed, arguments: list[str]) -> None:
+def test_tasks_all_or_kind_is_required(deployed: Deployed, arguments: list[str]) -> None:
     assert deployed.run("redrive", *arguments, expect=2) is None
 
-    assert "Give tasks, --all, or --kind" in deployed.said
+    assert "Give tasks, --all, or --kind" in deployed.stderr
 
 
-def test_no_more_than_the_limit(deployed: Deployed) -> None:
+def test_the_limit_bounds_the_number_of_tasks(deployed: Deployed) -> None:
     for number in range(5):
         deployed.put(f"flux-kontext#{number}", "INCOMPLETE", images=[image("EXPIRED")])
 
@@ -494,7 +500,7 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
     assert (len(result["tasks"]), result["hasMore"]) == (2, False)
 
 
-def test_people_see_a_table_and_a_summary(deployed: Deployed) -> None:
+def test_without_json_a_table_and_a_summary_are_printed(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.send("ArchiveDeadLetters", json.dumps({"task": "flux-kontext#1"}))
 

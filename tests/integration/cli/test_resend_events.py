@@ -1,4 +1,4 @@
-"""`catchlight resend-events`: republishes events that EventBridge did not accept, and deletes no message too early."""
+"""`catchlight resend-events` republishes events that EventBridge did not accept, and queues webhooks again."""
 
 import json
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ EVENT = json.loads((REPOSITORY / "events" / "task_events" / "failed.json").read_
 
 
 class PublishEvents:
-    """A stand-in for the function: notes the tasks of the records it receives, and returns a given response."""
+    """A fake of the function: records the tasks of the stream records that it receives, and returns a set response."""
 
     def __init__(self) -> None:
         self.received: list[list[str]] = []
-        self.answer: Any = {"batchItemFailures": []}
+        self.response: Any = {"batchItemFailures": []}
         self.error: str | None = None
 
     def __call__(self, name: str, payload: bytes) -> Outcome:
@@ -31,7 +31,7 @@ class PublishEvents:
         records = json.loads(payload)["Records"]
         assert all(isinstance(record["dynamodb"]["ApproximateCreationDateTime"], float) for record in records)
         self.received.append([record["dynamodb"]["Keys"]["task"]["S"] for record in records])
-        return Outcome(json.dumps(self.answer).encode(), self.error)
+        return Outcome(json.dumps(self.response).encode(), self.error)
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def function() -> Iterator[PublishEvents]:
 
 
 @pytest.fixture
-def ended(deployed: Deployed) -> Deployed:
+def unpublished(deployed: Deployed) -> Deployed:
     """A stack with two tasks in a final status and a pending one; the events of all three were not published."""
     deployed.put("flux-kontext#failed", "FAILED")
-    deployed.put("flux-kontext#waits", "PENDING")
+    deployed.put("flux-kontext#pending", "PENDING")
     deployed.put("flux-kontext#archived", "ARCHIVED")
     deployed.send("PublishDeadLetters", positions(deployed, first=0, last=2))
     return deployed
@@ -55,103 +55,105 @@ def outcomes(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [(dead_letter["outcome"], dead_letter["tasks"]) for dead_letter in result["deadLetters"]]
 
 
-def test_events_that_were_not_published_are_published_again(ended: Deployed, function: PublishEvents) -> None:
-    result = ended.run("resend-events")
+def test_unpublished_events_are_published(unpublished: Deployed, function: PublishEvents) -> None:
+    result = unpublished.run("resend-events")
 
     assert outcomes(result) == [("published", ["flux-kontext#failed", "flux-kontext#archived"])]
-    # The records are passed on as the event source would: the function skips those that need no event.
-    assert function.received == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
-    assert ended.count("PublishDeadLetters") == 0
-    assert outcomes(ended.run("resend-events")) == []
-    assert "PublishDeadLetters and WebhookDeadLetters are empty" in ended.show("resend-events")
+    # The function receives all records, as from the event source, and skips those that need no event.
+    assert function.received == [["flux-kontext#failed", "flux-kontext#pending", "flux-kontext#archived"]]
+    assert unpublished.count("PublishDeadLetters") == 0
+    assert outcomes(unpublished.run("resend-events")) == []
+    assert "PublishDeadLetters and WebhookDeadLetters are empty" in unpublished.show("resend-events")
 
 
-def test_a_dry_run_publishes_nothing(ended: Deployed, function: PublishEvents) -> None:
-    result = ended.run("resend-events", "--dry-run")
+def test_a_dry_run_publishes_nothing(unpublished: Deployed, function: PublishEvents) -> None:
+    result = unpublished.run("resend-events", "--dry-run")
 
     assert outcomes(result) == [("ready", ["flux-kontext#failed", "flux-kontext#archived"])]
     assert function.received == []
-    assert ended.count("PublishDeadLetters") == 1
+    assert unpublished.count("PublishDeadLetters") == 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [
         ({"batchItemFailures": [{"itemIdentifier": "1"}]}, None),
         ({"errorMessage": "Task timed out after 300.00 seconds"}, "Unhandled"),
         (None, None),
     ],
 )
-def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, answer: Any, error: str | None) -> None:
-    function.answer, function.error = answer, error
+def test_events_that_cannot_be_published_are_kept(
+    unpublished: Deployed, function: PublishEvents, response: Any, error: str | None
+) -> None:
+    function.response, function.error = response, error
 
-    assert outcomes(ended.run("resend-events", expect=1)) == [
+    assert outcomes(unpublished.run("resend-events", expect=1)) == [
         ("failed", ["flux-kontext#failed", "flux-kontext#archived"])
     ]
 
     assert len(function.received) == 1
-    assert ended.count("PublishDeadLetters") == 1
-    assert "The log /aws/lambda/" in ended.show("resend-events")
+    assert unpublished.count("PublishDeadLetters") == 1
+    assert "The log /aws/lambda/" in unpublished.show("resend-events")
 
 
-def test_messages_about_trimmed_records_and_unreadable_messages_stay(
-    ended: Deployed, function: PublishEvents, monkeypatch: pytest.MonkeyPatch
+def test_trimmed_and_unreadable_dead_letters_are_kept(
+    unpublished: Deployed, function: PublishEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended.send("PublishDeadLetters", "by hand")
-    get_records = StreamPositions._read
+    unpublished.send("PublishDeadLetters", "by hand")
+    read = StreamPositions._read
 
-    def forgetful(self: StreamPositions, streams: Any) -> Iterator[dict[str, Any]]:
+    def read_trimmed(self: StreamPositions, streams: Any) -> Iterator[dict[str, Any]]:
         if self.first == self.last:
             raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
-        return get_records(self, streams)
+        return read(self, streams)
 
-    monkeypatch.setattr(StreamPositions, "_read", forgetful)
-    ended.send("PublishDeadLetters", positions(ended, first=0, last=0))
+    monkeypatch.setattr(StreamPositions, "_read", read_trimmed)
+    unpublished.send("PublishDeadLetters", positions(unpublished, first=0, last=0))
 
-    result = ended.run("resend-events", expect=1)
+    result = unpublished.run("resend-events", expect=1)
 
     assert sorted(outcome for outcome, _ in outcomes(result)) == ["expired", "published", "unreadable"]
     assert len(function.received) == 1
-    assert ended.count("PublishDeadLetters") == 2
+    assert unpublished.count("PublishDeadLetters") == 2
 
 
-def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Deployed) -> None:
+def test_dead_letters_are_kept_if_the_function_cannot_be_invoked(unpublished: Deployed) -> None:
     def fail(name: str, payload: bytes) -> Outcome:
         raise KeyError(name)
 
     with functions_run_by(fail):
-        assert ended.run("resend-events", expect=1) is None
+        assert unpublished.run("resend-events", expect=1) is None
 
-    assert "Function not found" in ended.said
-    assert ended.count("PublishDeadLetters") == 1
+    assert "Function not found" in unpublished.stderr
+    assert unpublished.count("PublishDeadLetters") == 1
 
 
-def test_an_outage_ends_the_command_early(ended: Deployed, function: PublishEvents) -> None:
-    """PublishEvents takes half a minute to fail: forty messages would take twenty minutes, one after the other."""
-    function.answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
+def test_the_command_stops_early_during_an_outage(unpublished: Deployed, function: PublishEvents) -> None:
+    """PublishEvents takes half a minute to fail: forty messages in sequence would take twenty minutes."""
+    function.response = {"batchItemFailures": [{"itemIdentifier": "1"}]}
     for _ in range(39):
-        ended.send("PublishDeadLetters", positions(ended, first=0, last=0))
+        unpublished.send("PublishDeadLetters", positions(unpublished, first=0, last=0))
 
-    found = [outcome for outcome, _ in outcomes(ended.run("resend-events", expect=1))]
+    found = [outcome for outcome, _ in outcomes(unpublished.run("resend-events", expect=1))]
 
     assert len(found) == 40
     assert 8 <= found.count("failed") == len(function.received) <= 16  # two rounds of eight threads
     assert found.count("skipped") == 40 - found.count("failed")
-    assert ended.count("PublishDeadLetters") == 40
+    assert unpublished.count("PublishDeadLetters") == 40
 
 
-def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:
-    ended.send("PublishDeadLetters", positions(ended, first=2, last=2))
+def test_the_limit_bounds_the_number_of_dead_letters(unpublished: Deployed, function: PublishEvents) -> None:
+    unpublished.send("PublishDeadLetters", positions(unpublished, first=2, last=2))
 
-    assert len(ended.run("resend-events", "--limit", "1")["deadLetters"]) == 1
+    assert len(unpublished.run("resend-events", "--limit", "1")["deadLetters"]) == 1
 
-    assert ended.count("PublishDeadLetters") == 1
+    assert unpublished.count("PublishDeadLetters") == 1
 
 
 # ------------------------------------------------------------------------------------------------ webhooks
 
 
-def test_webhooks_that_were_not_accepted_are_queued_again_as_they_were(deployed: Deployed) -> None:
+def test_undelivered_webhooks_are_queued_again_unchanged(deployed: Deployed) -> None:
     deployed.send("WebhookDeadLetters", EVENT)
     deployed.send("WebhookDeadLetters", "by hand")
 
@@ -171,7 +173,7 @@ def test_a_dry_run_queues_no_webhook(deployed: Deployed) -> None:
     assert deployed.messages("WebhookQueue") == []
 
 
-def test_a_webhook_that_sqs_does_not_take_stays(deployed: Deployed) -> None:
+def test_a_webhook_that_cannot_be_queued_is_kept(deployed: Deployed) -> None:
     deployed.send("WebhookDeadLetters", EVENT)
     with failing("SendMessage", ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "SendMessage")):
         deployed.run("resend-events", expect=1)

@@ -1,4 +1,4 @@
-"""`catchlight status`: counts, what is stuck, queues, the callback miss rate, and the exit status that follows."""
+"""`catchlight status`: counts, stuck tasks, queues, the callback miss rate, and the exit code."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from tests.integration.cli.conftest import STACK_NAME, Deployed
 HOUR = timedelta(hours=1)
 
 
-def test_an_empty_stack_is_fine(deployed: Deployed) -> None:
+def test_an_empty_stack_has_no_problems(deployed: Deployed) -> None:
     status = deployed.run("status")
 
     assert status["tasks"]["byStatus"] == dict.fromkeys(TaskStatus, 0)
@@ -42,7 +42,7 @@ def test_all_pages_are_counted(deployed: Deployed) -> None:
     assert deployed.run("status")["tasks"]["byStatus"]["ARCHIVED"] == 30
 
 
-def test_since_leaves_out_what_has_not_changed(deployed: Deployed) -> None:
+def test_since_counts_only_tasks_that_changed_afterwards(deployed: Deployed) -> None:
     deployed.put("flux-kontext#old", "ARCHIVED", 3 * HOUR)
     deployed.put("flux-kontext#new", "ARCHIVED", HOUR)
 
@@ -52,7 +52,7 @@ def test_since_leaves_out_what_has_not_changed(deployed: Deployed) -> None:
     assert status["since"] < (utc_now() - timedelta(minutes=119)).isoformat()
 
 
-def test_the_oldest_pending_task(deployed: Deployed) -> None:
+def test_the_oldest_pending_task_is_shown(deployed: Deployed) -> None:
     deployed.put("flux-kontext#young", "PENDING", HOUR)
     deployed.put("acedata#old", "PENDING", 2 * HOUR)
 
@@ -74,7 +74,7 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
         "flux-kontext#oldest",
         ["flux-kontext#malformed"],
     )
-    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.stderr
 
 
 @pytest.mark.parametrize(
@@ -85,33 +85,33 @@ def test_malformed_items_among_stuck_tasks_are_counted_and_named(
 ) -> None:
     deployed.put("flux-kontext#malformed", status, 8 * HOUR, images="none", **more)
 
-    shown = deployed.run("status", expect=1)
+    result = deployed.run("status", expect=1)
 
-    assert shown["unreadable"] == ["flux-kontext#malformed"]
-    assert (shown["stuckPending"], shown["stuckArchiving"], shown["unconfirmedFailures"]) in {
+    assert result["unreadable"] == ["flux-kontext#malformed"]
+    assert (result["stuckPending"], result["stuckArchiving"], result["unconfirmedFailures"]) in {
         (1, 0, 0),
         (0, 1, 0),
         (0, 0, 1),
     }
-    assert any(problem.startswith("flux-kontext/malformed has a malformed item") for problem in shown["problems"])
+    assert any(problem.startswith("flux-kontext/malformed has a malformed item") for problem in result["problems"])
 
 
 def test_items_with_an_unknown_status_are_named(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "ARCHIVED")
-    deployed.store.put("flux-kontext#odd", status="done")  # without `updatedAt`: it is in no index
+    deployed.store.put("flux-kontext#odd", status="done")  # without `updatedAt`, the item is in no index
     deployed.store.put("#submission#key", state="COMPLETED")
     deployed.store.put("flux-kontext#probe", status="PROBE")
 
-    shown = deployed.run("status", expect=1)
+    result = deployed.run("status", expect=1)
 
-    assert shown["unreadable"] == ["flux-kontext#odd"]
-    assert any("flux-kontext/odd" in problem and "unknown status done" in problem for problem in shown["problems"])
+    assert result["unreadable"] == ["flux-kontext#odd"]
+    assert any("flux-kontext/odd" in problem and "unknown status done" in problem for problem in result["problems"])
     # Only tasks that have changed since are read.
     assert deployed.run("status", "--since", "1d")["unreadable"] == []
 
 
-def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> None:
-    deployed.put("flux-kontext#claimed", "FAILED", 2 * HOUR, reportedBy="callback")
+def test_an_old_unconfirmed_failure_is_a_problem(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#unconfirmed", "FAILED", 2 * HOUR, reportedBy="callback")
     deployed.put("flux-kontext#polled", "FAILED", 2 * HOUR, reportedBy="poll")
 
     status = deployed.run("status", expect=1)
@@ -119,10 +119,10 @@ def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> No
     assert status["unconfirmedFailures"] == 1
     (problem,) = status["problems"]
     assert "1 failure not confirmed" in problem
-    assert deployed.run("reconcile")["confirmingRestarted"] == ["flux-kontext#claimed"]
+    assert deployed.run("reconcile")["confirmingRestarted"] == ["flux-kontext#unconfirmed"]
 
 
-def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
+def test_stuck_tasks_are_problems(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR)
 
@@ -136,7 +136,7 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("queue", "is_wrong"),
+    ("queue", "is_reported"),
     [
         ("ArchiveQueue", False),
         ("ArchiveDeadLetters", True),
@@ -149,27 +149,27 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
         ("WebhookDeadLetters", True),
     ],
 )
-def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue: str, is_wrong: bool) -> None:
+def test_a_message_in_a_dead_letter_queue_is_a_problem(deployed: Deployed, queue: str, is_reported: bool) -> None:
     deployed.send(queue, {"task": "flux-kontext#1"})
 
-    status = deployed.run("status", expect=int(is_wrong))
+    status = deployed.run("status", expect=int(is_reported))
 
     assert {each["queue"]: each["waiting"] for each in status["queues"] if each["waiting"]} == {queue: 1}
-    assert len(status["problems"]) == int(is_wrong)
+    assert len(status["problems"]) == int(is_reported)
 
 
-def test_the_receiver_of_webhooks_is_shown_without_its_query(deployed: Deployed) -> None:
+def test_the_webhook_url_is_shown_without_its_query(deployed: Deployed) -> None:
     assert deployed.run("status")["webhookUrl"] == "https://hooks.example.com/catchlight"
-    shown = deployed.show("status")
-    assert "Webhooks are sent to https://hooks.example.com/catchlight " in shown
-    assert "in-the-query" not in shown
+    result = deployed.show("status")
+    assert "Webhooks are sent to https://hooks.example.com/catchlight " in result
+    assert "in-the-query" not in result
 
 
 # ------------------------------------------------------------------------------------------------ callback miss rate
 
 
 def count(name: str, value: int, age: timedelta = HOUR, service: str = STACK_NAME, **dimensions: str) -> None:
-    """A metric as the functions write it: once for the service alone, once with the provider."""
+    """Writes a metric as the functions do: once with the dimension service alone, once with the provider."""
     cloudwatch = boto3.client("cloudwatch")
     for chosen in ({"service": service}, {"service": service, **dimensions}):
         data: Any = {
@@ -181,11 +181,11 @@ def count(name: str, value: int, age: timedelta = HOUR, service: str = STACK_NAM
         cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=[data])
 
 
-def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
+def test_the_miss_rate_is_read_from_metrics(deployed: Deployed) -> None:
     count("ResolvedByCallback", 90, provider="flux-kontext")
     count("ResolvedByCallback", 6, age=3 * HOUR, provider="acedata")
     count("ResolvedByPoll", 4, provider="acedata")
-    # Another stack's, and another day's.
+    # Metrics of another stack, and of another day.
     count("ResolvedByPoll", 1000, service="other", provider="acedata")
     count("ResolvedByPoll", 1000, age=50 * HOUR, provider="acedata")
 
@@ -200,10 +200,10 @@ def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
     assert "acedata 6 4 40.0%" in deployed.show("status")
 
 
-def test_accounts_are_counted_as_providers(deployed: Deployed) -> None:
+def test_the_miss_rate_lists_further_accounts_as_providers(deployed: Deployed) -> None:
     count("ResolvedByCallback", 3, provider="apikley")
     count("ResolvedByPoll", 2, provider="apikley-2")
-    count("ResolvedByPoll", 5, provider="another")  # no provider of this version
+    count("ResolvedByPoll", 5, provider="another")  # not a provider of this version
     count("ResolvedByPoll", 1000, service="other", provider="apikley-3")
 
     misses = deployed.run("status")["callbackMissRate"]
@@ -214,15 +214,13 @@ def test_accounts_are_counted_as_providers(deployed: Deployed) -> None:
     }
 
 
-def test_its_span_is_that_of_since(deployed: Deployed) -> None:
+def test_the_miss_rate_covers_the_time_of_since(deployed: Deployed) -> None:
     count("ResolvedByPoll", 7, age=50 * HOUR, provider="acedata")
 
     assert deployed.run("status", "--since", "3d")["callbackMissRate"]["all"]["byPoll"] == 7
 
 
-def test_without_the_right_to_look_it_says_whose_permission_is_missing(
-    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_permission_for_metrics_is_named(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
 
     from catchlight.client.stack import Stack
@@ -242,4 +240,4 @@ def test_without_the_right_to_look_it_says_whose_permission_is_missing(
     monkeypatch.setattr(Stack, "client", refused)
 
     assert deployed.run("status", expect=1) is None
-    assert "do not allow GetMetricData" in deployed.said
+    assert "do not allow GetMetricData" in deployed.stderr

@@ -1,4 +1,4 @@
-"""Long listings are printed row by row, while the command still works, and end with the program that reads them."""
+"""Commands print rows while they run, and stop when the program that reads their output closes the pipe."""
 
 import io
 import threading
@@ -31,7 +31,7 @@ def screen() -> Screen:
     return Screen()
 
 
-def reaches(api: TasksApiInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+def connect_to(api: TasksApiInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
 
 
@@ -43,7 +43,7 @@ def catchlight(stdout: io.StringIO, *arguments: str) -> int:
 def wait_before_call(
     monkeypatch: pytest.MonkeyPatch, cls: type, name: str, number: int, wait: Callable[[], None]
 ) -> None:
-    """Lets the call of this number to a method wait."""
+    """Calls `wait` before the given call of a method, counted from 1."""
     method, calls = getattr(cls, name), []
 
     def waiting(*arguments: Any, **options: Any) -> Any:
@@ -63,7 +63,7 @@ def test_the_first_page_is_printed_before_the_second_is_requested(
     deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
     api = TasksApiInMemory([a_task(f"task{number:03}") for number in range(250)])
-    reaches(api, monkeypatch)
+    connect_to(api, monkeypatch)
     printed = []
     api.before = lambda _: printed.append(screen.getvalue().count("/task" if format_ != "json" else '"taskId"'))
 
@@ -83,20 +83,22 @@ def test_a_closed_pipe_ends_a_listing_without_a_further_request(
             return super().write(text)
 
     api = TasksApiInMemory([a_task(f"task{number:03}") for number in range(1000)])
-    reaches(api, monkeypatch)
+    connect_to(api, monkeypatch)
 
     with pytest.raises(BrokenPipeError):
         catchlight(Head(), "list", "--all", "--format", format_)
 
-    assert len(api.asked()) <= 2  # the page that `head` has read, and the one whose output was refused
+    assert len(api.asked()) <= 2  # the page that the reader has read, and the one whose output failed
 
 
-# ------------------------------------------------------------------------------------------------ commands with rows
+# ------------------------------------------------------------------------------------------------ other commands
 
 
-def test_register(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_prints_each_task_when_it_is_registered(
+    deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = TasksApiInMemory()
-    reaches(api, monkeypatch)
+    connect_to(api, monkeypatch)
 
     def before(_: httpx.Request) -> None:
         if len(api.asked("POST")) == 2:
@@ -107,11 +109,13 @@ def test_register(deployed: Deployed, screen: Screen, monkeypatch: pytest.Monkey
     assert screen.getvalue().endswith("\n150 tasks registered, 0 known before.\n")
 
 
-def test_download(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_prints_each_image_when_it_is_saved(
+    deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = {name: an_image(name, PICTURE) for name in ("first", "second")}
     tasks = [a_task(name, images=[image]) for name, image in images.items()]
     api = TasksApiInMemory(tasks, {image.key or "": PICTURE for image in images.values()})
-    reaches(api, monkeypatch)
+    connect_to(api, monkeypatch)
     second_began = threading.Event()
 
     def before(request: httpx.Request) -> None:
@@ -133,7 +137,9 @@ def test_download(deployed: Deployed, screen: Screen, monkeypatch: pytest.Monkey
     assert lines[-1].startswith("2 downloaded")
 
 
-def test_redrive(deployed: Deployed, providers: Providers, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redrive_prints_each_task_when_it_is_redriven(
+    deployed: Deployed, providers: Providers, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("first", "second"):
         deployed.put(f"flux-kontext#{name}", "PENDING")
     wait_before_call(monkeypatch, Redrive, "redrive", 2, lambda: screen.wait_for("polling started"))
@@ -148,7 +154,9 @@ def test_redrive(deployed: Deployed, providers: Providers, screen: Screen, monke
     assert "2 tasks retried" in screen.getvalue()
 
 
-def test_reconcile(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reconcile_prints_restarts_of_polling_before_it_queues_archiving(
+    deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
     wait_before_call(monkeypatch, Dispatcher, "queue_archiving", 1, lambda: screen.wait_for("flux-kontext/lost"))
@@ -159,7 +167,9 @@ def test_reconcile(deployed: Deployed, screen: Screen, monkeypatch: pytest.Monke
     assert screen.getvalue().endswith("\nPolling of 1 task and archiving of 1 restarted.\n")
 
 
-def test_import(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_import_prints_each_task_when_it_is_registered(
+    deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     lines = "".join(f"flux-kontext#task{number}\n" for number in range(12))
     (tmp_path / "tasks.txt").write_text(f"nonsense here\n{lines}")
     wait_before_call(monkeypatch, Registry, "register", 2, lambda: screen.wait_for("flux-kontext/task9"))
@@ -171,7 +181,9 @@ def test_import(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPa
     assert sum(line.endswith("registered") for line in printed) == 12
 
 
-def test_accept(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accept_prints_each_task_when_it_is_processed(
+    deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("first", "second"):
         deployed.put(f"flux-kontext#{name}", "ARCHIVED")
     wait_before_call(monkeypatch, Acceptance, "accept", 2, lambda: screen.wait_for("flux-kontext/first"))
@@ -183,12 +195,12 @@ def test_accept(deployed: Deployed, screen: Screen, monkeypatch: pytest.MonkeyPa
 # ------------------------------------------------------------------------------------------------ malformed items
 
 
-def test_every_malformed_item_has_a_line_with_its_reason_and_they_are_counted(
+def test_malformed_items_are_listed_with_their_reasons_and_counted(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api = TasksApiInMemory([a_task("task1")])
     api.unreadable = {"flux-kontext#by-hand": "images, request", "acedata#edited": "status"}
-    reaches(api, monkeypatch)
+    connect_to(api, monkeypatch)
 
     assert catchlight(Screen(), "list") == 0
 

@@ -1,4 +1,4 @@
-"""Provides an archiver and a poller that use the same providers, and the stream between them."""
+"""Provides an archiver and a poller that use the same fake providers, and the table's stream."""
 
 import json
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ from tests.integration.providers import (
 
 
 class Stream:
-    """The table's stream, as the dispatcher's function receives it."""
+    """The table's stream with the event filter of DispatchChanges."""
 
     def __init__(self, store: Store, template: Template) -> None:
         store.client.update_table(
             TableName=TABLE_NAME, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         )
         source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
-        self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
+        self._filter = EventFilter([event_filter["Pattern"] for event_filter in source["FilterCriteria"]["Filters"]])
         self._client = boto3.client("dynamodbstreams")
         (stream,) = self._client.list_streams(TableName=TABLE_NAME)["Streams"]
         described = self._client.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]
@@ -41,13 +41,15 @@ class Stream:
             ShardIteratorType="LATEST",
         )["ShardIterator"]
 
-    def follows(self) -> list[tuple[str, FollowUp]]:
-        """Returns what the dispatcher does with the changes since the last call."""
-        answer = self._client.get_records(ShardIterator=self._iterator)
-        self._iterator = answer["NextShardIterator"]
-        records = json.loads(json.dumps(answer["Records"], default=str))  # all but the times as Lambda passes them
-        let_through = [found for found in records if self._filter.matches(found)]
-        return [(change.task, change.follow_up) for change in read_changes(let_through) if isinstance(change, Change)]
+    def new_follow_ups(self) -> list[tuple[str, FollowUp]]:
+        """Returns the follow-ups that DispatchChanges derives from the changes since the last call."""
+        response = self._client.get_records(ShardIterator=self._iterator)
+        self._iterator = response["NextShardIterator"]
+        records = json.loads(
+            json.dumps(response["Records"], default=str)
+        )  # the format that Lambda passes, except for timestamps
+        matching = [record for record in records if self._filter.matches(record)]
+        return [(change.task, change.follow_up) for change in read_changes(matching) if isinstance(change, Change)]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provide
         monkeypatch.setattr(
             archive_images,
             "ProviderClient",
-            lambda base_urls, **how: ProviderClient(base_urls, http=http, **how),
+            lambda base_urls, **options: ProviderClient(base_urls, http=http, **options),
         )
         yield providers
 

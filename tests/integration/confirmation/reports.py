@@ -1,4 +1,4 @@
-"""Builds callbacks' reports and providers' answers for tests of confirmation."""
+"""Builds callback reports and provider responses for tests of confirmation."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,12 +18,12 @@ PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
 ACE = "acedata#a1"
 
 
-def has(result: str, origin: str | None = None) -> Callable[[httpx.Request], httpx.Response]:
-    """Returns an answer with the provider's record of a success with these URLs."""
+def flux_record(result: str, origin: str | None = None) -> Callable[[httpx.Request], httpx.Response]:
+    """Returns a handler that responds with the record of a successful task with these URLs."""
     return lambda request: record(request, successFlag=1, response={"originImageUrl": origin, "resultImageUrl": result})
 
 
-def ace_has(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
+def acedata_record(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
     data = [{"image_url": url} for url in urls]
     return saying({"id": "a1", "response": {"success": True, "data": data}})
 
@@ -44,7 +44,7 @@ def report_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL,
 
 
 def contradictions(capsys: pytest.CaptureFixture[str]) -> int:
-    """Returns the sum of the alarm's metric since the last call."""
+    """Returns the sum of the metric UnconfirmedCallbacks since the last call."""
     return int(sum(sum(line.get("UnconfirmedCallbacks", [])) for line in metric_lines(capsys)))
 
 
@@ -52,7 +52,7 @@ def urls(item: dict[str, Any]) -> list[str]:
     return [image["url"] for image in item["images"]]
 
 
-NO_ANSWERS = {
+INCONCLUSIVE = {
     "500": saying({"code": 500, "msg": "error"}),
     "HTTP 500": saying({}, 500),
     "unreachable": unreachable,

@@ -12,7 +12,7 @@ from catchlight.models import FailureReason, TaskStatus
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.confirmation.reports import NO_ANSWERS, PNG, contradictions, has, report_failure, urls
+from tests.integration.confirmation.reports import INCONCLUSIVE, PNG, contradictions, flux_record, report_failure, urls
 from tests.integration.conftest import Store
 from tests.integration.providers import (
     FLUX_PATH,
@@ -40,7 +40,7 @@ def test_a_failure_is_confirmed_by_the_next_poll(
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
     assert poll(TASK)["tasks"] == []
-    assert len(providers.requests) == 1  # the provider is asked once
+    assert len(providers.requests) == 1  # one request to the provider
 
 
 def test_a_false_failure_is_corrected_to_the_success(
@@ -48,23 +48,23 @@ def test_a_false_failure_is_corrected_to_the_success(
 ) -> None:
     archiver.store.register(TASK)
     report_failure(archiver.store)
-    assert stream.follows() == [(TASK, FollowUp.POLL_LATER), (TASK, FollowUp.COMPLETE)]
-    answered = archiver.serve("real", PNG)
-    providers.answers[FLUX_PATH] = has(answered)
+    assert stream.new_follow_ups() == [(TASK, FollowUp.POLL_LATER), (TASK, FollowUp.COMPLETE)]
+    real_url = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = flux_record(real_url)
 
     assert poll(TASK)["tasks"] == []
 
     item = archiver.item()
-    assert (item["status"], item["reportedBy"], urls(item)) == ("SUCCEEDED", "poll", [answered])
+    assert (item["status"], item["reportedBy"], urls(item)) == ("SUCCEEDED", "poll", [real_url])
     assert "failure" not in item
-    (evidence,) = item["conflicts"]
-    assert (evidence["status"], evidence["reportedBy"], evidence["failure"]["reason"]) == (
+    (conflict,) = item["conflicts"]
+    assert (conflict["status"], conflict["reportedBy"], conflict["failure"]["reason"]) == (
         "FAILED",
         "callback",
         "INTERNAL",
     )
     assert contradictions(capsys) == 1
-    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert stream.new_follow_ups() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
     assert archiver.item()["status"] == "ARCHIVED"
 
@@ -79,18 +79,18 @@ def test_a_failure_for_another_reason_is_corrected(
 
     (item,) = store.items()
     assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
-    # Callback and record may give different reasons for the same failure: that is no contradiction.
+    # Callback and record may give different reasons for the same failure: this is not a contradiction.
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
 
 
-@pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])
-def test_a_failure_is_polled_for_until_the_provider_answers(
-    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+@pytest.mark.parametrize("respond", [running, *INCONCLUSIVE.values()], ids=["running", *INCONCLUSIVE])
+def test_an_unconfirmed_failure_is_polled_until_polling_gives_up(
+    store: Store, providers: Providers, respond: Callable[[httpx.Request], httpx.Response]
 ) -> None:
     report_failure(store)
     before = store.items()
-    providers.answers[FLUX_PATH] = answer
+    providers.answers[FLUX_PATH] = respond
 
     assert poll(TASK)["tasks"] == [TASK]
     assert poll(TASK, wait_seconds=120, waited_seconds=21_400)["tasks"] == [TASK]
@@ -102,7 +102,7 @@ def test_a_failure_is_polled_for_until_the_provider_answers(
 
 def test_the_last_poll_can_contradict_a_failure(archiver: Archiver, providers: Providers) -> None:
     report_failure(archiver.store)
-    providers.answers[FLUX_PATH] = has(archiver.serve("real", PNG))
+    providers.answers[FLUX_PATH] = flux_record(archiver.serve("real", PNG))
 
     assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
 
@@ -110,7 +110,9 @@ def test_the_last_poll_can_contradict_a_failure(archiver: Archiver, providers: P
 
 
 @pytest.mark.parametrize("keys", [{}, {"flux-kontext": {"apiKey": ""}}])
-def test_without_an_api_key_a_failure_is_left_alone(store: Store, providers: Providers, keys: dict[str, Any]) -> None:
+def test_without_an_api_key_a_failure_stays_unconfirmed(
+    store: Store, providers: Providers, keys: dict[str, Any]
+) -> None:
     (secret,) = boto3.client("secretsmanager").list_secrets()["SecretList"]
     boto3.client("secretsmanager").put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(keys))
     report_failure(store)
@@ -121,15 +123,15 @@ def test_without_an_api_key_a_failure_is_left_alone(store: Store, providers: Pro
     assert providers.requests == []
 
 
-def test_a_success_that_arrives_during_the_poll_stays(archiver: Archiver, providers: Providers) -> None:
+def test_a_success_that_arrives_during_the_poll_is_not_overwritten(archiver: Archiver, providers: Providers) -> None:
     report_failure(archiver.store, FailureReason.CONTENT_POLICY)
-    reported = archiver.serve("real", PNG)
+    real_url = archiver.serve("real", PNG)
 
-    def overtaken(request: httpx.Request) -> httpx.Response:
-        archiver.succeed(reported)
+    def succeed_then_fail(request: httpx.Request) -> httpx.Response:
+        archiver.succeed(real_url)
         return failed(request)
 
-    providers.answers[FLUX_PATH] = overtaken
+    providers.answers[FLUX_PATH] = succeed_then_fail
 
     assert poll(TASK)["tasks"] == []
 
@@ -138,20 +140,20 @@ def test_a_success_that_arrives_during_the_poll_stays(archiver: Archiver, provid
 
 
 @pytest.mark.parametrize("before", [None, "TIMED_OUT", "PENDING"])
-def test_an_unconfirmed_failure_without_an_execution_is_polled_for(
+def test_polling_starts_for_an_unconfirmed_failure_without_an_execution(
     store: Store, stream: Stream, before: str | None
 ) -> None:
     if before:
         store.put(TASK, status=before, rank=TaskStatus(before).rank)
-        stream.follows()
+        stream.new_follow_ups()
 
     report_failure(store)
 
     # If the task was pending, the message of its first poll, or its running execution, confirms the failure.
-    assert stream.follows() == ([] if before == "PENDING" else [(TASK, FollowUp.POLL_NOW)])
+    assert stream.new_follow_ups() == ([] if before == "PENDING" else [(TASK, FollowUp.POLL_NOW)])
 
 
-def test_a_success_after_a_polled_failure_keeps_the_failure_with_its_reporter(
+def test_a_success_after_a_polled_failure_keeps_the_failure_as_a_conflict(
     archiver: Archiver, providers: Providers
 ) -> None:
     archiver.store.register(TASK)
@@ -160,4 +162,4 @@ def test_a_success_after_a_polled_failure_keeps_the_failure_with_its_reporter(
 
     archiver.succeed(archiver.serve("a", PNG))
 
-    assert [evidence["reportedBy"] for evidence in archiver.item()["conflicts"]] == ["poll"]
+    assert [conflict["reportedBy"] for conflict in archiver.item()["conflicts"]] == ["poll"]

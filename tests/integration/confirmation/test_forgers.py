@@ -1,4 +1,4 @@
-"""Forged callbacks with the valid token change nothing in the end, in any order of events."""
+"""Forged callbacks with the valid token do not change a task's final result, in any order of events."""
 
 import itertools
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from catchlight.tasks.confirmations import Confirmations
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import Archiver
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.confirmation.reports import FORGED, PNG, has, urls
+from tests.integration.confirmation.reports import FORGED, PNG, flux_record, urls
 from tests.integration.providers import (
     FLUX_PATH,
     Providers,
@@ -30,25 +30,25 @@ from tests.integration.providers import (
 task_numbers = itertools.count()
 
 
-class World:
-    """One task: its provider, a forger who knows the token, and the parts of Catchlight, each to be run at any time."""
+class ForgedTask:
+    """One task with its provider, a forger who knows the token, and Catchlight; each step can run at any time."""
 
-    def __init__(self, archiver: Archiver, providers: Providers, stream: Stream, truth: str) -> None:
+    def __init__(self, archiver: Archiver, providers: Providers, stream: Stream, actual_result: str) -> None:
         self.archiver, self.providers, self.stream = archiver, providers, stream
-        self.truth = truth
-        self.task_id = f"world{next(task_numbers)}"
+        self.actual_result = actual_result
+        self.task_id = f"forged{next(task_numbers)}"
         self.task = f"flux-kontext#{self.task_id}"
-        self.real = archiver.serve(f"real-{self.task_id}", PNG)
+        self.real_url = archiver.serve(f"real-{self.task_id}", PNG)
         self.is_finished = False
-        self.messages: list[int] = []  # tries of each
+        self.messages: list[int] = []  # the number of tries of each message
         self.executions: list[dict[str, Any]] = []
-        stream.follows()
-        providers.answers[FLUX_PATH] = self.answer
+        stream.new_follow_ups()
+        providers.answers[FLUX_PATH] = self.respond
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    def respond(self, request: httpx.Request) -> httpx.Response:
         if not self.is_finished:
             return running(request)
-        return has(self.real)(request) if self.truth == "success" else failed(request)
+        return flux_record(self.real_url)(request) if self.actual_result == "success" else failed(request)
 
     def callback(self, **body: Any) -> None:
         report = PROVIDERS["flux-kontext"].parse_callback(
@@ -64,8 +64,8 @@ class World:
             case "finish":
                 self.is_finished = True
             case "real callback":
-                if self.is_finished and self.truth == "success":
-                    self.callback(code=200, data={"info": {"resultImageUrl": self.real}})
+                if self.is_finished and self.actual_result == "success":
+                    self.callback(code=200, data={"info": {"resultImageUrl": self.real_url}})
                 elif self.is_finished:
                     self.callback(code=400, msg="policy")
             case "forged success" | "another forged success":
@@ -80,8 +80,8 @@ class World:
                 assert all(tries <= MAX_ARCHIVE_TRIES for tries in self.messages)  # no dead letter
             case "poll":
                 self.executions = [state for state in map(self._poll, self.executions) if state["tasks"]]
-        for _, what in self.stream.follows():
-            if what is FollowUp.ARCHIVE:
+        for _, follow_up in self.stream.new_follow_ups():
+            if follow_up is FollowUp.ARCHIVE:
                 self.messages.append(1)
             else:
                 self.executions.append({"waitSeconds": 60, "waitedSeconds": 0, "tasks": [self.task]})
@@ -98,7 +98,7 @@ class World:
                 return
             self.step("archive")
             self.step("poll")
-        pytest.fail("it does not come to an end")
+        pytest.fail("messages or executions are left after 20 rounds")
 
 
 STEPS = [
@@ -108,49 +108,56 @@ STEPS = [
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(truth=st.sampled_from(["success", "failure"]), steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=12))
-@example(truth="success", steps=["forged failure", "poll", "forged success", *["archive"] * 5, "forged failure"])
-@example(truth="failure", steps=["finish", "forged failure", "poll", "forged success", "archive", "forged success"])
-@example(truth="failure", steps=["finish", "real callback", "poll", "forged success"])
-@example(truth="success", steps=["forged success", *["archive"] * 5, "forged failure", "finish", "poll"])
-def test_a_forger_with_the_token_changes_nothing_in_the_end(
-    archiver: Archiver, providers: Providers, stream: Stream, truth: str, steps: list[str]
+@given(
+    actual_result=st.sampled_from(["success", "failure"]),
+    steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=12),
+)
+@example(
+    actual_result="success", steps=["forged failure", "poll", "forged success", *["archive"] * 5, "forged failure"]
+)
+@example(
+    actual_result="failure", steps=["finish", "forged failure", "poll", "forged success", "archive", "forged success"]
+)
+@example(actual_result="failure", steps=["finish", "real callback", "poll", "forged success"])
+@example(actual_result="success", steps=["forged success", *["archive"] * 5, "forged failure", "finish", "poll"])
+def test_forged_callbacks_with_the_token_do_not_change_the_final_result(
+    archiver: Archiver, providers: Providers, stream: Stream, actual_result: str, steps: list[str]
 ) -> None:
-    world = World(archiver, providers, stream, truth)
+    forged_task = ForgedTask(archiver, providers, stream, actual_result)
     for step in steps:
-        world.step(step)
-    world.settle()
+        forged_task.step(step)
+    forged_task.settle()
 
-    item = archiver.store.item(world.task)
+    item = archiver.store.item(forged_task.task)
     if item is None:  # no step has written the item
         assert not {"register", "forged success", "another forged success", "forged failure"} & set(steps)
         return
-    if truth == "success":
-        assert (item["status"], urls(item)) == ("ARCHIVED", [world.real])
+    if actual_result == "success":
+        assert (item["status"], urls(item)) == ("ARCHIVED", [forged_task.real_url])
     else:
         assert (item["status"], item["failure"]["reason"]) == ("FAILED", "CONTENT_POLICY")
         assert "images" not in item
-    stored = {key: data for key, data in archiver.images().items() if world.task_id in key}
-    assert list(stored.values()) == ([PNG] if truth == "success" else [])
+    stored = {key: data for key, data in archiver.images().items() if forged_task.task_id in key}
+    assert list(stored.values()) == ([PNG] if actual_result == "success" else [])
 
 
-def test_a_callback_right_after_a_correction_is_not_taken_for_its_result(
+def test_a_callback_right_after_a_correction_is_not_archived_as_confirmed(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The forger's callback arrives between a correction and its dispatch: found by tests/searches/faults."""
+    """The forged callback arrives between a correction and its dispatch: found by tests/searches/faults."""
     forged = archiver.serve("forged", FORGED)
     providers.answers[FLUX_PATH] = failed
     archiver.succeed(forged)
     correct = Confirmations.correct
 
-    def correct_and_report_again(self: Confirmations, task: Task, answer: TaskReport) -> Task | None:
-        corrected = correct(self, task, answer)
+    def correct_and_report_again(self: Confirmations, task: Task, respond: TaskReport) -> Task | None:
+        corrected = correct(self, task, respond)
         archiver.succeed(forged)
         return corrected
 
     monkeypatch.setattr(Confirmations, "correct", correct_and_report_again)
 
     assert archiver.run() == []
-    assert archiver.item()["status"] == "SUCCEEDED"  # the stream's change to it brings another message
+    assert archiver.item()["status"] == "SUCCEEDED"  # the stream's record of this change queues another message
     assert archiver.objects() == {}
     assert archiver.server.requests == []

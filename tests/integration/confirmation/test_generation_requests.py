@@ -15,49 +15,47 @@ from tests.integration.confirmation.reports import PNG, report_failure
 from tests.integration.conftest import Store
 from tests.integration.providers import FLUX_PATH, Providers, poll, record
 
-ASKED = {"prompt": "A serene mountain landscape", "size": "16:9"}
-KEY = "images/flux-kontext/task12345/request.json"
+REQUEST = {"prompt": "A serene mountain landscape", "size": "16:9"}
+REQUEST_KEY = "images/flux-kontext/task12345/request.json"
 IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
 
 
-def knows(result: str, prompt: str = ASKED["prompt"]) -> Any:
-    """Returns an answer whose record has the request, in the provider's format."""
-    parameters = json.dumps({"prompt": prompt, "aspectRatio": ASKED["size"]})
+def record_with_request(result: str, prompt: str = REQUEST["prompt"]) -> Any:
+    """Returns a handler that responds with a record that has the request, in the provider's format."""
+    parameters = json.dumps({"prompt": prompt, "aspectRatio": REQUEST["size"]})
     return lambda request: record(
         request, successFlag=1, paramJson=parameters, response={"originImageUrl": None, "resultImageUrl": result}
     )
 
 
-def asked_with(archiver: Archiver, key: str = IMAGE_KEY) -> Any:
-    """Returns the request in an image's metadata."""
+def request_in_metadata(archiver: Archiver, key: str = IMAGE_KEY) -> Any:
+    """Returns the generation request in the metadata of an image's object."""
     metadata = archiver.s3.head_object(Bucket=BUCKET, Key=key)["Metadata"]
     return json.loads(metadata["request"]) if "request" in metadata else None
 
 
-def test_a_confirmation_brings_the_request(archiver: Archiver, providers: Providers) -> None:
+def test_a_confirmation_stores_the_generation_request(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("a", PNG)
-    providers.answers = {FLUX_PATH: knows(url)}
+    providers.answers = {FLUX_PATH: record_with_request(url)}
     archiver.succeed(url)
 
     assert archiver.run() == []
 
-    assert archiver.item()["request"] == ASKED
-    assert asked_with(archiver) == ASKED
+    assert archiver.item()["request"] == REQUEST
+    assert request_in_metadata(archiver) == REQUEST
     assert list(archiver.objects()) == [IMAGE_KEY]
 
 
-def test_a_request_that_is_too_long_for_metadata_is_an_object_beside_the_images(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_a_request_too_long_for_metadata_is_written_as_request_json(archiver: Archiver, providers: Providers) -> None:
     long = {"prompt": "A serene mountain landscape, mist, " * 60 + "a boat", "size": "16:9"}
     url = archiver.serve("a", PNG)
-    providers.answers = {FLUX_PATH: knows(url, prompt=long["prompt"])}
+    providers.answers = {FLUX_PATH: record_with_request(url, prompt=long["prompt"])}
     archiver.succeed(url)
 
     assert archiver.run() == []
 
-    assert asked_with(archiver) is None
-    sidecar = archiver.s3.get_object(Bucket=BUCKET, Key=KEY)
+    assert request_in_metadata(archiver) is None
+    sidecar = archiver.s3.get_object(Bucket=BUCKET, Key=REQUEST_KEY)
     assert sidecar["ContentType"] == "application/json"
     assert json.load(sidecar["Body"]) == {
         "provider": "flux-kontext",
@@ -66,39 +64,39 @@ def test_a_request_that_is_too_long_for_metadata_is_an_object_beside_the_images(
     }
 
 
-def test_a_poll_brings_the_request(archiver: Archiver, providers: Providers) -> None:
+def test_a_poll_stores_the_generation_request(archiver: Archiver, providers: Providers) -> None:
     archiver.store.register(TASK)
-    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+    providers.answers = {FLUX_PATH: record_with_request(archiver.serve("a", PNG))}
 
     poll(TASK)
-    assert archiver.item()["request"]["prompt"] == ASKED["prompt"]
+    assert archiver.item()["request"]["prompt"] == REQUEST["prompt"]
     assert archiver.run() == []
 
-    assert asked_with(archiver) == ASKED
+    assert request_in_metadata(archiver) == REQUEST
 
 
 def test_the_request_of_the_registration_takes_precedence(archiver: Archiver, providers: Providers) -> None:
     provider, _, task_id = TASK.partition("#")
     own = {"prompt": "the user's own words", "model": "flux-kontext-max"}
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
-    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+    providers.answers = {FLUX_PATH: record_with_request(archiver.serve("a", PNG))}
 
     poll(TASK)
     archiver.run()
 
     # Fields that the registration left out are added from the provider's record.
-    assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
-    assert asked_with(archiver) == {**own, "size": ASKED["size"]}
+    assert archiver.item()["request"] == {**own, "size": REQUEST["size"]}
+    assert request_in_metadata(archiver) == {**own, "size": REQUEST["size"]}
 
 
-def test_an_empty_request_counts_as_none(archiver: Archiver, providers: Providers) -> None:
+def test_an_empty_request_is_replaced_by_the_providers(archiver: Archiver, providers: Providers) -> None:
     provider, _, task_id = TASK.partition("#")
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request={})
-    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+    providers.answers = {FLUX_PATH: record_with_request(archiver.serve("a", PNG))}
 
     poll(TASK)
 
-    assert archiver.item()["request"] == ASKED
+    assert archiver.item()["request"] == REQUEST
 
 
 def test_a_confirmation_adds_missing_fields_of_the_request(archiver: Archiver, providers: Providers) -> None:
@@ -106,19 +104,19 @@ def test_a_confirmation_adds_missing_fields_of_the_request(archiver: Archiver, p
     own = {"prompt": "the user's own words", "model": "flux-kontext-max", "customer": 17}
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
     url = archiver.serve("a", PNG)
-    providers.answers = {FLUX_PATH: knows(url)}
+    providers.answers = {FLUX_PATH: record_with_request(url)}
     archiver.succeed(url)
 
     assert archiver.run() == []
 
-    assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
+    assert archiver.item()["request"] == {**own, "size": REQUEST["size"]}
     del own["customer"]
-    assert asked_with(archiver) == {**own, "size": ASKED["size"]}
+    assert request_in_metadata(archiver) == {**own, "size": REQUEST["size"]}
 
 
-def test_a_confirmed_failure_has_the_request_too(store: Store, providers: Providers) -> None:
+def test_a_confirmed_failure_has_the_generation_request(store: Store, providers: Providers) -> None:
     report_failure(store, FailureReason.CONTENT_POLICY)
-    parameters = json.dumps({"prompt": ASKED["prompt"], "aspectRatio": ASKED["size"]})
+    parameters = json.dumps({"prompt": REQUEST["prompt"], "aspectRatio": REQUEST["size"]})
     providers.answers = {
         FLUX_PATH: lambda request: record(
             request, successFlag=3, errorCode=400, errorMessage="no", paramJson=parameters
@@ -129,10 +127,12 @@ def test_a_confirmed_failure_has_the_request_too(store: Store, providers: Provid
 
     (item,) = store.items()
     assert "confirmedAt" in item
-    assert item["request"] == ASKED
+    assert item["request"] == REQUEST
 
 
-def test_without_a_request_nothing_is_written(archiver: Archiver, providers: Providers) -> None:
+def test_without_a_request_neither_metadata_nor_request_json_is_written(
+    archiver: Archiver, providers: Providers
+) -> None:
     url = archiver.serve("a", PNG)
     providers.answers = {FLUX_PATH: lambda request: record(request, successFlag=1, response={"resultImageUrl": url})}
     archiver.succeed(url)
@@ -140,18 +140,18 @@ def test_without_a_request_nothing_is_written(archiver: Archiver, providers: Pro
     assert archiver.run() == []
 
     assert list(archiver.objects()) == [IMAGE_KEY]
-    assert asked_with(archiver) is None
+    assert request_in_metadata(archiver) is None
 
 
-def test_an_incomplete_task_has_the_request_too(archiver: Archiver, providers: Providers) -> None:
+def test_an_incomplete_task_has_a_request_json(archiver: Archiver, providers: Providers) -> None:
     archiver.store.register(TASK)
-    providers.answers = {FLUX_PATH: knows(archiver.serve("a", status(404)))}
+    providers.answers = {FLUX_PATH: record_with_request(archiver.serve("a", status(404)))}
 
     poll(TASK)
     archiver.run(tries=MAX_ARCHIVE_TRIES)
 
     assert archiver.item()["status"] == "INCOMPLETE"
-    assert list(archiver.objects()) == [KEY]
+    assert list(archiver.objects()) == [REQUEST_KEY]
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
@@ -159,7 +159,7 @@ def test_a_task_is_archived_only_after_its_request_is_stored(
     archiver: Archiver, providers: Providers, code: str
 ) -> None:
     url = archiver.serve("a", PNG)
-    providers.answers = {FLUX_PATH: knows(url, prompt="A serene mountain landscape, " * 60)}
+    providers.answers = {FLUX_PATH: record_with_request(url, prompt="A serene mountain landscape, " * 60)}
     archiver.succeed(url)
     events = archive_images.dependencies().archive._bucket._s3.meta.events
 
@@ -174,4 +174,4 @@ def test_a_task_is_archived_only_after_its_request_is_stored(
     events.unregister("before-call.s3.PutObject", fail)
     assert archiver.run(tries=2) == []
     assert archiver.item()["status"] == "ARCHIVED"
-    assert KEY in archiver.objects()
+    assert REQUEST_KEY in archiver.objects()

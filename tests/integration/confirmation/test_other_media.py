@@ -1,9 +1,9 @@
-"""Callbacks of tasks whose outputs are not images, and their confirmation by the provider's answer."""
+"""Callbacks of tasks whose outputs are not images, and their confirmation by the provider's record."""
 
 from catchlight.models import Media, SkippedOutput
 from tests.image_server import picture
 from tests.integration.archiver import Archiver
-from tests.integration.confirmation.reports import has
+from tests.integration.confirmation.reports import flux_record
 from tests.integration.providers import FLUX_PATH, MARKET_PATH, Providers, saying
 
 PNG = picture("PNG")
@@ -11,11 +11,9 @@ MARKET = "kie-market#task12345"
 VIDEO = SkippedOutput(media=Media.VIDEO, url="https://tempfile.aiquickdraw.com/a.mp4")
 
 
-def test_a_callback_without_images_is_corrected_by_the_providers_images(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_images_in_the_record_correct_a_callback_without_images(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(skipped=(SkippedOutput(media=Media.TEXT),))
-    providers.answers[FLUX_PATH] = has(archiver.serve("a", PNG))
+    providers.answers[FLUX_PATH] = flux_record(archiver.serve("a", PNG))
 
     assert archiver.run() == []
 

@@ -1,4 +1,4 @@
-"""A result that came by callback is unconfirmed: with an API key, nothing is archived before its confirmation."""
+"""With an API key, a result that a callback reported is archived only after the provider has confirmed it."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ from tests.integration.confirmation.conftest import Stream
 from tests.integration.confirmation.reports import (
     ACE,
     FORGED,
-    NO_ANSWERS,
+    INCONCLUSIVE,
     PNG,
-    ace_has,
+    acedata_record,
     contradictions,
-    has,
+    flux_record,
     report_failure,
     urls,
 )
@@ -51,23 +51,23 @@ QUARANTINED = "quarantine/flux-kontext/task12345/result-0"
 # ------------------------------------------------------------------------------------------------ confirmed
 
 
-def test_what_the_provider_confirms_is_archived(
+def test_a_confirmed_result_is_archived(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reported = archiver.serve("a", PNG)
-    archiver.succeed(reported)
-    providers.answers[FLUX_PATH] = has(reported)
+    callback_url = archiver.serve("a", PNG)
+    archiver.succeed(callback_url)
+    providers.answers[FLUX_PATH] = flux_record(callback_url)
 
     assert archiver.run() == []
 
     item = archiver.item()
-    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "callback", [reported])
+    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "callback", [callback_url])
     assert item["reportedAt"] <= item["confirmedAt"] <= item["archivedAt"]
     assert "conflicts" not in item
     assert list(archiver.objects().values()) == [PNG]
     assert contradictions(capsys) == 0
-    (asked,) = providers.requests
-    assert (asked.url.params["taskId"], asked.headers["authorization"]) == (
+    (request,) = providers.requests
+    assert (request.url.params["taskId"], request.headers["authorization"]) == (
         "task12345",
         f"Bearer {API_KEYS['flux-kontext']}",
     )
@@ -77,7 +77,7 @@ def test_what_the_provider_confirms_is_archived(
     ("image_hosts", "status"), [("", "ARCHIVED"), ("Confirmed", "ARCHIVED"), ("Listed", "INCOMPLETE")]
 )
 @pytest.mark.parametrize("reported_by", Reporter)
-def test_the_provider_may_name_hosts_that_are_not_listed(
+def test_confirmed_urls_may_have_unlisted_hosts(
     archiver: Archiver,
     providers: Providers,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +89,7 @@ def test_the_provider_may_name_hosts_that_are_not_listed(
         monkeypatch.setenv("IMAGE_HOSTS", image_hosts)
     unlisted = archiver.server.serve("a", PNG, "delivery.new-host.example")
     archiver.succeed(unlisted, reported_by=reported_by)
-    providers.answers[FLUX_PATH] = has(unlisted)
+    providers.answers[FLUX_PATH] = flux_record(unlisted)
 
     assert archiver.run() == []
 
@@ -99,21 +99,19 @@ def test_the_provider_may_name_hosts_that_are_not_listed(
         assert "delivery.new-host.example is not" in item["images"][0]["reason"]
 
 
-def test_a_url_that_the_provider_contradicts_is_not_fetched_from_any_host(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_a_contradicted_url_is_not_requested(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.server.serve("forged", FORGED, "forged.example"))
-    providers.answers[FLUX_PATH] = has(archiver.server.serve("true", PNG, "delivery.new-host.example"))
+    providers.answers[FLUX_PATH] = flux_record(archiver.server.serve("true", PNG, "delivery.new-host.example"))
 
     assert archiver.run() == []
 
     assert (archiver.item()["status"], archiver.server.requests) == ("ARCHIVED", ["/true"])
 
 
-def test_a_confirmed_image_that_is_not_there_yet_is_tried_again(archiver: Archiver, providers: Providers) -> None:
-    reported = archiver.serve("a", status(503))
-    archiver.succeed(reported)
-    providers.answers[FLUX_PATH] = has(reported)
+def test_a_confirmed_image_that_is_unavailable_is_retried(archiver: Archiver, providers: Providers) -> None:
+    callback_url = archiver.serve("a", status(503))
+    archiver.succeed(callback_url)
+    providers.answers[FLUX_PATH] = flux_record(callback_url)
 
     assert archiver.run() == [TASK]
     archiver.serve("a", PNG)
@@ -129,7 +127,7 @@ def test_a_confirmed_image_that_is_not_there_yet_is_tried_again(archiver: Archiv
         {"acedata": {"apiKey": "x"}},
     ],
 )
-def test_without_an_api_key_the_other_rules_stand_alone(
+def test_without_an_api_key_results_are_archived_unconfirmed(
     archiver: Archiver, providers: Providers, keys: dict[str, Any]
 ) -> None:
     secret = archive_images.dependencies().settings.provider_keys_secret
@@ -144,7 +142,7 @@ def test_without_an_api_key_the_other_rules_stand_alone(
     assert providers.requests == []
 
 
-def test_a_result_that_a_poll_reported_is_not_asked_for_again(archiver: Archiver, providers: Providers) -> None:
+def test_a_polled_result_is_not_confirmed_again(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("a", PNG), reported_by=Reporter.POLL)
 
     assert archiver.run() == []
@@ -153,10 +151,10 @@ def test_a_result_that_a_poll_reported_is_not_asked_for_again(archiver: Archiver
     assert providers.requests == []
 
 
-def test_images_that_the_callback_left_out_are_archived(archiver: Archiver, providers: Providers) -> None:
+def test_images_missing_from_the_callback_are_archived(archiver: Archiver, providers: Providers) -> None:
     first, second = (archiver.server.serve(name, PNG, "cdn.acedata.cloud") for name in "ab")
     archiver.succeed(second, task=ACE)
-    providers.answers[ACE_PATH] = ace_has(first, second)
+    providers.answers[ACE_PATH] = acedata_record(first, second)
 
     assert archiver.run(ACE) == []
 
@@ -165,10 +163,10 @@ def test_images_that_the_callback_left_out_are_archived(archiver: Archiver, prov
     assert "conflicts" not in item
 
 
-def test_an_origin_image_that_the_callback_left_out_is_archived(archiver: Archiver, providers: Providers) -> None:
+def test_an_original_missing_from_the_callback_is_archived(archiver: Archiver, providers: Providers) -> None:
     origin, result = archiver.serve("o", PNG), archiver.serve("r", PNG)
     archiver.succeed(result)
-    providers.answers[FLUX_PATH] = has(result, origin)
+    providers.answers[FLUX_PATH] = flux_record(result, origin)
 
     assert archiver.run() == []
 
@@ -179,22 +177,22 @@ def test_an_origin_image_that_the_callback_left_out_is_archived(archiver: Archiv
     assert "conflicts" not in archiver.item()
 
 
-def test_a_url_with_another_signature_is_the_same_image(archiver: Archiver, providers: Providers) -> None:
-    reported, answered = (archiver.server.serve(f"a?signed={n}", PNG, HOST) for n in (1, 2))
-    archiver.succeed(reported)
-    providers.answers[FLUX_PATH] = has(answered)
+def test_a_url_with_a_different_signature_is_the_same_image(archiver: Archiver, providers: Providers) -> None:
+    callback_url, provider_url = (archiver.server.serve(f"a?signed={n}", PNG, HOST) for n in (1, 2))
+    archiver.succeed(callback_url)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
 
     assert archiver.run() == []
 
-    assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [answered])
+    assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [provider_url])
     assert "conflicts" not in archiver.item()
     assert archiver.server.requests == ["/a?signed=2"]
 
 
-def test_the_providers_order_is_the_order(archiver: Archiver, providers: Providers) -> None:
+def test_images_have_the_order_of_the_providers_record(archiver: Archiver, providers: Providers) -> None:
     first, second = (archiver.server.serve(n, picture(size=(8, 7 + len(n))), "cdn.acedata.cloud") for n in ("a", "bb"))
     archiver.succeed(second, first, task=ACE)
-    providers.answers[ACE_PATH] = ace_has(first, second)
+    providers.answers[ACE_PATH] = acedata_record(first, second)
 
     assert archiver.run(ACE) == []
 
@@ -206,28 +204,28 @@ def test_the_providers_order_is_the_order(archiver: Archiver, providers: Provide
 
 
 @pytest.mark.parametrize("tries", [1, MAX_ARCHIVE_TRIES])
-def test_other_urls_than_the_providers_are_never_fetched(
+def test_urls_that_differ_from_the_providers_record_are_not_requested(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str], tries: int
 ) -> None:
-    reported, answered = archiver.serve("forged", FORGED), archiver.serve("real", PNG)
-    archiver.succeed(reported)
-    providers.answers[FLUX_PATH] = has(answered)
+    callback_url, provider_url = archiver.serve("forged", FORGED), archiver.serve("real", PNG)
+    archiver.succeed(callback_url)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
 
     assert archiver.run(tries=tries) == []
 
     item = archiver.item()
-    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "poll", [answered])
-    (evidence,) = item["conflicts"]
-    assert (evidence["status"], evidence["reportedBy"], evidence["urls"]) == ("SUCCEEDED", "callback", [reported])
+    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "poll", [provider_url])
+    (conflict,) = item["conflicts"]
+    assert (conflict["status"], conflict["reportedBy"], conflict["urls"]) == ("SUCCEEDED", "callback", [callback_url])
     assert archiver.server.requests == ["/real"]
     assert list(archiver.objects().values()) == [PNG]
     assert contradictions(capsys) == 1
 
 
-def test_one_forged_image_among_real_ones_is_enough(archiver: Archiver, providers: Providers) -> None:
+def test_one_forged_image_among_real_ones_is_a_contradiction(archiver: Archiver, providers: Providers) -> None:
     real, forged = (archiver.server.serve(name, PNG, "cdn.acedata.cloud") for name in ("real", "forged"))
     archiver.succeed(real, forged, task=ACE)
-    providers.answers[ACE_PATH] = ace_has(real)
+    providers.answers[ACE_PATH] = acedata_record(real)
 
     assert archiver.run(ACE) == []
 
@@ -235,10 +233,10 @@ def test_one_forged_image_among_real_ones_is_enough(archiver: Archiver, provider
     assert archiver.server.requests == ["/real"]
 
 
-def test_a_result_as_another_kind_of_image_is_another_result(archiver: Archiver, providers: Providers) -> None:
+def test_the_same_url_with_another_image_kind_is_a_contradiction(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("a", PNG)
     archiver.succeed((ImageKind.ORIGIN, url, 10))
-    providers.answers[FLUX_PATH] = has(url)
+    providers.answers[FLUX_PATH] = flux_record(url)
 
     assert archiver.run() == []
 
@@ -246,11 +244,11 @@ def test_a_result_as_another_kind_of_image_is_another_result(archiver: Archiver,
     assert len(archiver.item()["conflicts"]) == 1
 
 
-def test_a_success_that_the_provider_calls_failed_is_failed(
+def test_a_success_that_the_provider_reports_as_failed_becomes_failed(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reported = archiver.serve("forged", FORGED)
-    archiver.succeed(reported)
+    callback_url = archiver.serve("forged", FORGED)
+    archiver.succeed(callback_url)
     providers.answers[FLUX_PATH] = failed
 
     assert archiver.run() == []
@@ -259,30 +257,30 @@ def test_a_success_that_the_provider_calls_failed_is_failed(
     assert (item["status"], item["rank"], item["reportedBy"]) == ("FAILED", 20, "poll")
     assert (item["failure"]["reason"], item["failure"]["message"]) == ("CONTENT_POLICY", "policy")
     assert "images" not in item
-    assert [evidence["urls"] for evidence in item["conflicts"]] == [[reported]]
+    assert [conflict["urls"] for conflict in item["conflicts"]] == [[callback_url]]
     assert (archiver.server.requests, archiver.objects()) == ([], {})
     assert contradictions(capsys) == 1
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "respond",
     [running, saying({"code": 422, "msg": "Record does not exist", "data": None}), saying({"code": 404}, 404)],
     ids=["running", "unknown", "404"],
 )
-def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_for(
+def test_a_success_without_a_result_at_the_provider_becomes_unconfirmed_and_is_polled(
     archiver: Archiver,
     providers: Providers,
     stream: Stream,
     capsys: pytest.CaptureFixture[str],
-    answer: Callable[[httpx.Request], httpx.Response],
+    respond: Callable[[httpx.Request], httpx.Response],
 ) -> None:
-    reported = archiver.serve("forged", FORGED)
-    archiver.succeed(reported)
-    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    callback_url = archiver.serve("forged", FORGED)
+    archiver.succeed(callback_url)
+    assert stream.new_follow_ups() == [(TASK, FollowUp.ARCHIVE)]
     before = archiver.item()
-    providers.answers[FLUX_PATH] = answer
+    providers.answers[FLUX_PATH] = respond
 
-    # The record may be written some time after the callback. The image is kept in quarantine meanwhile.
+    # The provider may write the record some time after the callback. The image is in quarantine until then.
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.item()["status"] == before["status"]
@@ -294,38 +292,36 @@ def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_
     assert (item["failure"]["reason"], item["failure"]["lastAnswer"]) == ("UNCONFIRMED", "UNCONFIRMED")
     assert archiver.objects() == {QUARANTINED: FORGED}
     assert contradictions(capsys) == 0
-    assert stream.follows() == [(TASK, FollowUp.POLL_NOW)]
-    # A sixth delivery of the message would do nothing.
+    assert stream.new_follow_ups() == [(TASK, FollowUp.POLL_NOW)]
+    # A sixth delivery of the message changes nothing.
     assert archiver.run() == []
-    # Polling that ends without an answer does not make it TIMED_OUT.
+    # If polling ends without a result, the task does not become TIMED_OUT.
     assert poll(TASK, waited_seconds=21_600)["tasks"] == []
     assert archiver.item() == item
 
-    answered = archiver.serve("real", PNG)
-    providers.answers[FLUX_PATH] = has(answered)
+    provider_url = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
     assert poll(TASK)["tasks"] == []
-    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert stream.new_follow_ups() == [(TASK, FollowUp.ARCHIVE)]
     assert contradictions(capsys) == 1
     assert archiver.run() == []
     item = archiver.item()
-    assert (item["status"], urls(item), "failure" in item) == ("ARCHIVED", [answered], False)
-    assert [(evidence["status"], evidence["urls"]) for evidence in item["conflicts"]] == [("SUCCEEDED", [reported])]
+    assert (item["status"], urls(item), "failure" in item) == ("ARCHIVED", [provider_url], False)
+    assert [(conflict["status"], conflict["urls"]) for conflict in item["conflicts"]] == [("SUCCEEDED", [callback_url])]
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
 
 
-def test_a_correction_counts_even_if_there_is_no_room_for_more_evidence(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_a_task_with_the_maximum_of_conflicts_is_still_corrected(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
     for number in range(MAX_CONFLICTS + 2):
         archiver.succeed(f"https://{HOST}/{number}.png")
-    answered = archiver.serve("real", PNG)
-    providers.answers[FLUX_PATH] = has(answered)
+    provider_url = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
 
     assert archiver.run() == []
 
     item = archiver.item()
-    assert (item["status"], urls(item), len(item["conflicts"])) == ("ARCHIVED", [answered], MAX_CONFLICTS)
+    assert (item["status"], urls(item), len(item["conflicts"])) == ("ARCHIVED", [provider_url], MAX_CONFLICTS)
 
 
 def test_a_success_after_a_confirmed_failure_is_unconfirmed(archiver: Archiver, providers: Providers) -> None:
@@ -342,29 +338,29 @@ def test_a_success_after_a_confirmed_failure_is_unconfirmed(archiver: Archiver, 
     assert archiver.server.requests == []
 
 
-# ------------------------------------------------------------------------------------------------ without an answer
+# ------------------------------------------------------------------------------------------------ provider unavailable
 
 
-@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
+@pytest.mark.parametrize("respond", INCONCLUSIVE.values(), ids=INCONCLUSIVE)
+def test_while_the_provider_is_unavailable_images_are_quarantined_until_confirmed(
     archiver: Archiver,
     providers: Providers,
     stream: Stream,
     capsys: pytest.CaptureFixture[str],
-    answer: Callable[[httpx.Request], httpx.Response],
+    respond: Callable[[httpx.Request], httpx.Response],
 ) -> None:
-    reported = archiver.serve("a", PNG)
-    archiver.succeed(reported)
+    callback_url = archiver.serve("a", PNG)
+    archiver.succeed(callback_url)
     before = archiver.item()
-    providers.answers[FLUX_PATH] = answer
+    providers.answers[FLUX_PATH] = respond
 
     assert archiver.run() == [TASK]
 
     item = archiver.item()
     quarantine = {"key": QUARANTINED, "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
     (image,) = before["images"]
-    kept = {"images": [{**image, "quarantine": quarantine}], "archiveTries": 1}
-    assert {**item, "updatedAt": ""} == {**before, **kept, "updatedAt": ""}
+    expected_changes = {"images": [{**image, "quarantine": quarantine}], "archiveTries": 1}
+    assert {**item, "updatedAt": ""} == {**before, **expected_changes, "updatedAt": ""}
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
     item = archiver.item()
     assert (item["status"], item["failure"]["reason"]) == ("UNCONFIRMED", "UNCONFIRMED")
@@ -373,23 +369,23 @@ def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
 
     # A poll confirms it, long after the URL has expired.
     archiver.serve("a", status(403))
-    providers.answers[FLUX_PATH] = has(reported)
-    stream.follows()
+    providers.answers[FLUX_PATH] = flux_record(callback_url)
+    stream.new_follow_ups()
     assert poll(TASK)["tasks"] == []
-    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert stream.new_follow_ups() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
     item = archiver.item()
     assert (item["status"], "failure" in item, "confirmedAt" in item) == ("ARCHIVED", False, True)
     assert (archiver.images(), contradictions(capsys)) == ({"images/flux-kontext/task12345/result-0.png": PNG}, 0)
 
 
-def test_contradicted_images_stay_in_quarantine_as_evidence(archiver: Archiver, providers: Providers) -> None:
+def test_contradicted_images_stay_in_quarantine(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
 
-    answered = archiver.serve("real", PNG)
-    providers.answers[FLUX_PATH] = has(answered)
+    provider_url = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
     assert archiver.run(tries=2) == []
 
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
@@ -397,33 +393,33 @@ def test_contradicted_images_stay_in_quarantine_as_evidence(archiver: Archiver, 
     assert "quarantine" not in archiver.item()["images"][0]
 
 
-def test_the_bytes_are_used_although_the_confirmed_url_has_another_signature(
+def test_quarantined_bytes_are_used_if_only_the_urls_signature_differs(
     archiver: Archiver, providers: Providers
 ) -> None:
-    reported = archiver.serve("a", PNG)
-    archiver.succeed(reported)
+    callback_url = archiver.serve("a", PNG)
+    archiver.succeed(callback_url)
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
 
     archiver.serve("a", status(403))
-    providers.answers[FLUX_PATH] = has(reported.replace("sig=", "sig=another"))
+    providers.answers[FLUX_PATH] = flux_record(callback_url.replace("sig=", "sig=another"))
     assert archiver.run(tries=2) == []
 
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
 
 
-def test_bytes_of_another_url_are_not_used(archiver: Archiver, providers: Providers) -> None:
+def test_quarantined_bytes_of_a_different_url_are_not_used(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
 
-    providers.answers[FLUX_PATH] = has(archiver.serve("real", status(403)))
+    providers.answers[FLUX_PATH] = flux_record(archiver.serve("real", status(403)))
     assert archiver.run(tries=2) == [TASK]
 
     assert (archiver.images(), archiver.states()) == ({}, ["PENDING"])
 
 
-def test_an_unconfirmed_image_is_fetched_from_a_listed_host_only(archiver: Archiver, providers: Providers) -> None:
+def test_unconfirmed_images_are_downloaded_from_listed_hosts_only(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.server.serve("a", PNG, "unlisted.example"))
     providers.answers[FLUX_PATH] = unreachable
 
@@ -432,14 +428,16 @@ def test_an_unconfirmed_image_is_fetched_from_a_listed_host_only(archiver: Archi
     assert (archiver.server.requests, archiver.objects(), archiver.states()) == ([], {}, ["PENDING"])
 
 
-def test_what_is_no_image_is_kept_and_refused_once_it_is_confirmed(archiver: Archiver, providers: Providers) -> None:
-    reported = archiver.serve("a", b"<html>" * 9)
-    archiver.succeed(reported)
+def test_a_body_that_is_not_an_image_is_quarantined_and_rejected_after_confirmation(
+    archiver: Archiver, providers: Providers
+) -> None:
+    callback_url = archiver.serve("a", b"<html>" * 9)
+    archiver.succeed(callback_url)
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
     assert archiver.states() == ["PENDING"]
 
-    providers.answers[FLUX_PATH] = has(reported)
+    providers.answers[FLUX_PATH] = flux_record(callback_url)
     assert archiver.run(tries=2) == []
 
     (image,) = archiver.item()["images"]
@@ -447,55 +445,53 @@ def test_what_is_no_image_is_kept_and_refused_once_it_is_confirmed(archiver: Arc
     assert archiver.objects() == {QUARANTINED: b"<html>" * 9}
 
 
-def test_a_provider_that_is_down_holds_up_no_other(archiver: Archiver, providers: Providers) -> None:
+def test_an_unavailable_provider_does_not_delay_the_others(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     url = archiver.server.serve("b", PNG, "cdn.acedata.cloud")
     archiver.succeed(url, task=ACE)
-    providers.answers = {FLUX_PATH: unreachable, ACE_PATH: ace_has(url)}
+    providers.answers = {FLUX_PATH: unreachable, ACE_PATH: acedata_record(url)}
 
     assert archiver.run(TASK, ACE) == [TASK]
 
     assert (archiver.item()["status"], archiver.item(ACE)["status"]) == ("SUCCEEDED", "ARCHIVED")
 
 
-def test_a_provider_that_does_not_answer_costs_the_message_little_time(
-    archiver: Archiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over a real connection, at an address that a setting names."""
+def test_a_request_to_a_provider_that_hangs_times_out(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes over a real connection, to the address in PROVIDER_BASE_URLS."""
     clients: list[ProviderClient] = []
 
-    def a_client(base_urls: dict[str, str], **how: float) -> ProviderClient:
-        clients.append(ProviderClient(base_urls, **how))  # type: ignore[arg-type] # the time-out alone
+    def a_client(base_urls: dict[str, str], **options: float) -> ProviderClient:
+        clients.append(ProviderClient(base_urls, **options))  # type: ignore[arg-type] # the only option is the time-out
         return clients[-1]
 
     monkeypatch.setattr(archive_images, "ProviderClient", a_client)
     monkeypatch.setattr(archive_images, "CONFIRMATION_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setenv("PROVIDER_BASE_URLS", f"flux-kontext=http://127.0.0.1:{archiver.server.port}")
-    reported = archiver.serve("a", PNG)
-    said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": reported}}
+    callback_url = archiver.serve("a", PNG)
+    record = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": callback_url}}
     path = f"{FLUX_PATH.removeprefix('/')}?taskId=task12345"
-    archiver.succeed(reported)
+    archiver.succeed(callback_url)
 
-    def silent(request: Any) -> None:
+    def hang(request: Any) -> None:
         request.close_connection = True
         request.connection.settimeout(120)
-        request.connection.recv(1)  # until the client hangs up
+        request.connection.recv(1)  # until the client closes the connection
 
-    archiver.server.serve(path, silent)
+    archiver.server.serve(path, hang)
     started_at = datetime.now(UTC)
     assert archiver.run() == [TASK]
     assert datetime.now(UTC) - started_at < timedelta(seconds=60)
 
-    archiver.server.serve(path, content(json.dumps({"code": 200, "data": said}).encode(), "application/json"))
+    archiver.server.serve(path, content(json.dumps({"code": 200, "data": record}).encode(), "application/json"))
     assert archiver.run(tries=2) == []
     assert archiver.item()["status"] == "ARCHIVED"
-    asked = [headers.get("authorization") for headers in archiver.server.headers]
+    authorizations = [headers.get("authorization") for headers in archiver.server.headers]
     # The second request goes to the image's host: it has no API key.
-    assert asked == [f"Bearer {API_KEYS['flux-kontext']}", None, f"Bearer {API_KEYS['flux-kontext']}"]
+    assert authorizations == [f"Bearer {API_KEYS['flux-kontext']}", None, f"Bearer {API_KEYS['flux-kontext']}"]
     clients[0].close()
 
 
-def test_a_malformed_secret_archives_nothing(archiver: Archiver, providers: Providers) -> None:
+def test_with_a_malformed_provider_keys_secret_nothing_is_archived(archiver: Archiver, providers: Providers) -> None:
     secret = archive_images.dependencies().settings.provider_keys_secret
     boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString='{"flux-kontext": "the key"}')
     archiver.succeed(archiver.serve("a", PNG))
@@ -505,7 +501,7 @@ def test_a_malformed_secret_archives_nothing(archiver: Archiver, providers: Prov
     assert (archiver.objects(), providers.requests) == ({QUARANTINED: PNG}, [])
 
 
-def test_a_key_that_no_header_can_hold_is_logged_and_archives_nothing(
+def test_with_an_api_key_that_no_header_can_hold_nothing_is_archived(
     archiver: Archiver, providers: Providers, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = archive_images.dependencies().settings.provider_keys_secret
@@ -524,39 +520,39 @@ def test_a_key_that_no_header_can_hold_is_logged_and_archives_nothing(
 # ------------------------------------------------------------------------------------------------ races
 
 
-def test_what_another_run_has_corrected_meanwhile_is_not_corrected_again(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_a_correction_by_a_concurrent_run_is_not_overwritten(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
-    answered = archiver.serve("real", PNG)
+    provider_url = archiver.serve("real", PNG)
 
-    def overtaken(request: httpx.Request) -> httpx.Response:
-        providers.answers[FLUX_PATH] = has(answered)
-        assert archiver.run() == []  # the same message once more
+    def run_concurrently(request: httpx.Request) -> httpx.Response:
+        providers.answers[FLUX_PATH] = flux_record(provider_url)
+        assert archiver.run() == []  # a duplicate of the message
         return failed(request)
 
-    providers.answers[FLUX_PATH] = overtaken
+    providers.answers[FLUX_PATH] = run_concurrently
 
     assert archiver.run() == [TASK]
-    assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [answered])
+    assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [provider_url])
     assert archiver.run(tries=2) == []
 
 
-def test_a_task_that_is_deleted_meanwhile_stays_deleted(archiver: Archiver, providers: Providers) -> None:
+def test_a_task_that_is_deleted_during_confirmation_is_not_created_again(
+    archiver: Archiver, providers: Providers
+) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
 
-    def deleted(request: httpx.Request) -> httpx.Response:
+    def delete_then_fail(request: httpx.Request) -> httpx.Response:
         archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
         return failed(request)
 
-    providers.answers[FLUX_PATH] = deleted
+    providers.answers[FLUX_PATH] = delete_then_fail
 
     assert archiver.run() == [TASK]
     assert archiver.run(tries=2) == []
     assert archiver.store.items() == []
 
 
-def test_a_new_report_after_a_contradicted_one_is_not_taken_for_it(archiver: Archiver, providers: Providers) -> None:
+def test_a_new_report_during_confirmation_is_confirmed_separately(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
 
     def report_again(request: httpx.Request) -> httpx.Response:
@@ -574,20 +570,20 @@ def test_a_new_report_after_a_contradicted_one_is_not_taken_for_it(archiver: Arc
     assert archiver.server.requests == []
 
 
-def test_the_same_message_many_times_at_once_ends_well(archiver: Archiver, providers: Providers) -> None:
+def test_concurrent_duplicates_of_a_message_archive_the_task_once(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
-    answered = archiver.serve("real", PNG)
-    providers.answers[FLUX_PATH] = has(answered)
+    provider_url = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = flux_record(provider_url)
 
     if archiver.run(*[TASK] * archive_images.MAX_MESSAGES):
         assert archiver.run(tries=2) == []
 
     item = archiver.item()
-    assert (item["status"], urls(item), len(item["conflicts"])) == ("ARCHIVED", [answered], 1)
+    assert (item["status"], urls(item), len(item["conflicts"])) == ("ARCHIVED", [provider_url], 1)
     assert "/forged" not in archiver.server.requests
 
 
-def test_a_correction_that_is_not_written_is_made_by_the_next_message(
+def test_a_correction_that_could_not_be_written_is_retried(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
@@ -606,28 +602,28 @@ def test_a_correction_that_is_not_written_is_made_by_the_next_message(
     assert (archiver.item()["status"], contradictions(capsys)) == ("FAILED", 1)
 
 
-def unconfirmed(archiver: Archiver, providers: Providers, *reported: str) -> None:
+def unconfirmed(archiver: Archiver, providers: Providers, *callback_urls: str) -> None:
     """Makes the task UNCONFIRMED after a callback with these URLs."""
-    archiver.succeed(*reported)
-    providers.answers[FLUX_PATH] = NO_ANSWERS["401"]
+    archiver.succeed(*callback_urls)
+    providers.answers[FLUX_PATH] = INCONCLUSIVE["401"]
     archiver.run(tries=MAX_ARCHIVE_TRIES)
     assert archiver.item()["status"] == "UNCONFIRMED"
 
 
-def test_an_accepted_task_is_archived_without_a_question(
+def test_an_accepted_task_is_archived_without_a_request_to_the_provider(
     archiver: Archiver, providers: Providers, store: Store, stream: Stream
 ) -> None:
     unconfirmed(archiver, providers, archiver.serve("a", PNG))
     archiver.serve("a", status(403))
     providers.requests.clear()
-    stream.follows()
+    stream.new_follow_ups()
     acceptance = Acceptance(store.table, now=utc_now)
 
     assert acceptance.plan(TASK).reason is None
     assert archiver.item()["status"] == "UNCONFIRMED"
     assert acceptance.accept(TASK).images == 1
 
-    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert stream.new_follow_ups() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
     item = archiver.item()
     assert (item["status"], "acceptedAt" in item, "confirmedAt" in item) == ("ARCHIVED", True, False)
@@ -635,7 +631,7 @@ def test_an_accepted_task_is_archived_without_a_question(
     assert acceptance.accept(TASK).reason == Refusal.ARCHIVED
 
 
-def test_an_accepted_image_that_was_not_kept_is_expired_in_the_end(
+def test_an_accepted_image_without_quarantined_bytes_becomes_expired(
     archiver: Archiver, providers: Providers, store: Store
 ) -> None:
     unconfirmed(archiver, providers, archiver.serve("gone", status(403)), archiver.serve("a", PNG))
@@ -646,7 +642,7 @@ def test_an_accepted_image_that_was_not_kept_is_expired_in_the_end(
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
 
 
-def test_a_task_without_a_report_or_without_bytes_is_not_accepted(
+def test_tasks_without_a_result_or_without_quarantined_bytes_are_not_accepted(
     archiver: Archiver, providers: Providers, store: Store
 ) -> None:
     acceptance = Acceptance(store.table, now=utc_now)
@@ -665,7 +661,7 @@ def test_a_task_without_a_report_or_without_bytes_is_not_accepted(
     assert archiver.item() == before
 
 
-def test_an_image_that_may_still_be_downloaded_keeps_the_task_from_being_unconfirmed(
+def test_a_task_does_not_become_unconfirmed_while_an_image_may_still_be_downloaded(
     archiver: Archiver, providers: Providers
 ) -> None:
     archiver.succeed(archiver.serve("a", status(503)))

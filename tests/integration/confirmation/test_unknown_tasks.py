@@ -19,13 +19,13 @@ from functions.dispatch_changes.app import FollowUp
 from tests.image_server import status
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.confirmation.reports import FORGED, NO_ANSWERS, report_failure
+from tests.integration.confirmation.reports import FORGED, INCONCLUSIVE, report_failure
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret
 from tests.integration.providers import ACE_PATH, FLUX_PATH, Providers, poll, running, saying
 
 NOT_FOUND = saying({"code": 422, "msg": "recordInfo is null", "data": None})
-UNKNOWN = {"not found": NOT_FOUND, "HTTP 404": saying({"code": 404}, 404)}
+UNKNOWN_TASK_RESPONSES = {"not found": NOT_FOUND, "HTTP 404": saying({"code": 404}, 404)}
 LAST = MAX_POLLS_OF_UNKNOWN_TASKS - 1
 
 
@@ -51,13 +51,13 @@ def register(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ polls
 
 
-@pytest.mark.parametrize("answer", UNKNOWN.values(), ids=UNKNOWN)
+@pytest.mark.parametrize("respond", UNKNOWN_TASK_RESPONSES.values(), ids=UNKNOWN_TASK_RESPONSES)
 @pytest.mark.parametrize("report_by_callback", [report_failure, hint], ids=["failure", "hint"])
-def test_polling_ends_after_a_few_polls(
-    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], answer: Any
+def test_polling_of_unknown_tasks_ends_after_a_few_polls(
+    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], respond: Any
 ) -> None:
     report_by_callback(store)
-    providers.answers[FLUX_PATH] = answer
+    providers.answers[FLUX_PATH] = respond
 
     state, polls = poll(TASK, wait_seconds=0), 1
     while state["tasks"]:
@@ -75,20 +75,20 @@ def test_polling_ends_after_a_few_polls(
         assert "after 2 minutes of polling" in task.failure.message
 
 
-@pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])
+@pytest.mark.parametrize("respond", [running, *INCONCLUSIVE.values()], ids=["running", *INCONCLUSIVE])
 @pytest.mark.parametrize("report_by_callback", [report_failure, hint], ids=["failure", "hint"])
-def test_other_answers_do_not_end_it(
-    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], answer: Any
+def test_other_responses_do_not_end_polling_early(
+    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], respond: Any
 ) -> None:
     report_by_callback(store)
-    providers.answers[FLUX_PATH] = answer
+    providers.answers[FLUX_PATH] = respond
 
     state = poll(TASK, polls=LAST + 10)
 
     item = store.item(TASK)
     assert item is not None
     assert "notFoundAt" not in item
-    # A record of a success in which no URL can be read ends a task at once.
+    # A success without a readable URL ends polling immediately.
     assert state["tasks"] == [TASK] or item["failure"]["reason"] == "OTHER"
 
 
@@ -105,7 +105,7 @@ def test_a_registered_task_is_polled_until_polling_gives_up(
     assert poll(TASK, wait_seconds=120, waited_seconds=21_480, polls=300)["tasks"] == []
 
 
-def test_a_task_id_that_the_provider_refuses_is_one_that_it_does_not_know(store: Store, providers: Providers) -> None:
+def test_a_rejected_task_id_counts_as_unknown(store: Store, providers: Providers) -> None:
     task = "acedata#a1"
     report_failure(store, task=task)
     providers.answers[ACE_PATH] = saying({"error": {"code": "bad_request", "message": "malformed id"}}, 400)
@@ -114,7 +114,7 @@ def test_a_task_id_that_the_provider_refuses_is_one_that_it_does_not_know(store:
     assert poll(task, polls=LAST)["tasks"] == []
 
 
-def test_a_hint_of_a_provider_without_an_api_key_is_polled_for_as_briefly(
+def test_without_an_api_key_polling_of_a_hint_ends_after_a_few_polls(
     store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("no-keys", "{}"))
@@ -130,7 +130,7 @@ def test_a_hint_of_a_provider_without_an_api_key_is_polled_for_as_briefly(
     assert providers.requests == []
 
 
-def test_an_end_that_cannot_be_noted_is_noted_by_the_next_poll(
+def test_if_the_end_of_polling_cannot_be_written_the_next_poll_writes_it(
     store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_failure(store)
@@ -150,23 +150,23 @@ def test_an_end_that_cannot_be_noted_is_noted_by_the_next_poll(
 # ------------------------------------------------------------------------------------------------ images
 
 
-def report_success(archiver: Archiver, images: int, answer: Any = FORGED) -> None:
-    archiver.succeed(*(archiver.serve(f"forged-{number}", answer) for number in range(images)))
+def report_success(archiver: Archiver, images: int, respond: Any = FORGED) -> None:
+    archiver.succeed(*(archiver.serve(f"forged-{number}", respond) for number in range(images)))
 
 
-@pytest.mark.parametrize("answer", UNKNOWN.values(), ids=UNKNOWN)
+@pytest.mark.parametrize("respond", UNKNOWN_TASK_RESPONSES.values(), ids=UNKNOWN_TASK_RESPONSES)
 @pytest.mark.parametrize("image", [FORGED, status(500)], ids=["served", "unavailable"])
 @pytest.mark.parametrize("was_polled", [False, True], ids=["never polled", "polled"])
-def test_archiving_ends_with_the_last_try_and_one_execution_polls(
-    archiver: Archiver, providers: Providers, stream: Stream, image: Any, answer: Any, was_polled: bool
+def test_archiving_an_unknown_task_ends_with_the_last_try_and_one_execution_polls(
+    archiver: Archiver, providers: Providers, stream: Stream, image: Any, respond: Any, was_polled: bool
 ) -> None:
     if was_polled:
         hint(archiver.store)
         (item,) = archiver.store.items()
         archiver.store.put(**item | {"pollingSince": item["updatedAt"]})
     report_success(archiver, 2, image)
-    stream.follows()
-    providers.answers[FLUX_PATH] = answer
+    stream.new_follow_ups()
+    providers.answers[FLUX_PATH] = respond
 
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
@@ -176,14 +176,16 @@ def test_archiving_ends_with_the_last_try_and_one_execution_polls(
     assert (item["status"], "notFoundAt" in item) == ("UNCONFIRMED", was_polled)
     assert len(providers.requests) == MAX_ARCHIVE_TRIES
     # StartPolling reads the item, and starts an execution if there was none.
-    assert stream.follows() == [(TASK, FollowUp.POLL_NOW)]
+    assert stream.new_follow_ups() == [(TASK, FollowUp.POLL_NOW)]
     task = archiver.store.table.get(TASK)
     assert task is not None
     assert task.needs_polling is not was_polled
 
 
 @pytest.mark.parametrize("is_registered", [False, True])
-def test_the_original_of_a_task_without_a_result_is_tried_five_times(archiver: Archiver, is_registered: bool) -> None:
+def test_the_original_of_an_unregistered_pending_task_is_tried_five_times(
+    archiver: Archiver, is_registered: bool
+) -> None:
     if is_registered:
         register(archiver.store)
     url = archiver.serve("original", status(500))
@@ -196,7 +198,9 @@ def test_the_original_of_a_task_without_a_result_is_tried_five_times(archiver: A
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == ([TASK] if is_registered else [])
 
 
-def test_only_the_first_images_are_put_into_quarantine(archiver: Archiver, providers: Providers) -> None:
+def test_only_the_first_images_of_an_unregistered_task_are_quarantined(
+    archiver: Archiver, providers: Providers
+) -> None:
     report_success(archiver, MAX_UNKNOWN_IMAGES + 3)
     providers.answers[FLUX_PATH] = NOT_FOUND
 
@@ -207,7 +211,7 @@ def test_only_the_first_images_are_put_into_quarantine(archiver: Archiver, provi
     assert archiver.item()["status"] == "UNCONFIRMED"
 
 
-def test_all_images_of_a_registered_task_are_put_into_quarantine(archiver: Archiver, providers: Providers) -> None:
+def test_all_images_of_a_registered_task_are_quarantined(archiver: Archiver, providers: Providers) -> None:
     register(archiver.store)
     report_success(archiver, MAX_UNKNOWN_IMAGES + 3)
     providers.answers[FLUX_PATH] = NOT_FOUND
@@ -217,7 +221,7 @@ def test_all_images_of_a_registered_task_are_put_into_quarantine(archiver: Archi
     assert len(archiver.objects()) == MAX_UNKNOWN_IMAGES + 3
 
 
-def test_a_provider_that_knows_the_task_in_the_meantime_confirms_it(archiver: Archiver, providers: Providers) -> None:
+def test_a_task_is_confirmed_once_the_provider_knows_it(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("real", FORGED)
     archiver.succeed(url)
     providers.answers[FLUX_PATH] = NOT_FOUND
@@ -232,18 +236,18 @@ def test_a_provider_that_knows_the_task_in_the_meantime_confirms_it(archiver: Ar
     assert archiver.item()["status"] == "ARCHIVED"
 
 
-# ------------------------------------------------------------------------------------------------ afterwards
+# ------------------------------------------------------------------------------------------------ hourly run
 
 
-def test_what_is_not_found_is_no_unconfirmed_failure_of_the_hourly_run(store: Store) -> None:
+def test_the_hourly_run_ignores_failures_of_unknown_unregistered_tasks(store: Store) -> None:
     now = iso(utc_now() - timedelta(hours=2))
     failed = {"status": "FAILED", "rank": 20, "reportedBy": "callback", "deliveries": 1, "updatedAt": now}
-    store.put("flux-kontext#made-up", **failed, notFoundAt=now)
+    store.put("flux-kontext#unknown", **failed, notFoundAt=now)
     store.put("flux-kontext#registered", **failed, notFoundAt=now, registeredAt=now)
-    store.put("flux-kontext#asked-for", **failed)
+    store.put("flux-kontext#polled", **failed)
     index = TasksByStatus(TABLE_NAME, store.client)
 
     found = {task.task for task in index.tasks(TaskStatus.FAILED, only=Only.UNCONFIRMED)}
 
-    assert found == {"flux-kontext#registered", "flux-kontext#asked-for"}
+    assert found == {"flux-kontext#registered", "flux-kontext#polled"}
     assert sum(page.tasks for page in index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED)) == 2

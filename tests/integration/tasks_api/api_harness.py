@@ -47,7 +47,7 @@ ACCEPTED = {
 
 
 @dataclass
-class Answer:
+class Response:
     """The response to a caller."""
 
     status: int
@@ -63,16 +63,16 @@ class Answer:
 
 @dataclass
 class Providers:
-    """Answers submissions to providers, and records the requests."""
+    """Responds to submissions as the providers do, and records the requests."""
 
-    answer: Callable[[httpx.Request], httpx.Response] = field(
+    respond: Callable[[httpx.Request], httpx.Response] = field(
         default_factory=lambda: lambda request: httpx.Response(200, json=ACCEPTED[provider_of(request)])
     )
     requests: list[httpx.Request] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        return self.answer(request)
+        return self.respond(request)
 
     @property
     def bodies(self) -> list[Any]:
@@ -135,7 +135,7 @@ class TasksApiHarness:
         """Makes the next request run in a new sandbox."""
         app.dependencies.cache_clear()
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -144,7 +144,7 @@ class TasksApiHarness:
         body: Any = None,
         headers: dict[str, str] | None = None,
         remaining_seconds: float = 29,
-    ) -> Answer:
+    ) -> Response:
         """Returns the response to a request: a body of bytes is sent as it is, any other as JSON."""
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         target = f"{path}?{urlencode(query)}" if query else path
@@ -152,15 +152,15 @@ class TasksApiHarness:
         request = HttpRequest(method, target, list(sent.items()), content)
         response = respond(request, remaining_seconds)
         check(request, response)
-        return Answer(response.status, dict(response.headers), json.loads(response.body) if response.body else None)
+        return Response(response.status, dict(response.headers), json.loads(response.body) if response.body else None)
 
-    def register(self, *task_ids: str, provider: str = "flux-kontext") -> Answer:
-        return self.ask("POST", "/tasks", body={"provider": provider, "taskIds": list(task_ids)})
+    def register(self, *task_ids: str, provider: str = "flux-kontext") -> Response:
+        return self.send("POST", "/tasks", body={"provider": provider, "taskIds": list(task_ids)})
 
-    def submit(self, key: str | None = "order-1", /, *, provider: str = "flux-kontext", **request: Any) -> Answer:
+    def submit(self, key: str | None = "order-1", /, *, provider: str = "flux-kontext", **request: Any) -> Response:
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"provider": provider, "request": request or {"prompt": "a lighthouse"}}
-        return self.ask("POST", "/submissions", body=body, headers=headers)
+        return self.send("POST", "/submissions", body=body, headers=headers)
 
     def record(self, key: str = "order-1") -> dict[str, Any]:
         """Returns the item of an idempotency record."""
@@ -192,9 +192,9 @@ def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse
 def check(request: HttpRequest, response: HttpResponse) -> None:
     """Checks that the document allows the response: status, content type, body, headers."""
     (path,) = {route.path for route in ROUTES if route.match(request.method, request.path) is not None}
-    answers = DOCUMENT["paths"][path][request.method.lower()]["responses"]
-    assert str(response.status) in answers, f"{response.status} is not in the document: {response.body!r}"
-    documented = answers[str(response.status)]
+    documented_responses = DOCUMENT["paths"][path][request.method.lower()]["responses"]
+    assert str(response.status) in documented_responses, f"{response.status} is not in the document: {response.body!r}"
+    documented = documented_responses[str(response.status)]
     headers = dict(response.headers)
     for name, header in documented.get("headers", {}).items():
         assert name.lower() in headers or not header.get("required"), name
@@ -215,7 +215,7 @@ def validate(schema: dict[str, Any], value: Any) -> None:
 
 
 def refusal(status: int, body: Any, **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Returns a provider that answers every request with this response."""
+    """Returns a handler that gives every request this response."""
     return lambda _: httpx.Response(status, json=body, headers=headers)
 
 

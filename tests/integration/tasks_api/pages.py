@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
-from tests.integration.tasks_api.api_harness import Answer, Clock, TasksApiHarness
+from tests.integration.tasks_api.api_harness import Clock, Response, TasksApiHarness
 
 
 @contextmanager
 def calls(api: TasksApiHarness) -> Iterator[list[str]]:
     """Yields the list of DynamoDB calls made in the block."""
-    made: list[str] = []
+    operations: list[str] = []
 
-    def note(model: Any, **_: Any) -> None:
-        made.append(model.name)
+    def record(model: Any, **_: Any) -> None:
+        operations.append(model.name)
 
-    api.dynamodb.meta.events.register("before-call.dynamodb", note)
-    yield made
-    api.dynamodb.meta.events.unregister("before-call.dynamodb", note)
+    api.dynamodb.meta.events.register("before-call.dynamodb", record)
+    yield operations
+    api.dynamodb.meta.events.unregister("before-call.dynamodb", record)
 
 
 def some_tasks(api: TasksApiHarness, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
@@ -52,21 +52,21 @@ def fail(
     api.store.reports.record(report)
 
 
-def listed(answer: Answer) -> list[str]:
-    assert answer.status == 200, answer
-    return [task["task"] for task in answer.body["tasks"]]
+def listed(response: Response) -> list[str]:
+    assert response.status == 200, response
+    return [task["task"] for task in response.body["tasks"]]
 
 
 def pages(api: TasksApiHarness, **query: Any) -> list[list[str]]:
     """Returns all pages of a query, each requested with the cursor of the previous one."""
     found = []
     while True:
-        answer = api.ask("GET", "/tasks", query=query)
-        found.append(listed(answer))
+        response = api.send("GET", "/tasks", query=query)
+        found.append(listed(response))
         assert len(found) < 100
-        if "cursor" not in answer.body:
+        if "cursor" not in response.body:
             return found
-        query["cursor"] = answer.body["cursor"]
+        query["cursor"] = response.body["cursor"]
 
 
 def encoded(value: Any) -> str:

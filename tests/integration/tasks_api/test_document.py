@@ -1,4 +1,4 @@
-"""docs/tasks-api.openapi.yaml is written from the code, and has every part of the tasks API."""
+"""docs/tasks-api.openapi.yaml is generated from the code, and documents every part of the tasks API."""
 
 import re
 from typing import Any
@@ -22,19 +22,19 @@ OPERATIONS = {
 }
 
 
-def test_the_file_is_what_the_code_says() -> None:
+def test_the_openapi_document_is_up_to_date() -> None:
     assert write_openapi.DOCUMENT.read_text() == write_openapi.text(), "run python -m scripts.write_openapi"
 
 
-def test_document_handler_and_template_have_the_same_routes(template: Template) -> None:
+def test_the_openapi_document_and_the_template_have_the_same_routes(template: Template) -> None:
     paths = template.resources["TasksApi"]["Properties"]["Body"]["paths"]
     routes = {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
 
     assert routes == OPERATIONS.keys()
 
 
-def test_a_generated_client_has_an_interface_by_subject() -> None:
-    """Generators make a module or class of each tag, and a method of each operation id."""
+def test_tags_and_operation_ids_give_generated_clients_readable_interfaces() -> None:
+    """Generators create a module or class from each tag, and a method from each operation id."""
     assert {name: (operation["tags"], operation["operationId"]) for name, operation in OPERATIONS.items()} == {
         "POST /submissions": (["Submissions"], "submitTask"),
         "DELETE /submissions/{key}": (["Submissions"], "releaseKey"),
@@ -46,8 +46,8 @@ def test_a_generated_client_has_an_interface_by_subject() -> None:
     assert [tag["name"] for tag in DOCUMENT["tags"]] == ["Submissions", "Tasks", "Images"]
 
 
-def test_a_generated_client_needs_no_class_per_response() -> None:
-    """Generators make a class of each schema that has no name."""
+def test_response_schemas_are_shared_by_reference() -> None:
+    """Generators create a separate class from each schema without a name."""
     for operation in OPERATIONS.values():
         contents = [
             content for response in operation["responses"].values() for content in response.get("content", {}).values()
@@ -56,7 +56,7 @@ def test_a_generated_client_needs_no_class_per_response() -> None:
 
 
 @pytest.mark.parametrize("route", OPERATIONS)
-def test_every_operation_is_described(route: str) -> None:
+def test_every_operation_has_a_summary_and_a_description(route: str) -> None:
     assert OPERATIONS[route]["summary"].strip()
     assert OPERATIONS[route]["description"].strip()
 
@@ -88,7 +88,7 @@ def test_every_operation_can_be_forbidden_throttled_and_unavailable(route: str) 
     assert "500" not in responses
 
 
-def test_no_field_of_an_answer_may_be_null() -> None:
+def test_no_field_of_a_response_may_be_null() -> None:
     def nulls(schema: Any) -> bool:
         match schema:
             case {"type": "null"}:
@@ -105,21 +105,21 @@ def test_no_field_of_an_answer_may_be_null() -> None:
     assert not nulls(schemas)
 
 
-def test_answers_and_requests_have_no_further_fields() -> None:
+def test_schemas_forbid_additional_properties() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
         if schema.get("type") == "object" and name != "ApiMessage":
             assert schema["additionalProperties"] is False, name
 
 
-def test_the_endpoints_of_every_provider_are_named() -> None:
+def test_the_endpoints_of_every_provider_are_listed() -> None:
     description = DOCUMENT["components"]["schemas"]["Submission"]["properties"]["endpoint"]["description"]
 
     for provider in PROVIDERS.values():
         assert f"{provider.id}: {', '.join(provider.submit_paths)}" in description
 
 
-def test_the_tasks_attributes_are_shown() -> None:
-    """All but the internal ones."""
+def test_a_task_response_has_all_public_attributes() -> None:
+    """All attributes except the internal ones."""
     assert Task.model_fields.keys() - TaskResponse.model_fields.keys() == {
         "rank",
         "polling_since",
@@ -136,7 +136,7 @@ def test_every_image_of_a_task_has_a_path() -> None:
         assert re.fullmatch(IMAGE_PATTERN, f"result-{index}")
 
 
-def test_waiting_callers_are_answered_before_the_functions_timeout(template: Template) -> None:
+def test_the_longest_wait_ends_before_the_functions_timeout(template: Template) -> None:
     timeout = template.resources["ServeTasksApiFunction"]["Properties"]["Timeout"]
 
     assert timeout > MAX_WAIT_SECONDS + app.RESERVED_SECONDS

@@ -1,4 +1,4 @@
-"""Requests that fail are in the log with their route, task and request id, and counted."""
+"""Failed requests are logged with route, task and request id, and counted."""
 
 import json
 from typing import Any
@@ -11,9 +11,9 @@ from tests.conftest import FakeLambdaContext
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing
 from tests.integration.tasks_api.api_harness import TasksApiHarness, refusal
 
-ASKS: dict[str, tuple[str, Any]] = {
-    "GetItem": ("GET /tasks/{provider}/{taskId}", lambda api: api.ask("GET", "/tasks/flux-kontext/task12345")),
-    "Query": ("GET /tasks", lambda api: api.ask("GET", "/tasks")),
+REQUESTS: dict[str, tuple[str, Any]] = {
+    "GetItem": ("GET /tasks/{provider}/{taskId}", lambda api: api.send("GET", "/tasks/flux-kontext/task12345")),
+    "Query": ("GET /tasks", lambda api: api.send("GET", "/tasks")),
     "UpdateItem": ("POST /tasks", lambda api: api.register("task12345")),
     "GetSecretValue": ("POST /submissions", lambda api: api.submit()),
 }
@@ -24,22 +24,22 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 @every_fault
-@pytest.mark.parametrize("operation", ASKS)
-def test_a_request_that_fails_is_in_the_log_and_counted(
+@pytest.mark.parametrize("operation", REQUESTS)
+def test_failed_requests_are_logged_and_counted(
     api: TasksApiHarness,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     operation: str,
     fault: Exception,
 ) -> None:
-    route, ask = ASKS[operation]
+    route, send = REQUESTS[operation]
 
     with failing(operation, fault):
         if isinstance(fault, KeyError):
             with pytest.raises(KeyError):
-                ask(api)
+                send(api)
         else:
-            assert ask(api).status == 503
+            assert send(api).status == 503
 
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
     (error,) = errors(caplog)
@@ -50,14 +50,14 @@ def test_a_request_that_fails_is_in_the_log_and_counted(
 
 
 @every_aws_fault
-def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_with_its_id(
+def test_if_a_submitted_task_cannot_be_registered_its_id_is_logged(
     api: TasksApiHarness, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     with failing("TransactWriteItems", fault):
         assert api.submit("order-1").problem == "submission-outcome-unknown"
 
     (error,) = errors(caplog)
-    # The task may have been paid for, and its id is stored nowhere else.
+    # The task may have cost money, and its id is stored nowhere else.
     assert (error["task"], error["idempotency_key"]) == ("flux-kontext#task12345", "order-1")
     assert error["exc_info"][0].__name__ == "StoreUnavailableError"
     assert counted(capsys) == ["StoreUnavailableError"]
@@ -67,25 +67,25 @@ def unreachable(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("connection refused", request=request)
 
 
-def not_in_time(request: httpx.Request) -> httpx.Response:
+def read_timeout(request: httpx.Request) -> httpx.Response:
     raise httpx.ReadTimeout("timed out", request=request)
 
 
 @every_aws_fault
 @pytest.mark.parametrize(
-    ("answer", "problem"),
-    [(not_in_time, "submission-outcome-unknown"), (unreachable, "provider-unavailable")],
+    ("respond", "problem"),
+    [(read_timeout, "submission-outcome-unknown"), (unreachable, "provider-unavailable")],
     ids=["unknown outcome", "unreachable"],
 )
-def test_an_outcome_that_cannot_be_written_is_reported(
+def test_an_outcome_that_cannot_be_written_is_logged_and_counted(
     api: TasksApiHarness,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
-    answer: Any,
+    respond: Any,
     problem: str,
     fault: Exception,
 ) -> None:
-    api.providers.answer = answer
+    api.providers.respond = respond
     calls: list[Any] = []
 
     def is_not_the_first(_: dict[str, Any]) -> bool:
@@ -101,8 +101,8 @@ def test_an_outcome_that_cannot_be_written_is_reported(
     assert counted(capsys)[-1] == "StoreUnavailableError"
 
 
-def test_a_refused_account_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
-    api.providers.answer = refusal(401, {"code": 401, "msg": "no"})
+def test_a_refused_api_key_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    api.providers.respond = refusal(401, {"code": 401, "msg": "no"})
 
     assert api.submit().problem == "account-refused"
 
@@ -110,7 +110,7 @@ def test_a_refused_account_is_counted(api: TasksApiHarness, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("event", [{}, {"routeKey": "GET /nowhere", "requestContext": {"requestId": "r"}}], ids=str)
-def test_an_event_of_another_shape_is_reported(
+def test_malformed_events_are_logged_and_counted(
     api: TasksApiHarness, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyError):

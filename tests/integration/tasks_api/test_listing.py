@@ -1,4 +1,4 @@
-"""Tasks are listed the newest first, by arrival or by their last change, and parameters are checked."""
+"""GET /tasks: order, filters, validation of parameters, cursors."""
 
 import base64
 import json
@@ -10,122 +10,122 @@ from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import encoded, fail, listed, some_tasks
 from tests.integration.tasks_api.test_one_task import a_success, archived
 
-# ------------------------------------------------------------------------------------------------ in which order
+# ------------------------------------------------------------------------------------------------ order
 
 
-def test_no_tasks(api: TasksApiHarness) -> None:
-    assert api.ask("GET", "/tasks").body == {"tasks": [], "unreadable": []}
+def test_an_empty_table_has_an_empty_list(api: TasksApiHarness) -> None:
+    assert api.send("GET", "/tasks").body == {"tasks": [], "unreadable": []}
 
 
-def test_the_newest_comes_first(api: TasksApiHarness, clock: Clock) -> None:
+def test_the_newest_tasks_come_first(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
-    assert listed(api.ask("GET", "/tasks")) == keys
+    assert listed(api.send("GET", "/tasks")) == keys
 
 
-def test_changes_of_a_task_do_not_move_it(api: TasksApiHarness, clock: Clock) -> None:
+def test_an_update_of_a_task_does_not_change_its_place_in_the_list(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-0")
 
-    assert listed(api.ask("GET", "/tasks")) == keys
+    assert listed(api.send("GET", "/tasks")) == keys
 
 
-def test_with_a_status_the_latest_change_comes_first(api: TasksApiHarness, clock: Clock) -> None:
+def test_lists_of_one_status_have_the_latest_change_first(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 4)
     for task_id in ("flux-kontext-2", "flux-kontext-0"):
         fail(api, clock, task_id)
 
-    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED"})) == [
+    assert listed(api.send("GET", "/tasks", query={"status": "FAILED"})) == [
         "flux-kontext#flux-kontext-0",
         "flux-kontext#flux-kontext-2",
     ]
-    assert len(listed(api.ask("GET", "/tasks", query={"status": "PENDING"}))) == 2
-    assert listed(api.ask("GET", "/tasks", query={"status": "ARCHIVED"})) == []
+    assert len(listed(api.send("GET", "/tasks", query={"status": "PENDING"}))) == 2
+    assert listed(api.send("GET", "/tasks", query={"status": "ARCHIVED"})) == []
 
 
-def test_a_callback_of_an_unregistered_task_is_listed(api: TasksApiHarness, clock: Clock) -> None:
+def test_an_unregistered_task_is_listed_after_its_callback(api: TasksApiHarness, clock: Clock) -> None:
     fail(api, clock, "unregistered")
 
-    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#unregistered"]
+    assert listed(api.send("GET", "/tasks")) == ["flux-kontext#unregistered"]
 
 
-def test_a_task_that_was_put_by_hand_is_listed_after_its_first_report(api: TasksApiHarness, clock: Clock) -> None:
+def test_an_item_written_by_hand_is_listed_after_its_first_report(api: TasksApiHarness, clock: Clock) -> None:
     api.store.register("flux-kontext#by-hand")
-    assert listed(api.ask("GET", "/tasks")) == []
+    assert listed(api.send("GET", "/tasks")) == []
 
     fail(api, clock, "by-hand")
 
-    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#by-hand"]
+    assert listed(api.send("GET", "/tasks")) == ["flux-kontext#by-hand"]
 
 
-def test_tasks_are_shown_whole_with_their_links(api: TasksApiHarness) -> None:
+def test_listed_tasks_have_all_attributes_and_their_links(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
-    by_arrival = api.ask("GET", "/tasks").body["tasks"]
-    by_status = api.ask("GET", "/tasks", query={"status": "ARCHIVED"}).body["tasks"]
-    alone = api.ask("GET", "/tasks/flux-kontext/task12345").body
+    by_arrival = api.send("GET", "/tasks").body["tasks"]
+    by_status = api.send("GET", "/tasks", query={"status": "ARCHIVED"}).body["tasks"]
+    alone = api.send("GET", "/tasks/flux-kontext/task12345").body
 
     for shown in (by_arrival[0], by_status[0], alone):
         assert shown["images"][0].pop("link").startswith("https://")
     assert by_arrival == by_status == [alone]
 
 
-def test_links_live_as_long_as_asked_for(api: TasksApiHarness) -> None:
+def test_link_seconds_sets_the_lifetime_of_links(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
-    (task,) = api.ask("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
+    (task,) = api.send("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
 
     assert task["images"][0]["linkExpiresAt"] == "2026-11-21T13:00:00.000Z"
     assert "X-Amz-Expires=3600" in task["images"][0]["link"]
 
 
-# ------------------------------------------------------------------------------------------------ since, provider
+# ------------------------------------------------------------------------------------------------ filters
 
 
-def test_since_is_when_tasks_arrived(api: TasksApiHarness, clock: Clock) -> None:
+def test_since_without_a_status_compares_the_time_of_arrival(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
-    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
-    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T14:00:03.001+02:00"})) == keys[:2]
-    assert listed(api.ask("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
+    assert listed(api.send("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
+    assert listed(api.send("GET", "/tasks", query={"since": "2026-11-21T14:00:03.001+02:00"})) == keys[:2]
+    assert listed(api.send("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
 
 
-def test_since_is_when_tasks_changed_where_they_have_a_status(api: TasksApiHarness, clock: Clock) -> None:
+def test_since_with_a_status_compares_the_time_of_the_last_change(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-1")
-    noted = clock.pass_by(seconds=1)
+    first_change = clock.pass_by(seconds=1)
     fail(api, clock, "flux-kontext-0")
 
-    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED", "since": noted})) == [
+    assert listed(api.send("GET", "/tasks", query={"status": "FAILED", "since": first_change})) == [
         "flux-kontext#flux-kontext-0"
     ]
 
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
-def test_only_one_providers_tasks(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
-    of_flux = some_tasks(api, clock, 3)
-    of_acedata = some_tasks(api, clock, 3, "acedata")
+def test_tasks_can_be_filtered_by_provider(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
+    flux_tasks = some_tasks(api, clock, 3)
+    acedata_tasks = some_tasks(api, clock, 3, "acedata")
     query = {"status": status} if status else {}
 
-    assert listed(api.ask("GET", "/tasks", query={"provider": "flux-kontext", **query})) == of_flux
-    assert listed(api.ask("GET", "/tasks", query={"provider": "acedata", **query})) == of_acedata
-    assert listed(api.ask("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
+    assert listed(api.send("GET", "/tasks", query={"provider": "flux-kontext", **query})) == flux_tasks
+    assert listed(api.send("GET", "/tasks", query={"provider": "acedata", **query})) == acedata_tasks
+    assert listed(api.send("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
 
 
 @pytest.mark.parametrize("status", [None, "FAILED"])
-def test_only_failures_for_one_reason(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
+def test_tasks_can_be_filtered_by_failure_reason(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
     some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-0", reason=FailureReason.CONTENT_POLICY)
     fail(api, clock, "flux-kontext-2")
     query = {"status": status} if status else {}
 
-    refused = api.ask("GET", "/tasks", query={"reason": "CONTENT_POLICY", **query})
-    assert listed(refused) == ["flux-kontext#flux-kontext-0"]
-    assert listed(api.ask("GET", "/tasks", query={"reason": "INTERNAL", **query})) == ["flux-kontext#flux-kontext-2"]
-    assert listed(api.ask("GET", "/tasks", query={"reason": "OTHER", **query})) == []
+    policy_violations = api.send("GET", "/tasks", query={"reason": "CONTENT_POLICY", **query})
+    assert listed(policy_violations) == ["flux-kontext#flux-kontext-0"]
+    assert listed(api.send("GET", "/tasks", query={"reason": "INTERNAL", **query})) == ["flux-kontext#flux-kontext-2"]
+    assert listed(api.send("GET", "/tasks", query={"reason": "OTHER", **query})) == []
 
 
-# ------------------------------------------------------------------------------------------------ bad input
+# ------------------------------------------------------------------------------------------------ invalid input
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_only_failures_for_one_reason(api: TasksApiHarness, clock: Clock, status
         ({"since": "2026-11-21T12:00:00"}, "since"),
         ({"since": "1763726400"}, "since"),
         ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
-        ({"since": "2026-11-21T12:00:00 00:00"}, "since"),  # a plus that was not encoded
+        ({"since": "2026-11-21T12:00:00 00:00"}, "since"),  # the plus sign was not percent-encoded
         ({"limit": "0"}, "limit"),
         ({"limit": "101"}, "limit"),
         ({"limit": "all"}, "limit"),
@@ -153,16 +153,16 @@ def test_only_failures_for_one_reason(api: TasksApiHarness, clock: Clock, status
         ({"reason": "internal"}, "reason"),
     ],
 )
-def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, str], at: str) -> None:
-    answer = api.ask("GET", "/tasks", query=query)
+def test_invalid_parameters_are_rejected(api: TasksApiHarness, query: dict[str, str], at: str) -> None:
+    response = api.send("GET", "/tasks", query=query)
 
-    assert (answer.status, answer.problem) == (400, "invalid-parameter")
-    assert [error["at"] for error in answer.body["errors"]] == [at]
+    assert (response.status, response.problem) == (400, "invalid-parameter")
+    assert [error["at"] for error in response.body["errors"]] == [at]
 
 
-def test_a_cursor_belongs_to_its_filters(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_cursor_is_rejected_with_other_filters(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 4)
-    cursor = api.ask("GET", "/tasks", query={"limit": 2}).body["cursor"]
+    cursor = api.send("GET", "/tasks", query={"limit": 2}).body["cursor"]
 
     for other in (
         {"status": "PENDING"},
@@ -170,18 +170,18 @@ def test_a_cursor_belongs_to_its_filters(api: TasksApiHarness, clock: Clock) -> 
         {"reason": "OTHER"},
         {"since": "2026-11-21T12:00:00Z"},
     ):
-        answer = api.ask("GET", "/tasks", query={"cursor": cursor, **other})
-        assert (answer.status, answer.problem) == (400, "invalid-parameter")
+        response = api.send("GET", "/tasks", query={"cursor": cursor, **other})
+        assert (response.status, response.problem) == (400, "invalid-parameter")
     # The page's size and the links' time of expiry are not part of the filters.
-    assert api.ask("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
+    assert api.send("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
 
 
-def test_a_cursor_that_was_made_up_leads_nowhere_else(api: TasksApiHarness, clock: Clock) -> None:
+def test_forged_cursors_are_rejected(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
-    real = api.ask("GET", "/tasks", query={"limit": 1}).body["cursor"]
+    real = api.send("GET", "/tasks", query={"limit": 1}).body["cursor"]
     seal, task, moment = json.loads(base64.urlsafe_b64decode(real + "=="))
 
-    made_up = [
+    forged = [
         "cursor",
         "é",
         "////",
@@ -202,28 +202,28 @@ def test_a_cursor_that_was_made_up_leads_nowhere_else(api: TasksApiHarness, cloc
         encoded([[[[seal]]]]),
         base64.urlsafe_b64encode(b"[" * 3000).decode(),
     ]
-    for cursor in made_up:
-        answer = api.ask("GET", "/tasks", query={"cursor": cursor})
-        assert (answer.status, answer.problem) == (400, "invalid-parameter"), cursor
+    for cursor in forged:
+        response = api.send("GET", "/tasks", query={"cursor": cursor})
+        assert (response.status, response.problem) == (400, "invalid-parameter"), cursor
 
 
-def test_a_cursor_that_leads_to_before_since(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_cursor_with_a_time_before_since_is_rejected(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     query = {"limit": 1, "since": "2026-11-21T12:00:01Z"}
-    seal, task, _ = json.loads(base64.urlsafe_b64decode(api.ask("GET", "/tasks", query=query).body["cursor"] + "=="))
+    seal, task, _ = json.loads(base64.urlsafe_b64decode(api.send("GET", "/tasks", query=query).body["cursor"] + "=="))
 
-    answer = api.ask("GET", "/tasks", query={**query, "cursor": encoded([seal, task, "2026-11-21T11:00:00.000Z"])})
+    response = api.send("GET", "/tasks", query={**query, "cursor": encoded([seal, task, "2026-11-21T11:00:00.000Z"])})
 
-    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    assert (response.status, response.problem) == (400, "invalid-parameter")
 
 
-def test_a_table_that_does_not_answer(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_table_is_a_503(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     api.register("a")
     monkeypatch.setenv("TASKS_TABLE", "no-such-table")
     api.restart()
 
     for path in ("/tasks", "/tasks/flux-kontext/a", "/tasks/flux-kontext/a/images/result-0"):
-        answer = api.ask("GET", path)
-        assert (answer.status, answer.problem) == (503, "unavailable")
+        response = api.send("GET", path)
+        assert (response.status, response.problem) == (503, "unavailable")
     assert api.submit().problem == "unavailable"
-    assert api.ask("DELETE", "/submissions/order-1").problem == "unavailable"
+    assert api.send("DELETE", "/submissions/order-1").problem == "unavailable"

@@ -75,7 +75,7 @@ def wait_until_done(api: httpx.Client, path: str) -> Any:
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-def test_a_submission_ends_in_images(api: httpx.Client, simulator: Simulator, provider_id: str) -> None:
+def test_a_submitted_task_is_archived(api: httpx.Client, simulator: Simulator, provider_id: str) -> None:
     request: dict[str, Any] = {"prompt": f"a lighthouse for {provider_id}"}
     if provider_id == "kie-market":
         request = {"model": "google/nano-banana", "input": request}
@@ -83,10 +83,10 @@ def test_a_submission_ends_in_images(api: httpx.Client, simulator: Simulator, pr
     before = len(simulator.tasks)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: post(api, body, f"key-{provider_id}"), range(4)))
+        responses = list(pool.map(lambda _: post(api, body, f"key-{provider_id}"), range(4)))
     again = post(api, body, f"key-{provider_id}")
 
-    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {response.status_code for response in responses} <= {201, 409}
     assert again.status_code == 201
     assert len(simulator.tasks) == before + 1
     task = wait_until_done(api, again.headers["location"])
@@ -105,26 +105,26 @@ def post(api: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
     return api.post("/submissions", json=body, headers={"Idempotency-Key": key})
 
 
-def test_a_providers_refusal_is_explained(api: httpx.Client) -> None:
-    answer = post(api, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
+def test_a_request_that_the_provider_refuses_is_a_422_with_its_reply(api: httpx.Client) -> None:
+    response = post(api, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":request-refused")
-    assert answer.json()["providerReply"]["body"]["msg"] == "prompt is required"
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":request-refused")
+    assert response.json()["providerReply"]["body"]["msg"] == "prompt is required"
 
 
-def test_a_task_that_is_registered_is_polled_for(api: httpx.Client, simulator: Simulator) -> None:
+def test_a_registered_task_is_polled_and_archived(api: httpx.Client, simulator: Simulator) -> None:
     task_id = simulator.submit("acedata", scenario="silent", params={"prompt": "a lighthouse"}).task_id
 
-    answer = api.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
+    response = api.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
 
-    assert answer.json()["tasks"][0]["outcome"] == "registered"
+    assert response.json()["tasks"][0]["outcome"] == "registered"
     task = wait_until_done(api, f"/tasks/acedata/{task_id}")
     assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "poll")
 
 
-def test_unsigned_requests_are_refused(stack: LocalStack) -> None:
-    with httpx.Client(base_url=stack.info["tasks_api_url"], trust_env=False) as stranger:
+def test_unsigned_requests_are_rejected(stack: LocalStack) -> None:
+    with httpx.Client(base_url=stack.info["tasks_api_url"], trust_env=False) as unsigned:
         for method, path in (
             ("GET", "/tasks"),
             ("POST", "/tasks"),
@@ -133,14 +133,14 @@ def test_unsigned_requests_are_refused(stack: LocalStack) -> None:
             ("GET", "/tasks/acedata/a/images/result-0"),
             ("DELETE", "/submissions/a"),
         ):
-            answer = stranger.request(method, path)
-            assert (answer.status_code, answer.json()) == (403, {"message": "Forbidden"})
+            response = unsigned.request(method, path)
+            assert (response.status_code, response.json()) == (403, {"message": "Forbidden"})
 
 
 # ------------------------------------------------------------------------------------------------ docs/tasks-api.md
 
 
-def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
+def test_the_python_example_in_the_documentation_works(stack: LocalStack, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     environment = {
         "PATH": os.environ["PATH"],
@@ -151,16 +151,16 @@ def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
         "NO_PROXY": "127.0.0.1",
     }
 
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", example], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
 
-    assert ran.returncode == 0, ran.stderr
-    assert '"status": "ARCHIVED"' in ran.stdout
-    assert re.search(r"^images/nanobanana/\S+/result-0\.\w+ \d+$", ran.stdout, re.MULTILINE)
+    assert completed.returncode == 0, completed.stderr
+    assert '"status": "ARCHIVED"' in completed.stdout
+    assert re.search(r"^images/nanobanana/\S+/result-0\.\w+ \d+$", completed.stdout, re.MULTILINE)
 
 
-def test_the_page_has_every_problem_with_its_status() -> None:
+def test_the_documentation_lists_every_problem_with_its_status() -> None:
     documented = {
         name: int(status)
         for names, status in re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", PAGE, re.MULTILINE)
@@ -170,7 +170,7 @@ def test_the_page_has_every_problem_with_its_status() -> None:
     assert documented == {problem.name: problem.status.value for problem in problems.PROBLEMS}
 
 
-def test_the_pages_policy_is_json() -> None:
+def test_the_iam_policy_in_the_documentation_is_valid_json() -> None:
     (policy,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
     assert json.loads(policy)["Version"] == "2012-10-17"

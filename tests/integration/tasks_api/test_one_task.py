@@ -1,4 +1,4 @@
-"""One task: all attributes of its item, links to its images, and waiting until it is done."""
+"""GET /tasks/{provider}/{taskId}: attributes, links to images, and waiting until the task is done."""
 
 import itertools
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ def archived(kind: ImageKind = ImageKind.RESULT, index: int = 0, **changes: Any)
 
 
 def a_success(api: TasksApiHarness, *images: Image) -> None:
-    """Stores a task that a callback has reported, with these images."""
+    """Stores a task that a callback has reported as successful, with these images."""
     report = TaskReport(
         provider="flux-kontext",
         task_id="task12345",
@@ -69,13 +69,13 @@ def a_success(api: TasksApiHarness, *images: Image) -> None:
     api.store.images.save(task, dict(enumerate(images)), now=NOW)
 
 
-# ------------------------------------------------------------------------------------------------ shown
+# ------------------------------------------------------------------------------------------------ attributes
 
 
-def test_a_pending_task(api: TasksApiHarness) -> None:
+def test_a_pending_task_is_returned_with_its_request(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse")
 
-    assert api.ask("GET", PATH).body == {
+    assert api.send("GET", PATH).body == {
         "task": TASK,
         "provider": "flux-kontext",
         "taskId": "task12345",
@@ -93,10 +93,10 @@ def test_a_pending_task(api: TasksApiHarness) -> None:
     }
 
 
-def test_an_archived_task_has_links(api: TasksApiHarness) -> None:
+def test_an_archived_task_has_links_to_its_images(api: TasksApiHarness) -> None:
     a_success(api, archived(ImageKind.ORIGIN), archived(), archived(index=1))
 
-    task = api.ask("GET", PATH).body
+    task = api.send("GET", PATH).body
 
     assert (task["status"], task["done"], task["reportedBy"], task["deliveries"]) == ("ARCHIVED", True, "callback", 1)
     assert [(image["kind"], image["index"]) for image in task["images"]] == [
@@ -124,18 +124,18 @@ def test_an_archived_task_has_links(api: TasksApiHarness) -> None:
     }
 
 
-def test_an_incomplete_task_says_why_and_links_to_the_rest(api: TasksApiHarness) -> None:
+def test_an_incomplete_task_has_the_reasons_and_the_links_of_its_images(api: TasksApiHarness) -> None:
     rejected = an_image(state=ImageState.REJECTED, reason="not an image")
     a_success(api, archived(ImageKind.ORIGIN), rejected)
 
-    task = api.ask("GET", PATH).body
+    task = api.send("GET", PATH).body
 
     assert (task["status"], task["done"]) == ("INCOMPLETE", True)
     assert ["link" in image for image in task["images"]] == [True, False]
     assert task["images"][1]["reason"] == "not an image"
 
 
-def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
+def test_a_failed_task_is_returned_with_conflicting_reports(api: TasksApiHarness) -> None:
     def report(status: TaskStatus, **rest: Any) -> TaskReport:
         return TaskReport(
             provider="flux-kontext",
@@ -150,7 +150,7 @@ def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
     api.store.reports.record(report(TaskStatus.FAILED, failure=policy))
     api.store.reports.record(report(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
 
-    task = api.ask("GET", PATH).body
+    task = api.send("GET", PATH).body
 
     assert task["failure"] == {"reason": "CONTENT_POLICY", "code": "400", "message": "flagged"}
     assert task["conflicts"] == [
@@ -164,10 +164,10 @@ def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
     ]
 
 
-def test_an_item_that_was_put_by_hand_is_shown_with_the_fields_that_it_has(api: TasksApiHarness) -> None:
+def test_an_item_written_by_hand_is_returned_with_the_fields_that_it_has(api: TasksApiHarness) -> None:
     api.store.put("midjourney#a", status="PENDING")
 
-    assert api.ask("GET", "/tasks/midjourney/a").body == {
+    assert api.send("GET", "/tasks/midjourney/a").body == {
         "task": "midjourney#a",
         "provider": "midjourney",
         "taskId": "a",
@@ -190,12 +190,12 @@ def test_an_item_that_was_put_by_hand_is_shown_with_the_fields_that_it_has(api: 
         {"status": "PENDING", "arrivedAt": 5},
     ],
 )
-def test_a_malformed_item_is_an_error(api: TasksApiHarness, attributes: dict[str, Any]) -> None:
+def test_a_malformed_item_is_a_409(api: TasksApiHarness, attributes: dict[str, Any]) -> None:
     api.store.put(TASK, **attributes)
 
-    answer = api.ask("GET", PATH)
+    response = api.send("GET", PATH)
 
-    assert (answer.status, answer.problem) == (409, "unreadable-item")
+    assert (response.status, response.problem) == (409, "unreadable-item")
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_a_malformed_item_is_an_error(api: TasksApiHarness, attributes: dict[str
         "/tasks/%23submission/order-1",
     ],
 )
-def test_an_unknown_task(api: TasksApiHarness, path: str) -> None:
+def test_an_unknown_task_is_a_404(api: TasksApiHarness, path: str) -> None:
     api.submit()
 
-    answer = api.ask("GET", path)
+    response = api.send("GET", path)
 
-    assert (answer.status, answer.problem) == (404, "no-such-task")
+    assert (response.status, response.problem) == (404, "no-such-task")
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_an_unknown_task(api: TasksApiHarness, path: str) -> None:
         ({"verbose": "1"}, "verbose"),
     ],
 )
-def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, Any], at: str) -> None:
-    answer = api.ask("GET", PATH, query=query)
+def test_invalid_parameters_are_rejected(api: TasksApiHarness, query: dict[str, Any], at: str) -> None:
+    response = api.send("GET", PATH, query=query)
 
-    assert (answer.status, answer.problem) == (400, "invalid-parameter")
-    assert [error["at"] for error in answer.body["errors"]] == [at]
+    assert (response.status, response.problem) == (400, "invalid-parameter")
+    assert [error["at"] for error in response.body["errors"]] == [at]
 
 
 # ------------------------------------------------------------------------------------------------ waiting
@@ -240,18 +240,18 @@ def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, Any], a
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
-    """The pauses between two reads of a task; they take no time in tests."""
-    made: list[float] = []
+    """The recorded pauses between two reads of a task, without the actual sleep."""
+    durations: list[float] = []
     queries = app.dependencies().api.queries
-    monkeypatch.setattr(queries, "_sleep", made.append)
-    monkeypatch.setattr(queries, "_clock", lambda: sum(made))
-    return made
+    monkeypatch.setattr(queries, "_sleep", durations.append)
+    monkeypatch.setattr(queries, "_clock", lambda: sum(durations))
+    return durations
 
 
-def test_a_task_that_is_done_is_not_waited_for(api: TasksApiHarness, pauses: list[float]) -> None:
+def test_a_request_does_not_wait_for_a_task_that_is_done(api: TasksApiHarness, pauses: list[float]) -> None:
     a_success(api, archived())
 
-    assert api.ask("GET", PATH, query={"wait": 20}).body["done"]
+    assert api.send("GET", PATH, query={"wait": 20}).body["done"]
     assert pauses == []
 
 
@@ -265,30 +265,30 @@ def test_waiting_ends_when_the_task_is_done(api: TasksApiHarness, monkeypatch: p
 
     monkeypatch.setattr(app.dependencies().api.queries, "_sleep", succeed_meanwhile)
 
-    answer = api.ask("GET", PATH, query={"wait": 20})
+    response = api.send("GET", PATH, query={"wait": 20})
 
-    assert (answer.body["status"], answer.body["done"]) == ("ARCHIVED", True)
+    assert (response.body["status"], response.body["done"]) == ("ARCHIVED", True)
     assert len(pauses) == 1
 
 
-def test_waiting_ends_when_the_time_is_over(api: TasksApiHarness, pauses: list[float]) -> None:
+def test_waiting_ends_after_the_requested_time(api: TasksApiHarness, pauses: list[float]) -> None:
     api.register("task12345")
 
-    answer = api.ask("GET", PATH, query={"wait": 1})
+    response = api.send("GET", PATH, query={"wait": 1})
 
-    assert (answer.status, answer.body["done"]) == (200, False)
+    assert (response.status, response.body["done"]) == (200, False)
     assert sum(pauses) == pytest.approx(1)
 
 
-def test_waiting_leaves_the_function_time_to_answer(api: TasksApiHarness, pauses: list[float]) -> None:
+def test_waiting_ends_before_the_functions_timeout(api: TasksApiHarness, pauses: list[float]) -> None:
     api.register("task12345")
 
-    assert api.ask("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
+    assert api.send("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
     assert sum(pauses) == pytest.approx(3.5 - app.RESERVED_SECONDS)
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"])
-def test_a_task_in_a_final_status_is_not_waited_for(store: Store, status: str) -> None:
+def test_reads_are_not_repeated_for_a_task_in_a_final_status(store: Store, status: str) -> None:
     store.put(TASK, status=status)
     slept: list[float] = []
 
@@ -297,7 +297,7 @@ def test_a_task_in_a_final_status_is_not_waited_for(store: Store, status: str) -
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
-def test_reads_become_rarer_and_end_in_time(store: Store, status: str) -> None:
+def test_the_intervals_between_reads_grow_and_add_up_to_the_waiting_time(store: Store, status: str) -> None:
     store.put(TASK, status=status)
     slept: list[float] = []
 
@@ -308,7 +308,7 @@ def test_reads_become_rarer_and_end_in_time(store: Store, status: str) -> None:
     assert len(slept) <= 14
 
 
-def test_slow_reads_are_part_of_the_waiting_time(store: Store) -> None:
+def test_the_duration_of_reads_counts_as_waiting_time(store: Store) -> None:
     store.put(TASK, status="PENDING")
     slept: list[float] = []
     clock = itertools.count(0, 5)
@@ -319,7 +319,7 @@ def test_slow_reads_are_part_of_the_waiting_time(store: Store) -> None:
     assert slept == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:
+def test_waiting_ends_without_a_result_if_the_task_is_deleted(store: Store) -> None:
     store.register(TASK)
 
     def delete(_: float) -> None:
@@ -331,53 +331,53 @@ def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_a_redirect_leads_to_the_image(api: TasksApiHarness) -> None:
+def test_an_archived_image_is_a_redirect_to_a_presigned_url(api: TasksApiHarness) -> None:
     a_success(api, archived(ImageKind.ORIGIN), archived())
     boto3.client("s3").put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=b"png")
 
-    answer = api.ask("GET", f"{PATH}/images/result-0", query={"linkSeconds": 60})
+    response = api.send("GET", f"{PATH}/images/result-0", query={"linkSeconds": 60})
 
-    assert (answer.status, answer.body) == (302, None)
-    link = urlsplit(answer.headers["location"])
+    assert (response.status, response.body) == (302, None)
+    link = urlsplit(response.headers["location"])
     assert (link.scheme, link.hostname) == ("https", f"{BUCKET}.s3.us-east-1.amazonaws.com")
     assert link.path == "/images/flux-kontext/task12345/result-0.png"
     query = parse_qs(link.query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["60"]
-    assert answer.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "no-store"
 
 
-def test_a_redirect_leads_to_the_bytes_in_quarantine(api: TasksApiHarness) -> None:
-    kept = Quarantined(key="quarantine/flux-kontext/task12345/result-0", bytes=4112, sha256="0" * 64)
-    a_success(api, an_image(state=ImageState.REJECTED, reason="it is HEIC", quarantine=kept))
+def test_a_quarantined_image_is_a_redirect_on_request(api: TasksApiHarness) -> None:
+    quarantined = Quarantined(key="quarantine/flux-kontext/task12345/result-0", bytes=4112, sha256="0" * 64)
+    a_success(api, an_image(state=ImageState.REJECTED, reason="it is HEIC", quarantine=quarantined))
 
-    answer = api.ask("GET", f"{PATH}/images/result-0", query={"quarantined": "true"})
+    response = api.send("GET", f"{PATH}/images/result-0", query={"quarantined": "true"})
 
-    assert answer.status == 302
-    assert urlsplit(answer.headers["location"]).path == f"/{kept.key}"
-    (shown,) = api.ask("GET", PATH).body["images"]
-    assert shown["quarantine"] == {"key": kept.key, "bytes": 4112, "sha256": "0" * 64}
-    assert "link" not in shown
+    assert response.status == 302
+    assert urlsplit(response.headers["location"]).path == f"/{quarantined.key}"
+    (returned,) = api.send("GET", PATH).body["images"]
+    assert returned["quarantine"] == {"key": quarantined.key, "bytes": 4112, "sha256": "0" * 64}
+    assert "link" not in returned
 
 
 @pytest.mark.parametrize("name", ["result-0", "result-1"])
-def test_nothing_is_in_quarantine_for_an_image(api: TasksApiHarness, name: str) -> None:
+def test_an_image_without_quarantined_bytes_is_a_404(api: TasksApiHarness, name: str) -> None:
     a_success(api, archived())
 
-    answer = api.ask("GET", f"{PATH}/images/{name}", query={"quarantined": "true"})
+    response = api.send("GET", f"{PATH}/images/{name}", query={"quarantined": "true"})
 
-    assert (answer.status, answer.problem) == (404, "no-such-image")
+    assert (response.status, response.problem) == (404, "no-such-image")
 
 
 @pytest.mark.parametrize(
     "name", ["result-1", "origin-0", "result-00", "result", "thumb-0", "result-0.png", "result-100"]
 )
-def test_there_is_no_such_image(api: TasksApiHarness, name: str) -> None:
+def test_an_unknown_image_is_a_404(api: TasksApiHarness, name: str) -> None:
     a_success(api, archived())
 
-    answer = api.ask("GET", f"{PATH}/images/{name}")
+    response = api.send("GET", f"{PATH}/images/{name}")
 
-    assert (answer.status, answer.problem) == (404, "no-such-image")
+    assert (response.status, response.problem) == (404, "no-such-image")
 
 
 @pytest.mark.parametrize(
@@ -390,33 +390,35 @@ def test_there_is_no_such_image(api: TasksApiHarness, name: str) -> None:
         (archived(key=None), 404, "no-such-image"),
     ],
 )
-def test_an_image_that_is_not_in_the_bucket(api: TasksApiHarness, image: Image, status: int, problem: str) -> None:
+def test_an_image_that_is_not_archived_is_an_error(
+    api: TasksApiHarness, image: Image, status: int, problem: str
+) -> None:
     a_success(api, image)
 
-    answer = api.ask("GET", f"{PATH}/images/result-0")
+    response = api.send("GET", f"{PATH}/images/result-0")
 
-    assert (answer.status, answer.problem) == (status, problem)
-    assert ("retry-after" in answer.headers) == (status == 409)
-    assert image.reason is None or image.reason in answer.body["detail"]
-    (shown,) = api.ask("GET", PATH).body["images"]
-    assert "link" not in shown
+    assert (response.status, response.problem) == (status, problem)
+    assert ("retry-after" in response.headers) == (status == 409)
+    assert image.reason is None or image.reason in response.body["detail"]
+    (returned,) = api.send("GET", PATH).body["images"]
+    assert "link" not in returned
 
 
 @pytest.mark.parametrize(
     ("status", "problem"),
     [("PENDING", "image-not-archived"), ("FAILED", "no-such-image"), ("TIMED_OUT", "no-such-image")],
 )
-def test_a_task_without_images(api: TasksApiHarness, status: str, problem: str) -> None:
-    """Only the answer about a task that is not done has a Retry-After."""
+def test_images_of_a_task_without_images_are_not_found(api: TasksApiHarness, status: str, problem: str) -> None:
+    """Only the response for a task that is not done has a Retry-After header."""
     api.store.put(TASK, status=status)
 
-    answer = api.ask("GET", f"{PATH}/images/result-0")
+    response = api.send("GET", f"{PATH}/images/result-0")
 
-    assert answer.problem == problem
-    assert ("retry-after" in answer.headers) == (status == "PENDING")
+    assert response.problem == problem
+    assert ("retry-after" in response.headers) == (status == "PENDING")
 
 
-def test_an_image_of_an_unknown_task(api: TasksApiHarness) -> None:
-    answer = api.ask("GET", "/tasks/acedata/unknown/images/result-0")
-    assert answer.problem == "no-such-task"
-    assert "acedata/unknown" in answer.body["detail"]
+def test_an_image_of_an_unknown_task_is_a_404(api: TasksApiHarness) -> None:
+    response = api.send("GET", "/tasks/acedata/unknown/images/result-0")
+    assert response.problem == "no-such-task"
+    assert "acedata/unknown" in response.body["detail"]

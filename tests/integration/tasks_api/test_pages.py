@@ -11,13 +11,13 @@ from tests.integration.conftest import TABLE_NAME
 from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import calls, listed, pages, some_tasks
 
-# The limit for a response of a Lambda function.
-LARGEST_ANSWER_BYTES = 6_291_556
+# Lambda's limit for a function's response.
+MAX_RESPONSE_BYTES = 6_291_556
 
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-def test_pages_hold_every_task_once(api: TasksApiHarness, clock: Clock, status: str | None, limit: int) -> None:
+def test_every_task_is_on_one_page(api: TasksApiHarness, clock: Clock, status: str | None, limit: int) -> None:
     keys = some_tasks(api, clock, 7)
 
     found = pages(api, limit=limit, **({"status": status} if status else {}))
@@ -28,7 +28,7 @@ def test_pages_hold_every_task_once(api: TasksApiHarness, clock: Clock, status: 
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("examined", [2, 3, 100])
-def test_pages_of_a_provider_hold_each_of_its_tasks_once(
+def test_every_task_of_a_provider_is_on_one_page(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
 ) -> None:
     """A page may be short or empty if other providers' entries were read for it."""
@@ -36,37 +36,37 @@ def test_pages_of_a_provider_hold_each_of_its_tasks_once(
         index = getattr(queries, name)
         few = queries._Index(index.name, index.partition, index.order, examined)
         monkeypatch.setattr(queries, name, few)
-    of_flux = some_tasks(api, clock, 5)
+    flux_tasks = some_tasks(api, clock, 5)
     some_tasks(api, clock, 4, "acedata")
 
     found = pages(api, limit=2, provider="flux-kontext", **({"status": status} if status else {}))
 
-    assert [key for page in found for key in page] == of_flux
+    assert [key for page in found for key in page] == flux_tasks
     assert all(len(page) <= 2 for page in found)
 
 
-def test_pages_continue_where_they_ended_although_tasks_arrive(api: TasksApiHarness, clock: Clock) -> None:
+def test_new_tasks_do_not_affect_the_next_page(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
-    first = api.ask("GET", "/tasks", query={"limit": 2})
+    first = api.send("GET", "/tasks", query={"limit": 2})
     clock.pass_by(seconds=1)
     api.register("newer")
 
-    second = api.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
+    second = api.send("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
 
     assert listed(first) + listed(second) == keys
 
 
-def test_pages_continue_where_they_ended_although_the_last_task_is_deleted(api: TasksApiHarness, clock: Clock) -> None:
+def test_deleting_the_last_task_of_a_page_does_not_affect_the_next_page(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
-    first = api.ask("GET", "/tasks", query={"limit": 2})
+    first = api.send("GET", "/tasks", query={"limit": 2})
     api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
 
-    second = api.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
+    second = api.send("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
 
     assert listed(second) == keys[2:]
 
 
-def test_a_page_that_would_be_too_long_ends_early(
+def test_a_page_ends_before_it_exceeds_the_size_limit(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 5)
@@ -78,7 +78,7 @@ def test_a_page_that_would_be_too_long_ends_early(
     assert [len(page) for page in found] == [2, 2, 1]
 
 
-def test_one_task_that_is_too_long_by_itself_is_a_page(
+def test_a_task_beyond_the_size_limit_has_a_page_of_its_own(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 3)
@@ -90,7 +90,7 @@ def test_one_task_that_is_too_long_by_itself_is_a_page(
 @pytest.mark.parametrize(
     "character", ["x", "\U0001f600", '"', "\\", "\x01"], ids=["x", "emoji", "quote", "\\", "control"]
 )
-def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksApiHarness, character: str) -> None:
+def test_a_page_of_the_largest_tasks_fits_into_a_lambda_response(api: TasksApiHarness, character: str) -> None:
     """All tasks in one page, as BatchGetItem returns them: moto's Query also counts attributes that the index lacks."""
     url = "https://host.example/" + "x" * 2000
     image = {"kind": "result", "url": url, "expiresAt": "2026-12-01T00:00:00Z"}
@@ -116,7 +116,7 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksAp
     assert page.cursor == str(len(page.tasks) - 1)
     body = page.model_dump_json(by_alias=True, exclude_none=True)
     # As the Lambda runtime of Python 3.13 sends it.
-    assert len(json.dumps({"statusCode": 200, "body": body}, ensure_ascii=False).encode()) < LARGEST_ANSWER_BYTES
+    assert len(json.dumps({"statusCode": 200, "body": body}, ensure_ascii=False).encode()) < MAX_RESPONSE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -127,19 +127,21 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksAp
         ({"since": "2026-11-21T12:00:03Z"}, ["Query", "BatchGetItem"]),
         ({"status": "PENDING"}, ["Query"]),
         ({"status": "PENDING", "provider": "flux-kontext", "since": "2026-11-21T12:00:03Z"}, ["Query"]),
-        ({"provider": "acedata"}, ["Query"]),  # no task to read
+        ({"provider": "acedata"}, ["Query"]),  # no task to read with BatchGetItem
     ],
 )
-def test_a_page_is_one_query(api: TasksApiHarness, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
+def test_each_page_takes_one_query(
+    api: TasksApiHarness, clock: Clock, query: dict[str, str], expected: list[str]
+) -> None:
     some_tasks(api, clock, 5)
 
-    with calls(api) as made:
-        answer = api.ask("GET", "/tasks", query={"limit": 2, **query})
-        if "cursor" in answer.body:
-            api.ask("GET", "/tasks", query={"limit": 2, **query, "cursor": answer.body["cursor"]})
+    with calls(api) as operations:
+        response = api.send("GET", "/tasks", query={"limit": 2, **query})
+        if "cursor" in response.body:
+            api.send("GET", "/tasks", query={"limit": 2, **query, "cursor": response.body["cursor"]})
             expected = expected * 2
 
-    assert made == expected
+    assert operations == expected
 
 
 def test_unprocessed_keys_of_a_batch_are_requested_again(
@@ -148,41 +150,41 @@ def test_unprocessed_keys_of_a_batch_are_requested_again(
     keys = some_tasks(api, clock, 4)
     batch_get_item = api.dynamodb.batch_get_item
 
-    def half(RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
+    def return_half(RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
         wanted = RequestItems[TABLE_NAME]["Keys"]
         left = wanted[2:]
-        answer = batch_get_item(RequestItems={TABLE_NAME: {"Keys": wanted[:2]}})
-        return answer | {"UnprocessedKeys": {TABLE_NAME: {"Keys": left}} if left else {}}
+        response = batch_get_item(RequestItems={TABLE_NAME: {"Keys": wanted[:2]}})
+        return response | {"UnprocessedKeys": {TABLE_NAME: {"Keys": left}} if left else {}}
 
-    monkeypatch.setattr(api.dynamodb, "batch_get_item", half)
+    monkeypatch.setattr(api.dynamodb, "batch_get_item", return_half)
 
-    assert listed(api.ask("GET", "/tasks")) == keys
+    assert listed(api.send("GET", "/tasks")) == keys
 
 
-def test_items_that_are_no_tasks_do_not_hide_the_others(api: TasksApiHarness, clock: Clock) -> None:
+def test_malformed_items_are_listed_as_unreadable_beside_the_tasks(api: TasksApiHarness, clock: Clock) -> None:
     (key,) = some_tasks(api, clock, 1)
     place = {"feed": "tasks", "arrivedAt": "2026-11-21T12:00:09.000Z", "updatedAt": "2026-11-21T12:00:09.000Z"}
     api.store.put("flux-kontext#malformed", status="PENDING", images="none", **place)
     api.store.put("<script>", status="PENDING", **place)
 
     for query in ({}, {"status": "PENDING"}):
-        answer = api.ask("GET", "/tasks", query=query)
-        assert listed(answer) == [key]
-        assert sorted(answer.body["unreadable"]) == ["<script>", "flux-kontext#malformed"]
-        assert answer.body["malformedAttributes"] == {"<script>": "task", "flux-kontext#malformed": "images"}
+        response = api.send("GET", "/tasks", query=query)
+        assert listed(response) == [key]
+        assert sorted(response.body["unreadable"]) == ["<script>", "flux-kontext#malformed"]
+        assert response.body["malformedAttributes"] == {"<script>": "task", "flux-kontext#malformed": "images"}
 
 
-def test_a_task_that_was_deleted_a_moment_ago_is_not_missed(
+def test_a_task_that_is_deleted_during_a_listing_is_left_out(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 3)
     query = api.dynamodb.query
 
-    def then_deleted(**arguments: Any) -> Any:
-        answer = query(**arguments)
+    def query_then_delete(**arguments: Any) -> Any:
+        response = query(**arguments)
         api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
-        return answer
+        return response
 
-    monkeypatch.setattr(api.dynamodb, "query", then_deleted)
+    monkeypatch.setattr(api.dynamodb, "query", query_then_delete)
 
-    assert listed(api.ask("GET", "/tasks")) == [keys[0], keys[2]]
+    assert listed(api.send("GET", "/tasks")) == [keys[0], keys[2]]

@@ -1,4 +1,4 @@
-"""Tasks that were submitted elsewhere are registered once, before or after their callback."""
+"""POST /tasks registers tasks that other programs submitted, once each, before or after their callback."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ def outcomes(body: Any) -> list[tuple[str, str]]:
     return [(entry["task"], entry["outcome"]) for entry in body["tasks"]]
 
 
-def test_a_task_is_registered_as_the_documentation_says(api: TasksApiHarness) -> None:
-    answer = api.register("task12345")
+def test_a_registered_task_has_the_documented_attributes(api: TasksApiHarness) -> None:
+    response = api.register("task12345")
 
-    assert (answer.status, outcomes(answer.body)) == (200, [(TASK, "registered")])
+    assert (response.status, outcomes(response.body)) == (200, [(TASK, "registered")])
     assert api.store.items() == [
         {
             "task": TASK,
@@ -34,18 +34,18 @@ def test_a_task_is_registered_as_the_documentation_says(api: TasksApiHarness) ->
     ]
 
 
-def test_a_task_that_is_known_stays_as_it_is(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_known_task_is_not_changed_by_registering_it_again(api: TasksApiHarness, clock: Clock) -> None:
     api.register("task12345")
     before = api.store.items()
     clock.pass_by(hours=1)
 
-    answer = api.register("new", "task12345")
+    response = api.register("new", "task12345")
 
-    assert outcomes(answer.body) == [("flux-kontext#new", "registered"), (TASK, "known")]
+    assert outcomes(response.body) == [("flux-kontext#new", "registered"), (TASK, "known")]
     assert [item for item in api.store.items() if item["task"] == TASK] == before
 
 
-def test_a_callback_that_was_faster_is_known(api: TasksApiHarness) -> None:
+def test_a_task_is_known_if_its_report_arrived_before_its_registration(api: TasksApiHarness) -> None:
     report = TaskReport(
         provider="flux-kontext",
         task_id="task12345",
@@ -58,7 +58,7 @@ def test_a_callback_that_was_faster_is_known(api: TasksApiHarness) -> None:
     assert outcomes(api.register("task12345").body) == [(TASK, "known")]
 
 
-def test_an_id_that_is_sent_twice_is_known_the_second_time(api: TasksApiHarness) -> None:
+def test_a_duplicate_id_in_one_request_is_known_the_second_time(api: TasksApiHarness) -> None:
     assert outcomes(api.register("a", "b", "a").body) == [
         ("flux-kontext#a", "registered"),
         ("flux-kontext#b", "registered"),
@@ -66,7 +66,7 @@ def test_an_id_that_is_sent_twice_is_known_the_second_time(api: TasksApiHarness)
     ]
 
 
-def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: TasksApiHarness) -> None:
+def test_one_request_registers_at_most_a_hundred_tasks(api: TasksApiHarness) -> None:
     ids = [f"task{number}" for number in range(100)]
 
     assert {entry["outcome"] for entry in api.register(*ids, provider="acedata").body["tasks"]} == {"registered"}
@@ -74,31 +74,31 @@ def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: TasksApiHarness
     assert api.register(*ids, "one-more").problem == "invalid-request"
 
 
-def test_tasks_of_each_provider_are_kept_apart(api: TasksApiHarness) -> None:
+def test_the_same_id_at_two_providers_means_two_tasks(api: TasksApiHarness) -> None:
     api.register("a", provider="flux-kontext")
 
     assert outcomes(api.register("a", provider="nanobanana").body) == [("nanobanana#a", "registered")]
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_registration_that_failed_half_way_can_be_repeated(
+def test_a_failed_registration_can_be_repeated(
     api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=arrives))
-        answer = api.register("a", "b")
-    assert (answer.status, answer.problem) == (503, "unavailable")
-    assert int(answer.headers["retry-after"]) > 0
+        response = api.register("a", "b")
+    assert (response.status, response.problem) == (503, "unavailable")
+    assert int(response.headers["retry-after"]) > 0
 
     assert {entry["outcome"] for entry in api.register("a", "b").body["tasks"]} == {
         "known" if arrives else "registered"
     }
 
 
-def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: TasksApiHarness) -> None:
+def test_the_idempotency_key_header_is_ignored(api: TasksApiHarness) -> None:
     body = {"provider": "acedata", "taskIds": ["a"]}
 
-    assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "x y"}).status == 200
+    assert api.send("POST", "/tasks", body=body, headers={"Idempotency-Key": "x y"}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -129,29 +129,29 @@ def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: TasksApiHarness)
         ({"provider": "acedata", "taskIds": ["a"], "\ud800": []}, 422, "invalid-request", "body"),
     ],
 )
-def test_malformed_registrations_are_refused(
+def test_malformed_registrations_are_rejected(
     api: TasksApiHarness, body: Any, status: int, problem: str, at: str | None
 ) -> None:
-    answer = api.ask("POST", "/tasks", body=body)
+    response = api.send("POST", "/tasks", body=body)
 
-    assert (answer.status, answer.problem) == (status, problem)
-    assert [error["at"] for error in answer.body.get("errors", [])] == ([at] if at else [])
+    assert (response.status, response.problem) == (status, problem)
+    assert [error["at"] for error in response.body.get("errors", [])] == ([at] if at else [])
     assert api.store.client.scan(TableName=TABLE_NAME)["Count"] == 0
 
 
-def test_an_answer_lists_at_most_ten_errors(api: TasksApiHarness) -> None:
-    answer = api.register(*["not an id"] * 100)
+def test_a_response_lists_at_most_ten_errors(api: TasksApiHarness) -> None:
+    response = api.register(*["not an id"] * 100)
 
-    assert len(answer.body["errors"]) == 10
+    assert len(response.body["errors"]) == 10
 
 
-def test_a_body_may_come_as_base64(api: TasksApiHarness) -> None:
-    """API Gateway sends it so if the request has no content type."""
-    answer = api.ask(
+def test_a_base64_encoded_body_is_decoded(api: TasksApiHarness) -> None:
+    """API Gateway encodes the body if the content type is not a text type."""
+    response = api.send(
         "POST", "/tasks", body={"provider": "acedata", "taskIds": ["a"]}, headers={"content-type": "application/x"}
     )
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 # ------------------------------------------------------------------------------------------------ metadata
@@ -159,37 +159,37 @@ def test_a_body_may_come_as_base64(api: TasksApiHarness) -> None:
 
 def register_with(api: TasksApiHarness, metadata: Any, *task_ids: str) -> Any:
     body = {"provider": "flux-kontext", "taskIds": list(task_ids), "metadata": metadata}
-    return api.ask("POST", "/tasks", body=body)
+    return api.send("POST", "/tasks", body=body)
 
 
-def test_metadata_comes_back_and_lists_are_filtered_by_it(api: TasksApiHarness, clock: Clock) -> None:
+def test_metadata_is_returned_and_filters_lists(api: TasksApiHarness, clock: Clock) -> None:
     for number in range(3):
         assert register_with(api, {"order": str(number % 2), "shop": "a=b"}, f"task{number}").status == 200
         clock.pass_by(minutes=1)
 
-    assert api.ask("GET", "/tasks/flux-kontext/task1").body["metadata"] == {"order": "1", "shop": "a=b"}
+    assert api.send("GET", "/tasks/flux-kontext/task1").body["metadata"] == {"order": "1", "shop": "a=b"}
     for more in ({}, {"status": "PENDING"}):
-        page = api.ask("GET", "/tasks", query={"metadata": "order=0", **more})
+        page = api.send("GET", "/tasks", query={"metadata": "order=0", **more})
         assert [task["taskId"] for task in page.body["tasks"]] == ["task2", "task0"]
-    assert len(api.ask("GET", "/tasks", query={"metadata": "shop=a=b"}).body["tasks"]) == 3
-    assert api.ask("GET", "/tasks", query={"metadata": "order="}).body["tasks"] == []
+    assert len(api.send("GET", "/tasks", query={"metadata": "shop=a=b"}).body["tasks"]) == 3
+    assert api.send("GET", "/tasks", query={"metadata": "order="}).body["tasks"] == []
 
 
-def test_a_filtered_list_goes_on_where_its_page_ended(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_list_filtered_by_metadata_continues_at_its_cursor(api: TasksApiHarness, clock: Clock) -> None:
     for number in range(5):
         register_with(api, {"even": str(number % 2 == 0)}, f"task{number}")
         clock.pass_by(minutes=1)
 
-    first = api.ask("GET", "/tasks", query={"metadata": "even=True", "limit": 2}).body
-    then = api.ask("GET", "/tasks", query={"metadata": "even=True", "limit": 2, "cursor": first["cursor"]}).body
+    first = api.send("GET", "/tasks", query={"metadata": "even=True", "limit": 2}).body
+    second = api.send("GET", "/tasks", query={"metadata": "even=True", "limit": 2, "cursor": first["cursor"]}).body
 
-    assert [task["taskId"] for page in (first, then) for task in page["tasks"]] == ["task4", "task2", "task0"]
-    assert "cursor" not in then
-    other = api.ask("GET", "/tasks", query={"metadata": "even=False", "limit": 2, "cursor": first["cursor"]})
+    assert [task["taskId"] for page in (first, second) for task in page["tasks"]] == ["task4", "task2", "task0"]
+    assert "cursor" not in second
+    other = api.send("GET", "/tasks", query={"metadata": "even=False", "limit": 2, "cursor": first["cursor"]})
     assert other.status == 400
 
 
-def test_a_task_whose_callback_was_faster_gets_the_metadata_once(api: TasksApiHarness) -> None:
+def test_metadata_is_added_to_a_known_task_once(api: TasksApiHarness) -> None:
     api.register("task12345")
 
     assert outcomes(register_with(api, {"order": "1"}, "task12345").body) == [(TASK, "known")]
@@ -211,15 +211,15 @@ def test_a_task_whose_callback_was_faster_gets_the_metadata_once(api: TasksApiHa
         "order",
     ],
 )
-def test_metadata_is_bounded(api: TasksApiHarness, metadata: Any) -> None:
+def test_metadata_beyond_its_limits_is_rejected(api: TasksApiHarness, metadata: Any) -> None:
     assert register_with(api, metadata, "task12345").status == 422
     assert api.store.items() == []
 
 
-def test_a_reference_is_kept_with_the_tasks_that_have_none(api: TasksApiHarness) -> None:
+def test_a_ref_is_added_to_known_tasks_without_one(api: TasksApiHarness) -> None:
     for ref, task_ids in (("r1", ["a"]), ("r2", ["a", "b"])):
-        api.ask("POST", "/tasks", body={"provider": "flux-kontext", "taskIds": task_ids, "ref": ref})
+        api.send("POST", "/tasks", body={"provider": "flux-kontext", "taskIds": task_ids, "ref": ref})
 
-    assert [api.ask("GET", f"/tasks/flux-kontext/{task_id}").body["ref"] for task_id in ("a", "b")] == ["r1", "r2"]
+    assert [api.send("GET", f"/tasks/flux-kontext/{task_id}").body["ref"] for task_id in ("a", "b")] == ["r1", "r2"]
     malformed = {"provider": "flux-kontext", "taskIds": ["a"], "ref": "a b"}
-    assert api.ask("POST", "/tasks", body=malformed).status == 422
+    assert api.send("POST", "/tasks", body=malformed).status == 422

@@ -1,4 +1,4 @@
-"""A request for images is sent to the provider once, however often the caller repeats it."""
+"""POST /submissions sends a request to the provider once, however often the caller repeats it."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ from tests.integration.tasks_api.api_harness import ACCEPTED, CALLBACK_BASE_URL,
 
 TASK = "flux-kontext#task12345"
 
-# ------------------------------------------------------------------------------------------------ taken
+# ------------------------------------------------------------------------------------------------ accepted
 
 
 @pytest.mark.parametrize(
@@ -31,25 +31,25 @@ TASK = "flux-kontext#task12345"
 def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
     api: TasksApiHarness, provider_id: str, url: str, field: str
 ) -> None:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "prompt": "Ein Leuchtturm \N{WAVING BLACK FLAG}",
         "inputImage": "https://x.example/1.png",
         "seed": 7,
     }
 
-    answer = api.submit(provider=provider_id, **asked)
+    response = api.submit(provider=provider_id, **fields)
 
     (request,) = api.providers.requests
     assert (request.method, str(request.url)) == ("POST", url)
     assert request.headers["authorization"] == f"Bearer {API_KEYS[provider_id]}"
     assert request.headers["content-type"] == "application/json"
     assert json.loads(request.content) == {
-        **asked,
+        **fields,
         field: f"{CALLBACK_BASE_URL}/callbacks/{provider_id}/{CALLBACK_TOKEN}",
     }
-    assert answer.status == 201
-    assert answer.headers["location"] == f"/tasks/{provider_id}/task12345"
-    assert answer.body == {
+    assert response.status == 201
+    assert response.headers["location"] == f"/tasks/{provider_id}/task12345"
+    assert response.body == {
         "task": f"{provider_id}#task12345",
         "provider": provider_id,
         "taskId": "task12345",
@@ -75,36 +75,36 @@ def test_the_task_is_registered_with_the_submission(api: TasksApiHarness) -> Non
     }
 
 
-def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
+def test_metadata_is_stored_and_not_sent(api: TasksApiHarness) -> None:
     body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}, "metadata": {"order": "17"}}
     body["ref"] = "order-17"
     headers = {"Idempotency-Key": "order-17"}
 
-    answers = [api.ask("POST", "/submissions", body=body, headers=headers)]
+    responses = [api.send("POST", "/submissions", body=body, headers=headers)]
     # Metadata may differ when a request is repeated: nothing is generated again.
-    answers.append(api.ask("POST", "/submissions", body=body | {"metadata": {"order": "18"}}, headers=headers))
+    responses.append(api.send("POST", "/submissions", body=body | {"metadata": {"order": "18"}}, headers=headers))
 
-    assert [answer.status for answer in answers] == [201, 201]
+    assert [response.status for response in responses] == [201, 201]
     (request,) = api.providers.requests
     assert not {"metadata", "ref"} & set(json.loads(request.content))
-    assert [task["ref"] for task in api.ask("GET", "/tasks", query={"ref": "order-17"}).body["tasks"]] == ["order-17"]
-    assert api.ask("GET", "/tasks/flux-kontext/task12345").body["metadata"] == {"order": "17"}
+    assert [task["ref"] for task in api.send("GET", "/tasks", query={"ref": "order-17"}).body["tasks"]] == ["order-17"]
+    assert api.send("GET", "/tasks/flux-kontext/task12345").body["metadata"] == {"order": "17"}
 
 
 @pytest.mark.parametrize("endpoint", PROVIDERS["nanobanana"].submit_paths)
-def test_a_provider_may_have_several_endpoints(api: TasksApiHarness, endpoint: str) -> None:
+def test_a_submission_can_select_an_endpoint(api: TasksApiHarness, endpoint: str) -> None:
     body = {"provider": "nanobanana", "endpoint": endpoint, "request": {"prompt": "a lighthouse"}}
 
-    assert api.ask("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"}).status == 201
+    assert api.send("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"}).status == 201
     assert api.providers.requests[0].url.path == f"/api/v1/nanobanana/{endpoint}"
 
 
-def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: TasksApiHarness) -> None:
+def test_a_callback_before_the_submissions_response_is_not_overwritten(api: TasksApiHarness) -> None:
     def call_back_first(request: httpx.Request) -> httpx.Response:
         api.store.put(TASK, provider="flux-kontext", taskId="task12345", status="SUCCEEDED", rank=30, deliveries=1)
         return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
-    api.providers.answer = call_back_first
+    api.providers.respond = call_back_first
 
     assert api.submit().status == 201
     item = api.store.item(TASK)
@@ -120,10 +120,10 @@ def test_an_idempotency_record_is_not_listed_as_a_task(api: TasksApiHarness) -> 
     assert "status" not in api.record()
     assert "feed" not in api.record()
     assert api.tasks() == [TASK]
-    assert [task["task"] for task in api.ask("GET", "/tasks").body["tasks"]] == [TASK]
+    assert [task["task"] for task in api.send("GET", "/tasks").body["tasks"]] == [TASK]
 
 
-def test_an_idempotency_record_is_kept_as_long_as_tasks_are(
+def test_idempotency_records_have_the_retention_of_tasks(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.submit("for-ever")
@@ -138,18 +138,22 @@ def test_an_idempotency_record_is_kept_as_long_as_tasks_are(
 # ------------------------------------------------------------------------------------------------ repeated
 
 
-def test_the_same_key_and_request_have_the_same_answer(api: TasksApiHarness, clock: Clock) -> None:
+def test_the_same_key_and_request_have_the_same_response(api: TasksApiHarness, clock: Clock) -> None:
     first = api.submit()
     clock.pass_by(days=3)
     api.restart()
 
-    again = api.submit()
+    repeated = api.submit()
 
-    assert (again.status, again.body, again.headers["location"]) == (201, first.body, first.headers["location"])
+    assert (repeated.status, repeated.body, repeated.headers["location"]) == (
+        201,
+        first.body,
+        first.headers["location"],
+    )
     assert len(api.providers.requests) == 1
 
 
-def test_the_order_of_members_is_no_difference(api: TasksApiHarness) -> None:
+def test_the_order_of_members_does_not_matter(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse", seed=7)
 
     assert api.submit(seed=7, prompt="a lighthouse").status == 201
@@ -159,12 +163,12 @@ def test_the_order_of_members_is_no_difference(api: TasksApiHarness) -> None:
 @pytest.mark.parametrize(
     "other", [{"prompt": "another"}, {"prompt": "a lighthouse", "seed": 1}, {"provider": "acedata"}], ids=str
 )
-def test_the_same_key_and_another_request_are_refused(api: TasksApiHarness, other: dict[str, Any]) -> None:
+def test_the_same_key_with_another_request_is_rejected(api: TasksApiHarness, other: dict[str, Any]) -> None:
     api.submit()
 
-    answer = api.submit(**other)
+    response = api.submit(**other)
 
-    assert (answer.status, answer.problem) == (422, "idempotency-key-used")
+    assert (response.status, response.problem) == (422, "idempotency-key-used")
     assert len(api.providers.requests) == 1
 
 
@@ -184,21 +188,21 @@ def submit_at_once() -> NewTask | APIError:
         return exc
 
 
-def test_of_many_at_once_one_is_sent(api: TasksApiHarness) -> None:
+def test_one_of_many_concurrent_submissions_is_sent(api: TasksApiHarness) -> None:
     assert app.dependencies().submissions  # created before the threads start
-    is_asked, may_answer = threading.Event(), threading.Event()
+    is_sent, may_respond = threading.Event(), threading.Event()
 
     def wait(request: httpx.Request) -> httpx.Response:
-        is_asked.set()
-        assert may_answer.wait(60)
+        is_sent.set()
+        assert may_respond.wait(60)
         return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
-    api.providers.answer = wait
+    api.providers.respond = wait
     with ThreadPoolExecutor(16) as pool:
         first = pool.submit(submit_at_once)
-        assert is_asked.wait(60)
+        assert is_sent.wait(60)
         others = list(pool.map(lambda _: submit_at_once(), range(15)))
-        may_answer.set()
+        may_respond.set()
 
     new = first.result()
     assert isinstance(new, NewTask)
@@ -212,9 +216,9 @@ def test_of_many_at_once_one_is_sent(api: TasksApiHarness) -> None:
 def test_a_race_for_a_key_has_one_winner(api: TasksApiHarness) -> None:
     assert app.dependencies().submissions
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: submit_at_once(), range(32)))
+        responses = list(pool.map(lambda _: submit_at_once(), range(32)))
 
     assert len(api.providers.requests) == 1
-    refusals = [answer.problem.status for answer in answers if isinstance(answer, APIError)]
+    refusals = [response.problem.status for response in responses if isinstance(response, APIError)]
     assert set(refusals) <= {409}
     assert len(refusals) < 32

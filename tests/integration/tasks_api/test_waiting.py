@@ -1,4 +1,4 @@
-"""How many requests wait at the same time: each holds a slot, and those without a slot are answered at once."""
+"""Each waiting request holds a slot; requests without a slot are answered immediately."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ PATH = "/tasks/flux-kontext/task12345"
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
-    """The pauses of a waiting request; they take no time in tests."""
+    """The recorded pauses of a waiting request, without the actual sleep."""
     made: list[float] = []
     monkeypatch.setattr(app.dependencies().api.queries, "_sleep", made.append)
     monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(made))
@@ -43,28 +43,28 @@ def others(slots: WaitSlots) -> Iterator[ExitStack]:
 
 
 @pytest.mark.usefixtures("others")
-def test_a_request_beyond_the_limit_is_answered_at_once(api: TasksApiHarness, pauses: list[float]) -> None:
+def test_a_request_beyond_the_limit_does_not_wait(api: TasksApiHarness, pauses: list[float]) -> None:
     api.register("task12345")
 
-    answer = api.ask("GET", PATH, query={"wait": 20})
+    response = api.send("GET", PATH, query={"wait": 20})
 
-    assert (answer.status, answer.body["done"], pauses) == (200, False, [])
-    assert answer.headers["retry-after"] == str(BUSY_RETRY_SECONDS)
+    assert (response.status, response.body["done"], pauses) == (200, False, [])
+    assert response.headers["retry-after"] == str(BUSY_RETRY_SECONDS)
 
 
-def test_a_slot_is_free_after_its_request(api: TasksApiHarness, pauses: list[float], others: ExitStack) -> None:
+def test_a_slot_is_released_after_its_request(api: TasksApiHarness, pauses: list[float], others: ExitStack) -> None:
     api.register("task12345")
     others.close()
 
     for count in (1, 2, 3):
-        answer = api.ask("GET", PATH, query={"wait": 20})
+        response = api.send("GET", PATH, query={"wait": 20})
 
-        assert "retry-after" not in answer.headers
+        assert "retry-after" not in response.headers
         assert sum(pauses) == 20 * count
 
 
 @pytest.mark.usefixtures("others")
-def test_the_slot_of_a_request_that_was_stopped_becomes_free(slots: WaitSlots, clock: Clock) -> None:
+def test_the_slot_of_an_interrupted_request_expires(slots: WaitSlots, clock: Clock) -> None:
     clock.pass_by(seconds=SLOT_TIME.total_seconds() - 1)
     with slots.slot() as may_wait:
         assert not may_wait
@@ -73,11 +73,11 @@ def test_the_slot_of_a_request_that_was_stopped_becomes_free(slots: WaitSlots, c
         assert may_wait
 
 
-def test_a_slot_is_held_until_its_function_has_ended() -> None:
+def test_a_slot_outlives_the_functions_timeout() -> None:
     assert SLOT_TIME.total_seconds() > FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
 
-def test_a_late_release_leaves_the_slot_to_its_next_holder(store: Store, clock: Clock) -> None:
+def test_a_late_release_does_not_take_the_slot_of_the_next_holder(store: Store, clock: Clock) -> None:
     one = WaitSlots(store.table, 1, now=clock)
     with one.slot():
         clock.pass_by(seconds=SLOT_TIME.total_seconds() + 1)
@@ -92,17 +92,17 @@ def test_a_late_release_leaves_the_slot_to_its_next_holder(store: Store, clock: 
 def test_a_request_that_does_not_wait_needs_no_slot(api: TasksApiHarness, query: dict[str, Any]) -> None:
     api.register("task12345")
 
-    assert "retry-after" not in api.ask("GET", PATH, query=query).headers
+    assert "retry-after" not in api.send("GET", PATH, query=query).headers
 
 
 @pytest.mark.usefixtures("others")
 def test_a_task_that_is_done_needs_no_slot(api: TasksApiHarness) -> None:
     api.store.put("flux-kontext#task12345", status="FAILED")
 
-    answer = api.ask("GET", PATH, query={"wait": 20})
+    response = api.send("GET", PATH, query={"wait": 20})
 
-    assert answer.body["done"]
-    assert "retry-after" not in answer.headers
+    assert response.body["done"]
+    assert "retry-after" not in response.headers
 
 
 def test_without_slots_no_request_waits(
@@ -111,11 +111,11 @@ def test_without_slots_no_request_waits(
     monkeypatch.setattr(app.dependencies().api.wait_slots, "_count", 0)
     api.register("task12345")
 
-    assert api.ask("GET", PATH, query={"wait": 20}).headers["retry-after"] == str(BUSY_RETRY_SECONDS)
+    assert api.send("GET", PATH, query={"wait": 20}).headers["retry-after"] == str(BUSY_RETRY_SECONDS)
     assert pauses == []
 
 
-def test_a_slot_that_cannot_be_released_does_not_cost_the_answer(
+def test_a_slot_that_cannot_be_released_is_not_an_error(
     store: Store, slots: WaitSlots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with slots.slot() as may_wait:
@@ -123,14 +123,16 @@ def test_a_slot_that_cannot_be_released_does_not_cost_the_answer(
         monkeypatch.setattr(store.client, "update_item", lost(store.client.update_item, arrives=False))
 
 
-def test_a_table_that_fails_is_not_waited_at(store: Store, slots: WaitSlots, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_does_not_wait_if_its_slot_cannot_be_written(
+    store: Store, slots: WaitSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store.client, "update_item", lost(store.client.update_item, arrives=False))
 
     with pytest.raises(StoreUnavailableError), slots.slot():
         pytest.fail("it waited")
 
 
-def test_requests_at_once_share_the_slots(slots: WaitSlots) -> None:
+def test_concurrent_requests_share_the_slots(slots: WaitSlots) -> None:
     number = 8
     have_tried = Barrier(number)
 
@@ -144,6 +146,6 @@ def test_requests_at_once_share_the_slots(slots: WaitSlots) -> None:
 
 
 @pytest.mark.usefixtures("others")
-def test_a_slot_is_no_task(api: TasksApiHarness) -> None:
-    assert api.ask("GET", "/tasks").body == {"tasks": [], "unreadable": []}
+def test_slots_are_not_listed_as_tasks(api: TasksApiHarness) -> None:
+    assert api.send("GET", "/tasks").body == {"tasks": [], "unreadable": []}
     assert api.tasks() == []

@@ -63,7 +63,7 @@ class Exchange:
     """A request and its response."""
 
     deadline: Deadline
-    # False: the server has certainly received nothing of the request, whatever error follows.
+    # False: the server has certainly not received any part of the request, even if an error follows.
     was_sent: bool = False
 
 

@@ -66,7 +66,7 @@ REFUSAL_STATUSES = frozenset({401, 402, 403})
 # Documented: an account has to acquire each of the two services. Without the second, polls are refused.
 BOTH_SERVICES = "the account needs both Flux Images and Flux Tasks, which is acquired separately"
 # Documented with HTTP 400: "Bad request, possibly due to missing or invalid parameters". So they concern this request
-# only, whatever their names suggest.
+# only, despite their names.
 BAD_REQUEST_CODES = frozenset({"token_mismatched", "api_not_implemented"})
 BAD_REQUEST_STATUSES = frozenset({400, 422})
 BUSY_CODE = "too_many_requests"

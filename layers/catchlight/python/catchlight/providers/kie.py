@@ -322,8 +322,8 @@ class KieProvider:
         """Returns a report of the polled task, as a list of one.
 
         HTTP 200 does not mean success: the envelope's `code` is the status of the request, `successFlag` the status of
-        the task. So a record that has failed or succeeded is used whatever the envelope says. Without such a record,
-        the envelope's code 501 is the failure of the task, as in a callback.
+        the task. So a record that has failed or succeeded is used even if the envelope has an error. Without such a
+        record, the envelope's code 501 is the failure of the task, as in a callback.
 
         Raises:
             ProviderError: the answer reports an error of the request and contains no task.
