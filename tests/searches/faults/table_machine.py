@@ -295,8 +295,8 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def conflicts_are_limited(self) -> None:
-        # A correction appends an entry even if another one was added after its read. This happens once only: the item then
-        # has no unconfirmed report any more.
+        # A correction appends an entry even if another one was added after its read. This happens once only: then the
+        # item has no unconfirmed report any more.
         assert self.item is None or len(self.item.conflicts) <= MAX_CONFLICTS + 1
 
     # -------------------------------------------------------------------------------------------- helpers of the rules

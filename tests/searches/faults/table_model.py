@@ -188,7 +188,7 @@ def restart(snapshot: Item, now: str) -> list[Write]:
 
 
 def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -> list[Item | None]:
-    """Returns the possible items: after all writes; with a fault, after any prefix, whose last write may be repeated."""
+    """Returns the possible items: after all writes; with a fault after any prefix, whose last write may be repeated."""
     after = [before]
     for write in writes:
         after.append(write(after[-1]))

@@ -196,10 +196,10 @@ def post(url: str, body: bytes, cut: Cut | None) -> int | None:
     """
     parts = urlsplit(url)
     assert parts.hostname
-    if cut in (Cut.CONNECTION, Cut.ANSWER):
+    if cut in (Cut.CONNECTION, Cut.RESPONSE):
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
-        sent = body if cut is Cut.ANSWER else body[: len(body) // 2]
+        sent = body if cut is Cut.RESPONSE else body[: len(body) // 2]
         with socket.create_connection((parts.hostname, parts.port or 80), RESPONSE_TIMEOUT_SECONDS) as stream:
             stream.sendall(head.encode() + sent)
         return None

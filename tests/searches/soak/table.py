@@ -22,8 +22,8 @@ def table(report: Report) -> Table:
 
     planned = sum(report.deliveries.values())
     add("Deliveries planned", planned, indent=False)
-    for fault, count in report.deliveries.items():
-        add(fault, count, planned)
+    for callback_fault, count in report.deliveries.items():
+        add(callback_fault, count, planned)
     add("deliveries with a fault", planned - report.deliveries[CallbackFault.NONE], planned)
     add("Requests with callbacks, retries included", report.requests.total(), indent=False)
     for response, count in report.requests.most_common():
