@@ -321,7 +321,7 @@ def _read_rejected_bodies(stack: LocalStack) -> frozenset[str]:
     s3, bucket = stack.boto3_client("s3"), stack.info["bucket"]
     digests = set()
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="rejected/"):
-        for entry in page.get("BucketContents", []):
+        for entry in page.get("Contents", []):
             document = json.loads(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
             digests.add(hashlib.sha256(base64.b64decode(document["body"])).hexdigest())
     return frozenset(digests)
