@@ -93,7 +93,7 @@ races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=d
 soak: $(STAMP) ## Run thousands of tasks under injected faults; 20 minutes (TASKS=10000, SEED=1, BUILT=1)
 	@$(BIN)/python -m tests.searches.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
-soak-self-test: $(STAMP) ## Plant known faults into the result of a soak: its checker must report each, by task and promise
+soak-self-test: $(STAMP) ## Plant known faults into the result of a soak: its checker must report each, by task and guarantee
 	@$(BIN)/python -m tests.searches.soak.self_test
 
 fuzz: $(STAMP) ## Fuzz all code that parses untrusted input (FOR=seconds, 60)

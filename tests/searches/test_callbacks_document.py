@@ -1,4 +1,4 @@
-"""Sends hundreds of generated requests to the callback API. A test in tests/hostile does so with fewer."""
+"""Sends 600 generated requests to the callback API, more than the test in tests/hostile."""
 
 import requests
 

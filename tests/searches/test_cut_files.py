@@ -1,4 +1,4 @@
-"""Cuts off files of every format at hundreds of lengths. The unit tests do so at a few dozen."""
+"""Truncates image files of every format to hundreds of lengths, more than the unit tests."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ def lengths(data: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize("name", BYTES)
-def test_a_file_that_is_cut_off_anywhere_may_arrive_whole_next_time(name: str) -> None:
+def test_an_interrupted_download_is_reported_as_truncated(name: str) -> None:
     check_cut_off_on_the_way(BYTES[name], lengths(BYTES[name]))
 
 
 @pytest.mark.parametrize("name", [name for name in BYTES if "animated" not in name])
-def test_a_file_that_arrived_whole_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
+def test_a_complete_download_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
     check_written_without_its_end(name, BYTES[name], lengths(BYTES[name]))
 
 
 @pytest.mark.parametrize("options", ENCODINGS, ids=str)
-def test_a_jpeg_without_its_end_marker_lacks_no_pixels(options: dict[str, Any]) -> None:
+def test_a_jpeg_that_lacks_pixels_is_refused(options: dict[str, Any]) -> None:
     whole = picture(**options)
     check_lacks_pixels(whole, {*range(len(whole) - 30, len(whole) - 2), *range(31, len(whole) - 2, 29)})

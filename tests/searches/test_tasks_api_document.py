@@ -1,4 +1,4 @@
-"""Sends hundreds of generated requests to the tasks API. A test in tests/hostile does so with fewer."""
+"""Sends 900 generated requests to the tasks API, more than the test in tests/hostile."""
 
 import requests
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.searches.faults [SCENARIO ... | table]
 
-The exit status is 1 if anything was lost, duplicated or wrong.
+The exit status is 1 if there was a violation: a lost, duplicated or wrong result.
 """
 
 import sys
@@ -24,7 +24,7 @@ from tests.searches.faults.table_machine import WITH_FAULT, check_table
 
 TABLE = "table"
 TABLE_EXAMPLES = 1000
-_COLUMNS = ("orders", "with a fault", "states", "steps", "faults", "lost", "double", "wrong", "seconds")
+_COLUMNS = ("orders", "with a fault", "states", "steps", "faults", "lost", "duplicated", "wrong", "seconds")
 
 
 def main(names: list[str]) -> int:
@@ -32,20 +32,20 @@ def main(names: list[str]) -> int:
     console = Console(width=150)
     harm = _explore(names, console) if names != [TABLE] else 0
     if not names or TABLE in names:
-        _hold_table_to_model(console)
+        _compare_table_with_model(console)
     return harm
 
 
-def _hold_table_to_model(console: Console) -> None:
+def _compare_table_with_model(console: Console) -> None:
     """Compares the table with its model; fails with the steps that show a difference."""
     started = time.monotonic()
     with an_account():
         seen = check_table(a_store(load_template(REPOSITORY / "template.yaml", {})), examples=TABLE_EXAMPLES)
     with_fault = seen.pop(WITH_FAULT)
-    ends = ", ".join(f"{count:,} {what}" for what, count in seen.most_common())
+    counts = ", ".join(f"{count:,} {what}" for what, count in seen.most_common())
     console.print(
         f"The tasks table and its model: {TABLE_EXAMPLES:,} examples, {seen.total():,} steps, {with_fault:,} of them "
-        f"with a fault; the item was the model's after each ({ends}). {time.monotonic() - started:.0f} seconds.",
+        f"with a fault; the item equalled the model's after each ({counts}). {time.monotonic() - started:.0f} seconds.",
         markup=False,
     )
 
@@ -70,7 +70,7 @@ def _explore(names: list[str], console: Console) -> int:
             for found in seen.found[:3]:
                 console.print(f"{scenario.name}: {found}", markup=False)
         console.print(table)
-        console.print(_sum(explorations, harness), markup=False)
+        console.print(_summary(explorations, harness), markup=False)
     return int(any(seen.found for seen in explorations))
 
 
@@ -80,14 +80,14 @@ def _figures(seen: Exploration) -> list[str]:
     return [f"{count:,}" for count in counts]
 
 
-def _sum(explorations: list[Exploration], harness: Harness) -> str:
+def _summary(explorations: list[Exploration], harness: Harness) -> str:
     return (
         f"{sum(seen.orders(with_faults=True) for seen in explorations):,} orders of events; "
         f"{sum(len(seen.steps) for seen in explorations):,} steps checked, "
         f"{sum(seen.faults for seen in explorations):,} of them faults; "
-        f"{sum(len(seen.endings) for seen in explorations):,} endings checked; "
+        f"{sum(len(seen.end_states) for seen in explorations):,} end states checked; "
         + ", ".join(f"{sum(seen.count(harm) for seen in explorations)} {harm}" for harm in Harm)
-        + f".\nThe functions were run {harness.player.played:,} times, moto was asked {harness.aws.calls_made:,} times."
+        + f".\nThe functions were run {harness.runner.runs:,} times, moto executed {harness.aws.calls_made:,} calls."
     )
 
 

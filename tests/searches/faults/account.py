@@ -1,7 +1,7 @@
 """Models the state of an AWS account as a value, and AWS as a function from state and call to the next state.
 
-moto answers every call, once for each distinct pair of state and call: an exploration meets the same pair thousands of
-times, and moto takes 10 ms for the update that DynamoDB makes for a callback.
+moto executes each distinct pair of state and call once, and the result is cached: an exploration has the same pair
+thousands of times, and moto takes 10 ms for one update of an item.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
-    """The state of the account: one task's item (DynamoDB's JSON), and all objects, messages and executions so far.
+class AccountState:
+    """The state of the account: one task's item (in DynamoDB's JSON), and all objects, messages and executions so far.
 
     `messages` are those of the archive queue, `poll_messages` those of the poll queue.
     """
@@ -62,7 +62,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that a client is about to make. Calls with the same parameters to the same service are equal."""
+    """A call of an AWS client before it is sent. Calls of one operation with the same parameters are equal."""
 
     service: str
     operation: str
@@ -100,7 +100,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a request: a response or an error response. Two are equal if no caller can distinguish them."""
+    """The response or error response to a request. Answers are equal if a caller cannot distinguish them."""
 
     digest: str
     response: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -115,14 +115,14 @@ class Answer:
         if self.is_error:
             error: type[ClientError] = call.client.exceptions.from_code(self.response["Error"]["Code"])  # type: ignore[assignment]
             raise error(self.response, call.operation)  # type: ignore[arg-type] # the stubs have a narrower type
-        if "Body" in self.response:  # a stream is read once, and an answer is given many times
+        if "Body" in self.response:  # a stream can be read once only, and the answer is reused
             body = self.response["Body"]
             return self.response | {"Body": StreamingBody(io.BytesIO(body), len(body))}
         return self.response
 
 
-# Ids and times that AWS generates; the functions decide nothing by them.
-_UNREPEATABLE = {"ResponseMetadata", "executionArn", "startDate", "ETag", "LastModified", "VersionId"}
+# Ids and times that AWS generates; no decision of the functions depends on them.
+_GENERATED_FIELDS = {"ResponseMetadata", "executionArn", "startDate", "ETag", "LastModified", "VersionId"}
 
 
 class Aws:
@@ -139,34 +139,34 @@ class Aws:
         self.state_machine = self._make_state_machine()
         self._bodies: dict[str, bytes] = {}
         self._answers: dict[tuple[Any, ...], tuple[Any, Answer]] = {}
-        self.calls_made = 0  # by moto itself
+        self.calls_made = 0  # number of calls that moto has executed
 
-    def perform(self, holdings: Holdings, call: Call) -> tuple[Holdings, Answer]:
+    def perform(self, account: AccountState, call: Call) -> tuple[AccountState, Answer]:
         """Returns the account's state after a call and the answer to the caller."""
         match call.service:
             case "dynamodb":
-                item, answer = self._ask(call, holdings.item, self._load_item, self._read_item)
-                return replace(holdings, item=item), answer
+                item, answer = self._ask(call, account.item, self._load_item, self._read_item)
+                return replace(account, item=item), answer
             case "s3":
-                objects, answer = self._ask(call, holdings.objects, self._load_objects, self._read_objects)
-                return replace(holdings, objects=_count_writes(holdings.objects, objects, call, answer)), answer
+                objects, answer = self._ask(call, account.objects, self._load_objects, self._read_objects)
+                return replace(account, objects=_count_writes(account.objects, objects, call, answer)), answer
             case "sqs":
                 url = call.parameters["QueueUrl"]
                 sent, answer = self._ask(call, (), self._load_nothing, lambda: self._take_messages(url))
                 if url == self.poll_queue_url:
-                    return replace(holdings, poll_messages=holdings.poll_messages + sent), answer
-                return replace(holdings, messages=holdings.messages + sent), answer
+                    return replace(account, poll_messages=account.poll_messages + sent), answer
+                return replace(account, messages=account.messages + sent), answer
             case "stepfunctions":
                 executions, answer = self._ask(
-                    call, holdings.executions, self._load_executions, lambda: self._read_executions(holdings.executions)
+                    call, account.executions, self._load_executions, lambda: self._read_executions(account.executions)
                 )
-                return replace(holdings, executions=executions), answer
-        raise AssertionError(f"the functions call {call.service}, of which the exploration knows nothing")
+                return replace(account, executions=executions), answer
+        raise AssertionError(f"the functions call {call.service}, which the exploration does not model")
 
-    def _ask(self, call: Call, held: Any, load: Callable[[Any], None], read: Callable[[], Any]) -> tuple[Any, Answer]:
-        request = (call, held)
+    def _ask(self, call: Call, state: Any, load: Callable[[Any], None], read: Callable[[], Any]) -> tuple[Any, Answer]:
+        request = (call, state)
         if request not in self._answers:
-            load(held)
+            load(state)
             self._bodies[hashlib.sha256(call.body).hexdigest()] = call.body
             try:
                 response, is_error = call.execute(), False
@@ -181,7 +181,7 @@ class Aws:
 
     # -------------------------------------------------------------------------------------------- DynamoDB
 
-    # Bypasses the API, which would take three times as long: an exploration does this more often than anything else.
+    # Bypasses the API, which would take three times as long: these are the most frequent operations of an exploration.
 
     def _load_item(self, item: str | None) -> None:
         self._table.items.clear()
@@ -225,7 +225,7 @@ class Aws:
     def _take_messages(self, queue_url: str) -> tuple[str, ...]:
         """Returns the messages just sent.
 
-        Delays, receiving, waiting and redelivery are up to the explorer, which has its own clock.
+        The explorer itself simulates delays, receives and redelivery.
         """
         received = self._sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", [])
         for message in received:
@@ -265,7 +265,7 @@ class Aws:
 def _count_writes(
     before: tuple[StoredObject, ...], after: tuple[StoredObject, ...], call: Call, answer: Answer
 ) -> tuple[StoredObject, ...]:
-    """Counts how often each object was written, which the bucket does not report: each write is a version."""
+    """Counts the writes of each object, which moto's listing does not contain; each write is a version."""
     counts = {stored.key: stored.times_written for stored in before}
     if call.operation == "PutObject" and not answer.is_error:
         key = call.parameters["Key"]
@@ -274,7 +274,7 @@ def _count_writes(
 
 
 def _digest_of_response(response: dict[str, Any]) -> str:
-    known = {name: part for name, part in response.items() if name not in _UNREPEATABLE}
+    known = {name: part for name, part in response.items() if name not in _GENERATED_FIELDS}
     if "Successful" in known:  # SQS returns each accepted message with a generated id
         known["Successful"] = [entry["Id"] for entry in known["Successful"]]
     return _digest(json.dumps(known, sort_keys=True, default=str))

@@ -1,4 +1,4 @@
-"""Fixtures: a harness for explorations, and an empty table."""
+"""Provides a harness for explorations and an empty tasks table."""
 
 from collections.abc import Iterator
 

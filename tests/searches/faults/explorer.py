@@ -1,7 +1,7 @@
-"""Explores every order in which the requests of a scenario can be made, and every fault at every call.
+"""Explores every order of a scenario's requests, and every fault at every call.
 
-Two orders that lead to equal states have the same future, which is explored once. A state consists of everything that
-AWS stores, everything in transit, and the input and received answers of every invocation.
+If two orders lead to equal states, the events that follow are explored once. A state consists of all data that AWS
+stores, all messages in transit, and the input and received answers of every invocation.
 """
 
 import random
@@ -33,10 +33,10 @@ class Explorable(Protocol[C]):
         """The violations on the step from the previous state."""
 
     def key(self) -> Hashable:
-        """Returns a key that is equal for two states with the same future."""
+        """Returns a key; states with equal keys have the same possible later events and violations."""
 
     def choices(self) -> list[C]:
-        """Returns the possible next events; empty if nothing can happen any more."""
+        """Returns the possible next events; empty in a final state."""
 
     def after(self, choice: C) -> Self:
         """Returns the state after the event."""
@@ -45,11 +45,11 @@ class Explorable(Protocol[C]):
         """Describes an event in plain language."""
 
     def check_end(self) -> tuple[Violation, ...]:
-        """Returns the violations when nothing more can happen."""
+        """Returns the violations of a final state."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundViolation:
     """A violation and the events that led to it."""
 
     violation: Violation
@@ -73,9 +73,9 @@ class _Step:
 class Exploration:
     """The result of an exploration. States are numbered in the order in which they were found, from 0."""
 
-    found: list[Found] = field(default_factory=list)
+    found: list[FoundViolation] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
-    endings: set[Hashable] = field(default_factory=set)  # states in which nothing more can happen
+    end_states: set[Hashable] = field(default_factory=set)  # keys of the final states
     states: int = 0
     faults: int = 0
 
@@ -87,47 +87,47 @@ class Exploration:
         """Returns the number of different orders of events from the first state to a final one.
 
         Raises:
-            ValueError: one of them never ends.
+            ValueError: an order of events never ends.
         """
         following: list[list[int]] = [[] for _ in range(self.states)]
-        open_ways = [0] * self.states  # incoming paths of a state that are not counted yet
+        uncounted_predecessors = [0] * self.states  # incoming steps of each state whose orders are not counted yet
         for step in self.steps:
             if with_faults or not step.is_fault:
                 following[step.before].append(step.after)
-                open_ways[step.after] += 1
-        ways = [0] * self.states
-        ways[0] = 1
-        # Without faults some states are never reached, and their paths to others are never counted.
-        ready = deque(state for state in range(self.states) if open_ways[state] == 0)
+                uncounted_predecessors[step.after] += 1
+        orders_to = [0] * self.states
+        orders_to[0] = 1
+        # Without faults some states are unreachable; they have no predecessors and 0 orders.
+        ready = deque(state for state in range(self.states) if uncounted_predecessors[state] == 0)
         ended = counted = 0
         while ready:
             state = ready.popleft()
             counted += 1
-            ended += 0 if following[state] else ways[state]
+            ended += 0 if following[state] else orders_to[state]
             for after in following[state]:
-                ways[after] += ways[state]
-                open_ways[after] -= 1
-                if open_ways[after] == 0:
+                orders_to[after] += orders_to[state]
+                uncounted_predecessors[after] -= 1
+                if uncounted_predecessors[after] == 0:
                     ready.append(after)
         if counted < self.states:
-            raise ValueError("an order of events that never ends")
+            raise ValueError("an order of events never ends")
         return ended
 
 
-def explore(beginning: Explorable[C], *, stop_at_first: bool = False) -> Exploration:
-    """Explores every order of events, breadth first: each violation is found with its shortest sequence of events."""
+def explore(start: Explorable[C], *, stop_at_first: bool = False) -> Exploration:
+    """Explores all orders of events breadth-first, so that each violation has the shortest trace."""
     seen = Exploration()
-    numbers = {beginning.key(): 0}
-    way_to: list[_Step | None] = [None]
-    waiting = deque([beginning])
+    numbers = {start.key(): 0}
+    steps_to: list[_Step | None] = [None]
+    waiting = deque([start])
     while waiting and not (seen.found and stop_at_first):
         state = waiting.popleft()
         number = seen.states
         seen.states += 1
         choices = state.choices()
         if not choices:
-            seen.endings.add(state.key())
-            seen.found += [Found(violation, _trace(way_to, number)) for violation in state.check_end()]
+            seen.end_states.add(state.key())
+            seen.found += [FoundViolation(violation, _trace(steps_to, number)) for violation in state.check_end()]
         for choice in choices:
             after = state.after(choice)
             key = after.key()
@@ -136,30 +136,30 @@ def explore(beginning: Explorable[C], *, stop_at_first: bool = False) -> Explora
                 number, numbers.setdefault(key, len(numbers)), choice.fault is not None, state.describe(choice)
             )
             if is_new:
-                way_to.append(step)
+                steps_to.append(step)
                 waiting.append(after)
             seen.steps.append(step)
             seen.faults += step.is_fault
-            trace = (*_trace(way_to, number), step.trace) if after.violations else ()
-            seen.found += [Found(violation, trace) for violation in after.violations]
+            trace = (*_trace(steps_to, number), step.trace) if after.violations else ()
+            seen.found += [FoundViolation(violation, trace) for violation in after.violations]
     return seen
 
 
-def _trace(way_to: list[_Step | None], number: int) -> tuple[str, ...]:
+def _trace(steps_to: list[_Step | None], number: int) -> tuple[str, ...]:
     def backwards() -> Iterator[str]:
-        step = way_to[number]
+        step = steps_to[number]
         while step is not None:
             yield step.trace
-            step = way_to[step.before]
+            step = steps_to[step.before]
 
     return tuple(backwards())[::-1]
 
 
-def walk(beginning: Explorable[C], seed: int) -> tuple[Hashable, list[Violation]]:
-    """Follows one random order of events to its end, and returns the final state's key and the violations."""
-    chance = random.Random(seed)
-    state, violations = beginning, list(beginning.violations)
+def random_walk(start: Explorable[C], seed: int) -> tuple[Hashable, list[Violation]]:
+    """Executes one random order of events to its end. Returns the final state's key and all violations."""
+    rng = random.Random(seed)
+    state, violations = start, list(start.violations)
     while choices := state.choices():
-        state = state.after(chance.choice(choices))
+        state = state.after(rng.choice(choices))
         violations += state.violations
     return state.key(), [*violations, *state.check_end()]

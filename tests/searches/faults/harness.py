@@ -1,4 +1,4 @@
-"""Runs the real functions in one harness, with scheduled AWS calls, a controlled clock and scripted providers."""
+"""Runs the real functions with recorded AWS answers, a controlled clock and a simulated provider."""
 
 import json
 import logging
@@ -40,25 +40,25 @@ from tests.fake_http import FakeHttp
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret
 from tests.searches.faults.account import BUCKET, TASK, Answer, Aws
-from tests.searches.faults.invocations import ExternalRequest, Inline, Player
-from tests.searches.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, fetched
+from tests.searches.faults.invocations import ExternalRequest, FunctionRunner, InlineExecutor
+from tests.searches.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, download
 from tests.searches.faults.scenarios import Scenario
 
 _FUNCTIONS = (receive_callback, dispatch_changes, start_polling, poll_tasks, archive_images)
 _GIVE_UP_AFTER_SECONDS = 6 * 3600
-# Requests to others than the four AWS services, and an answer to one of them.
-ASK_PROVIDER = ExternalRequest("ask the provider")
-FETCH_ORIGIN = ExternalRequest("fetch the origin")
-CONSUME_MESSAGE = ExternalRequest("consume the message")
+# Requests that are not AWS calls of the functions, and one of their answers.
+ASK_PROVIDER = ExternalRequest("poll the provider")
+FETCH_ORIGIN = ExternalRequest("download the original")
+CONSUME_MESSAGE = ExternalRequest("delete the message")
 GONE = Answer("gone")
 
 _context = FakeLambdaContext()
-# No time to wait for the end of an outage: the explorer itself repeats what has failed.
-_hurry = FakeLambdaContext(dispatch_changes.RESERVED_SECONDS)
+# Leaves DispatchChanges no time for retries: the explorer repeats failed invocations itself.
+_context_without_retries = FakeLambdaContext(dispatch_changes.RESERVED_SECONDS)
 
 
 class Harness:
-    """The functions, AWS, and a provider with the scenario's answers."""
+    """The functions, the AWS account, and a provider with the scenario's answers."""
 
     def __init__(self, template: Template, patches: pytest.MonkeyPatch) -> None:
         a_store(template)
@@ -71,7 +71,7 @@ class Harness:
             archive_queue_url=self.aws.queue_url,
             state_machine=self.aws.state_machine,
         )
-        self.player = Player(
+        self.runner = FunctionRunner(
             {
                 "registration": self._register,
                 "callback": lambda body: receive_callback.handler(a_callback(body), _context),
@@ -95,9 +95,9 @@ class Harness:
         self._set_environment({"CALLBACK_TOKEN_SECRET": a_secret("token", TOKEN)})
 
     def prepare(self, scenario: Scenario) -> None:
-        """Sets the functions up with this scenario's settings, as after a deployment."""
+        """Sets the functions' environment for a scenario, and creates their dependencies again."""
         self._scenario = scenario
-        self.player.forget()
+        self.runner.clear()
         self._set_environment(
             {
                 "PROVIDER_KEYS_SECRET": self._keys[scenario.has_api_key],
@@ -107,45 +107,47 @@ class Harness:
         for function in _FUNCTIONS:
             function.dependencies.cache_clear()
             function.dependencies()
-        if not scenario.notes_tries:
+        if not scenario.records_tries:
             self._patches.setattr(archive_images.dependencies().archive, "_tries", _NoTries())
-        count = count_of_tries if scenario.notes_tries else lambda receives, **_: receives
+        count = count_of_tries if scenario.records_tries else lambda receives, **_: receives
         self._patches.setattr(archiver, "count_of_tries", count)
-        is_final = are_negative_answers_final if scenario.notes_tries else lambda tries, **_: tries >= MAX_ARCHIVE_TRIES
+        is_final = (
+            are_negative_answers_final if scenario.records_tries else lambda tries, **_: tries >= MAX_ARCHIVE_TRIES
+        )
         self._patches.setattr(archiver, "are_negative_answers_final", is_final)
         self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
         self._reconciliation = Reconciliation(
-            TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.player.now
+            TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.runner.now
         )
 
     def _make_redrive(self, keys: str) -> Redrive:
-        """Creates a Redrive as the command line does."""
+        """Creates a Redrive as `catchlight redrive` does."""
         table = TasksTable(TABLE_NAME, self._clients.dynamodb())
         client = ProviderClient({}, http=FakeHttp(self.answer))
         secret = RotatingSecret(keys, self._clients.secrets_manager())
-        status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.player.now)
+        status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.runner.now)
         return Redrive(
-            table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.player.now
+            table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.runner.now
         )
 
     def lets_through(self, record: str) -> bool:
-        """Returns whether the event source's filter passes a stream record on to the dispatcher."""
+        """Returns whether the event source's filter passes a stream record to DispatchChanges."""
         if record not in self._let_through:
             self._let_through[record] = self._filter.matches(json.loads(record))
         return self._let_through[record]
 
-    # -------------------------------------------------------------------------------------------- played functions
+    # -------------------------------------------------------------------------------------------- functions
 
     def _register(self, _: str) -> None:
-        self._registry.register("flux-kontext", [TASK_ID], now=self.player.now)
+        self._registry.register("flux-kontext", [TASK_ID], now=self.runner.now)
 
     def _dispatch(self, batch: str) -> dict[str, Any]:
         records = [json.loads(record) for record in json.loads(batch)]
-        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _hurry)
+        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _context_without_retries)
         return answer
 
     def _reconcile(self, _: str) -> None:
-        """Does the hourly run's work after counting. All tasks are overdue."""
+        """Restarts polling and archiving as ReconcileTasks does, of tasks of any age."""
         for batches in (
             self._reconciliation.restart_polling(timedelta(0)),
             self._reconciliation.repeat_archiving(timedelta(0)),
@@ -161,15 +163,15 @@ class Harness:
 
     def _consume_unless_failed(self, answer: dict[str, Any]) -> None:
         if not answer["batchItemFailures"]:
-            self.player.ask(CONSUME_MESSAGE)  # Lambda does this after the function has returned
+            self.runner.ask(CONSUME_MESSAGE)  # Lambda deletes messages after the function has returned
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Returns the provider's response to a request."""
         assert self._scenario is not None
         answers, number = self._scenario.answers, 0
-        # If the answer never changes, the moment of the request does not matter.
+        # If all answers are equal, the time of the request does not matter: it is not a step of the exploration.
         if len(answers) > 1:
-            number = int(self.player.ask(ASK_PROVIDER).digest)
+            number = int(self.runner.ask(ASK_PROVIDER).digest)
         return answer(answers[number])
 
     def fetch(self, url: str) -> ImageStream:
@@ -178,9 +180,9 @@ class Harness:
         picture = PICTURES[url]
         if picture == PAGE:
             raise ImageRejectedError("not an image")
-        if self._scenario.origin_dies and picture == ORIGIN and self.player.ask(FETCH_ORIGIN) == GONE:
+        if self._scenario.origin_expires and picture == ORIGIN and self.runner.ask(FETCH_ORIGIN) == GONE:
             raise ImageGoneError("the server answers 404")
-        return fetched(picture)
+        return download(picture)
 
     def _set_environment(self, changes: dict[str, str]) -> None:
         environment = {
@@ -203,13 +205,13 @@ class Harness:
 
 
 class _NoTries:
-    """Replaces ArchiveTries: every receive is a try."""
+    """Replaces ArchiveTries: every receive counts as a try."""
 
     def begin(self, task: Task, *, now: datetime) -> None:
-        """Notes nothing."""
+        """Does nothing."""
 
     def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
-        """Notes nothing."""
+        """Does nothing."""
 
 
 class _Fetcher:
@@ -224,7 +226,7 @@ class _Fetcher:
 
 @contextmanager
 def a_harness() -> Iterator[Harness]:
-    """Provides a harness with its own AWS account."""
+    """Provides a harness with its own AWS account in moto."""
     with (
         an_account(),
         put_object_as_s3_does(),
@@ -243,13 +245,13 @@ def a_harness() -> Iterator[Harness]:
         for name, module in list(sys.modules.items()):
             if name.startswith(("functions.", "catchlight.")) and name != "catchlight.models":
                 if hasattr(module, "ThreadPoolExecutor"):
-                    patches.setattr(module, "ThreadPoolExecutor", Inline)
+                    patches.setattr(module, "ThreadPoolExecutor", InlineExecutor)
                 if hasattr(module, "utc_now"):
-                    patches.setattr(module, "utc_now", lambda: harness.player.now)
-        # Functions run thousands of times and log the same lines each time.
+                    patches.setattr(module, "utc_now", lambda: harness.runner.now)
+        # The functions run thousands of times and would log the same lines each time.
         logging.disable(logging.CRITICAL)
         try:
-            with harness.player.takes_calls():
+            with harness.runner.intercepted_calls():
                 yield harness
         finally:
             logging.disable(logging.NOTSET)

@@ -1,8 +1,7 @@
 """Models invocations as values: the input of a function and the answers that it has received so far.
 
-A function is deterministic: its next step follows from its input and the received answers. So an invocation needs no
-waiting thread. To learn its next request, the function is run from the beginning with the recorded answers, and is
-stopped at its first request without an answer.
+A function is deterministic: its input and the received answers determine its next request. To find this request, the
+function is run from the beginning with the recorded answers, and is stopped at its first request without one.
 """
 
 import io
@@ -20,18 +19,18 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.searches.faults.account import Answer, Call
 
-# The clients' secrets do not change, and a warm function has cached them.
+# Calls of these services are not steps of the exploration: secrets do not change, and warm functions cache them.
 _UNSCHEDULED = {"secretsmanager"}
 
 
 class Fault(StrEnum):
-    """The faults that one call can meet."""
+    """A fault at one call."""
 
-    CRASHED_BEFORE = "crashed before"  # the invocation ends, the call was never made
-    CRASHED_AFTER = "crashed after"  # the call was made, the invocation ends before the answer
-    REFUSED = "refused"  # throttled, after all attempts of the client
-    UNANSWERED = "unanswered"  # made, and the answer was lost
-    REPEATED = "repeated"  # made, the answer was lost, and the client has repeated it
+    CRASHED_BEFORE = "crashed before"  # the invocation ends before the call
+    CRASHED_AFTER = "crashed after"  # the invocation ends after the call, before it receives the answer
+    REFUSED = "refused"  # the call is throttled in all attempts of the client
+    UNANSWERED = "unanswered"  # the call was made, the answer is lost
+    REPEATED = "repeated"  # the call was made, the answer is lost, and the client repeats the call
 
 
 CRASHES = (Fault.CRASHED_BEFORE, Fault.CRASHED_AFTER)
@@ -39,7 +38,7 @@ CRASHES = (Fault.CRASHED_BEFORE, Fault.CRASHED_AFTER)
 
 @dataclass(frozen=True, slots=True)
 class ExternalRequest:
-    """A request outside the modelled AWS calls, such as to the provider: the action `what` on the object `which`."""
+    """A request that is not a modelled AWS call, such as a poll: the action `what` on the object `which`."""
 
     what: str
     which: str = ""
@@ -61,12 +60,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """An invocation in progress. Equal invocations behave the same."""
+    """An invocation in progress. Equal invocations make the same next request."""
 
     name: str  # function and number: "archive 1"
     event: str
-    now: datetime  # its clock
-    heard: tuple[Answer | Fault, ...] = ()
+    now: datetime  # the time of its clock
+    answers: tuple[Answer | Fault, ...] = ()
 
     @property
     def function(self) -> str:
@@ -77,43 +76,43 @@ class Invocation:
         """The number in its name, from 0."""
         return int(self.name.rpartition(" ")[2]) - 1
 
-    def hears(self, answer: Answer | Fault) -> "Invocation":
-        return replace(self, heard=(*self.heard, answer))
+    def with_answer(self, answer: Answer | Fault) -> "Invocation":
+        return replace(self, answers=(*self.answers, answer))
 
 
 class _Stopped(BaseException):
-    """Stops a function at a request without an answer. Not an Exception, so that the function does not handle it."""
+    """Stops a function at a request without an answer. A BaseException, so that no `except Exception` catches it."""
 
 
-class _Nowhere(io.TextIOBase):
+class _NullOutput(io.TextIOBase):
     def write(self, text: str, /) -> int:
         return len(text)
 
 
-class Player:
-    """Runs functions, given by name, as far as recorded answers allow."""
+class FunctionRunner:
+    """Runs functions, given by name, until their first request without a recorded answer."""
 
     def __init__(self, functions: Mapping[str, Callable[[str], Any]]) -> None:
         self._functions = functions
         self._known: dict[Invocation, Request | Ended] = {}
-        self._playing: Invocation | None = None
+        self._current: Invocation | None = None
         self._requests: list[Request] = []
-        self.played = 0  # number of function runs
+        self.runs = 0  # number of function runs
 
-    def forget(self) -> None:
-        """Clears the recorded steps: with other settings functions behave differently."""
+    def clear(self) -> None:
+        """Clears the recorded steps, which depend on the functions' settings."""
         self._known.clear()
 
     @property
     def now(self) -> datetime:
-        """The clock of the invocation that is running."""
-        assert self._playing is not None
-        return self._playing.now
+        """The time of the running invocation's clock."""
+        assert self._current is not None
+        return self._current.now
 
     def next_of(self, invocation: Invocation) -> Request | Ended:
         """Returns the next request of an invocation, or its end."""
         if invocation not in self._known:
-            self._known[invocation] = self._play(invocation)
+            self._known[invocation] = self._run(invocation)
         return self._known[invocation]
 
     def ask(self, request: Request) -> Answer:
@@ -122,12 +121,12 @@ class Player:
         Raises:
             ClientError, BotoCoreError: the call failed.
         """
-        assert self._playing is not None
+        assert self._current is not None
         position = len(self._requests)
         self._requests.append(request)
-        if position >= len(self._playing.heard):
+        if position >= len(self._current.answers):
             raise _Stopped
-        match self._playing.heard[position]:
+        match self._current.answers[position]:
             case Fault.REFUSED:
                 raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, str(request))
             case Fault.UNANSWERED:
@@ -136,35 +135,35 @@ class Player:
                 return answer
         raise AssertionError("a crashed invocation has no result")
 
-    def _play(self, invocation: Invocation) -> Request | Ended:
-        self.played += 1
-        self._playing, self._requests = invocation, []
+    def _run(self, invocation: Invocation) -> Request | Ended:
+        self.runs += 1
+        self._current, self._requests = invocation, []
         try:
-            with redirect_stdout(_Nowhere()):
+            with redirect_stdout(_NullOutput()):
                 ended = Ended(self._functions[invocation.function](invocation.event))
         except _Stopped:
             ended = Ended()
-        except Exception as exc:  # noqa: BLE001 - Lambda handles it
+        except Exception as exc:  # noqa: BLE001 - Lambda catches all errors of a function
             ended = Ended(error=exc)
         finally:
-            self._playing = None
+            self._current = None
         self._check_repetition(invocation)
-        return self._requests[len(invocation.heard)] if len(self._requests) > len(invocation.heard) else ended
+        return self._requests[len(invocation.answers)] if len(self._requests) > len(invocation.answers) else ended
 
     def _check_repetition(self, invocation: Invocation) -> None:
-        """Checks that the function repeats its requests when it receives the same answers: the model depends on it."""
-        for position in range(len(invocation.heard)):
-            before = replace(invocation, heard=invocation.heard[:position])
-            asked, asks = self._known[before], self._requests[position]
-            assert asked == asks, f"{invocation.name} asked for {asked}, and the next time for {asks}"
+        """Checks that the function makes the same requests when it receives the same answers; the model requires it."""
+        for position in range(len(invocation.answers)):
+            before = replace(invocation, answers=invocation.answers[:position])
+            earlier, request = self._known[before], self._requests[position]
+            assert earlier == request, f"{invocation.name} made the request {earlier}, and in a repeated run {request}"
 
     @contextmanager
-    def takes_calls(self) -> Iterator[None]:
-        """Routes every client call through this player while a function is running."""
+    def intercepted_calls(self) -> Iterator[None]:
+        """Routes every client call through this runner while a function is running."""
         make = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
 
         def ask(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
-            if self._playing is None or client.meta.service_model.service_name in _UNSCHEDULED:
+            if self._current is None or client.meta.service_model.service_name in _UNSCHEDULED:
                 return make(client, operation, parameters)
             call = Call.of(client, operation, parameters, make)
             return self.ask(call).give(call)
@@ -173,8 +172,8 @@ class Player:
             yield
 
 
-class Inline(Executor):
-    """Replaces a thread pool: concurrent work of an invocation runs sequentially."""
+class InlineExecutor(Executor):
+    """Replaces a thread pool: runs each task immediately in the calling thread."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -183,6 +182,6 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as exc:  # noqa: BLE001 - the future passes it on to its caller
+        except BaseException as exc:  # noqa: BLE001 - the future raises it in its caller
             future.set_exception(exc)
         return future

@@ -1,4 +1,4 @@
-"""Defines bugs that the exploration must find: each removes one mechanism that the pipeline depends on."""
+"""Defines mutants that the exploration must detect: each removes one mechanism of the functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from tests.searches.faults.invocations import CRASHES, Fault
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A removed mechanism, and the scenario and kind of damage in which this must show."""
+    """A removed mechanism, and the scenario and the kind of violation that must detect it."""
 
     name: str
     apply: Callable[[pytest.MonkeyPatch], None]
     scenario: str
     harm: Harm
-    faults: tuple[Fault, ...] = ()  # the mutant shows only together with one of these faults
+    faults: tuple[Fault, ...] = ()  # faults without which the mutant causes no violation
 
 
 _ALWAYS = "attribute_exists(task) OR attribute_not_exists(task)"
@@ -65,31 +65,31 @@ def _objects_are_overwritten(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(Call, "of", without_condition)
 
 
-def _answered_though_not_written(patches: pytest.MonkeyPatch) -> None:
+def _unwritten_callbacks_are_acknowledged(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(receive_callback, "defer", lambda *_: {"statusCode": 200})
 
 
-def _unqueued_is_forgotten(patches: pytest.MonkeyPatch) -> None:
+def _unqueued_messages_are_dropped(patches: pytest.MonkeyPatch) -> None:
     queue = dispatch_changes.queue
 
-    def forget(*arguments: Any) -> tuple[dispatch_changes.Change, ...]:
+    def drop(*arguments: Any) -> tuple[dispatch_changes.Change, ...]:
         queue(*arguments)
         return ()
 
-    patches.setattr(dispatch_changes, "queue", forget)
+    patches.setattr(dispatch_changes, "queue", drop)
 
 
-def _unstarted_is_forgotten(patches: pytest.MonkeyPatch) -> None:
+def _unstarted_executions_are_dropped(patches: pytest.MonkeyPatch) -> None:
     start = start_polling.start
 
-    def forget(*arguments: Any) -> bool:
+    def drop(*arguments: Any) -> bool:
         start(*arguments)
         return True
 
-    patches.setattr(start_polling, "start", forget)
+    patches.setattr(start_polling, "start", drop)
 
 
-def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
+def _failed_archiving_is_consumed(patches: pytest.MonkeyPatch) -> None:
     archive = ImageArchive.archive
 
     def swallow(self: ImageArchive, *arguments: Any, **how: Any) -> ArchiveRun | None:
@@ -101,14 +101,14 @@ def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(ImageArchive, "archive", swallow)
 
 
-def _unconfirmed_reports_are_believed(patches: pytest.MonkeyPatch) -> None:
+def _reports_are_not_confirmed(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(CallbackConfirmation, "ask", lambda self, task: None)
 
 
-def _an_unconfirmed_report_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
-    """Reads a task again after its correction, and takes what it reads for the provider's answer.
+def _reread_task_is_used_as_correction(patches: pytest.MonkeyPatch) -> None:
+    """Reads the task again after its correction, and uses the read item as the provider's answer.
 
-    The code did this until the exploration found it: the task can be unconfirmed again by then.
+    This was a bug until the exploration found it: a new callback can make the task unconfirmed before the read.
     """
     correct = Confirmations.correct
 
@@ -120,9 +120,9 @@ def _an_unconfirmed_report_passes_for_a_correction(patches: pytest.MonkeyPatch) 
 
 
 def _confirmed_reports_are_corrected(patches: pytest.MonkeyPatch) -> None:
-    """Corrects reports that were already confirmed.
+    """Corrects reports that are already confirmed.
 
-    The code did this until the exploration found it, when two runs archive a task and its URLs have been signed again.
+    This was a bug until the exploration found it: two runs archive a task whose URLs were signed again.
     """
 
     def is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:
@@ -134,25 +134,45 @@ def _confirmed_reports_are_corrected(patches: pytest.MonkeyPatch) -> None:
 _REFUSED = (Fault.REFUSED,)
 
 MUTANTS = (
-    Mutant("callbacks overwrite what is known", reports_overwrite, "success and a late failure", Harm.LOST),
-    Mutant("polls overwrite what is known", _polls_overwrite, "callback and poll say success", Harm.DOUBLE),
-    Mutant("objects are overwritten", _objects_are_overwritten, "not registered", Harm.DOUBLE, CRASHES),
-    Mutant("answered 200, not written", _answered_though_not_written, "not registered", Harm.LOST, _REFUSED),
-    Mutant("what SQS refused is forgotten", _unqueued_is_forgotten, "not registered", Harm.LOST, _REFUSED),
-    Mutant("what was not started is forgotten", _unstarted_is_forgotten, "the callback is lost", Harm.LOST, _REFUSED),
-    Mutant("what was not saved is consumed", _unsaved_is_consumed, "not registered", Harm.LOST, _REFUSED),
-    Mutant("unconfirmed reports are believed", _unconfirmed_reports_are_believed, "false images", Harm.WRONG),
+    Mutant("callbacks overwrite the item", reports_overwrite, "success and a late failure", Harm.LOST),
+    Mutant("polls overwrite the item", _polls_overwrite, "callback and poll report success", Harm.DUPLICATED),
+    Mutant("objects are overwritten", _objects_are_overwritten, "not registered", Harm.DUPLICATED, CRASHES),
     Mutant(
-        "an unconfirmed report passes for a correction",
-        _an_unconfirmed_report_passes_for_a_correction,
-        "a false success, again",
+        "unwritten callbacks are acknowledged",
+        _unwritten_callbacks_are_acknowledged,
+        "not registered",
+        Harm.LOST,
+        _REFUSED,
+    ),
+    Mutant(
+        "messages that SQS refused are dropped", _unqueued_messages_are_dropped, "not registered", Harm.LOST, _REFUSED
+    ),
+    Mutant(
+        "executions that were not started are dropped",
+        _unstarted_executions_are_dropped,
+        "the callback is lost",
+        Harm.LOST,
+        _REFUSED,
+    ),
+    Mutant(
+        "messages are consumed after failed archiving",
+        _failed_archiving_is_consumed,
+        "not registered",
+        Harm.LOST,
+        _REFUSED,
+    ),
+    Mutant("reports are not confirmed", _reports_are_not_confirmed, "false images", Harm.WRONG),
+    Mutant(
+        "a task is read again after its correction",
+        _reread_task_is_used_as_correction,
+        "a false success, twice",
         Harm.WRONG,
     ),
     Mutant(
         "confirmed reports are corrected",
         _confirmed_reports_are_corrected,
-        "a URL dies, there is a fresh one",
-        Harm.DOUBLE,
+        "a URL expires, a fresh one exists",
+        Harm.DUPLICATED,
         CRASHES,
     ),
 )

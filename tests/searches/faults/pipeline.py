@@ -1,4 +1,4 @@
-"""Models the pipeline around one task: events in transit, the functions that receive them, and their effects."""
+"""Models the processing of one task: messages in transit, invocations in progress, and their effects."""
 
 import functools
 import json
@@ -10,15 +10,15 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from tests.searches.faults import harness
-from tests.searches.faults.account import TASK, Answer, Call, Holdings
+from tests.searches.faults.account import TASK, AccountState, Answer, Call
 from tests.searches.faults.checks import Violation, check_change, plain
 from tests.searches.faults.invocations import Ended, Fault, Invocation, Request
 from tests.searches.faults.provider import as_text
 from tests.searches.faults.scenarios import Scenario
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
-# From the fifth try on, negative answers are final. A receive whose fault leaves the count as it was is no try.
-# A message that still fails after two such receives ends as if its URLs had expired.
+# From the fifth try on, negative answers are final. A receive whose fault prevents the write of its try is not counted.
+# A message that still fails after two such receives becomes a dead letter, as if its URLs had expired.
 MAX_RECEIVES = 7
 # The poll queue's maxReceiveCount.
 MAX_POLL_RECEIVES = 10
@@ -34,48 +34,48 @@ class Message:
 
     receives: int = 1
     is_consumed: bool = False
-    is_dead: bool = False
+    is_dead_letter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Polls:
     """The progress of a state machine execution."""
 
-    state: str  # the state that each round passes to the next
-    seconds: int = 0  # of all rounds and attempts so far
+    state: str  # JSON that each round passes to the next
+    seconds: int = 0  # duration of all rounds so far
 
 
 class Pipeline:
-    """The pipeline's state. All its parts are immutable values, so a shallow copy is independent."""
+    """The state of the pipeline. All attributes are immutable values, so that a shallow copy is independent."""
 
     def __init__(self, harness: harness.Harness, scenario: Scenario) -> None:
         self._harness = harness
         self._scenario = scenario
-        self.violations: tuple[Violation, ...] = ()  # of all changes
-        self.holdings = Holdings()
-        self.invocations: tuple[Invocation, ...] = ()  # each waits at a request
-        self.origin_is_dead = False
+        self.violations: tuple[Violation, ...] = ()  # of the writes since the last copy
+        self.account = AccountState()
+        self.invocations: tuple[Invocation, ...] = ()  # in progress; each waits for an answer
+        self.origin_is_expired = False
         self.sent = 0  # number of callbacks sent
         self.acknowledged: frozenset[int] = frozenset()  # indices of the callbacks answered with 200
-        self.stream: tuple[str, ...] = ()  # records that were not delivered yet
-        self.batches: tuple[tuple[str, ...], ...] = ()  # records that were not dispatched, in order
+        self.stream: tuple[str, ...] = ()  # records that are not delivered yet
+        self.batches: tuple[tuple[str, ...], ...] = ()  # batches to be delivered again, in order
         self.messages: tuple[Message, ...] = ()
         self.poll_messages: tuple[Message, ...] = ()
         self._records = 0  # number of records written to the stream
-        self._asked = 0  # number of requests to the provider, if its answers differ
+        self._asked = 0  # index of the provider's next answer
         self._polls: tuple[Polls, ...] = ()
         if scenario.is_registered:
             self._begin("registration 1", "", 0)
         if scenario.operator:
-            # Late enough that every task counts as overdue.
+            # Late enough that every task is overdue.
             self._begin(f"{scenario.operator} 1", "nonce", 8 * 3600)
         for index in range(len(scenario.callbacks)):
             self._deliver(index, 0)
 
     def values(self) -> tuple[object, ...]:
-        """Returns all values on which the future depends."""
+        """Returns all values that determine the possible later events."""
         return (
-            *(self.holdings, self.invocations, self.origin_is_dead, self.sent, self.acknowledged),
+            *(self.account, self.invocations, self.origin_is_expired, self.sent, self.acknowledged),
             *(self.stream, self.batches, self.messages, self.poll_messages, self._records, self._asked, self._polls),
         )
 
@@ -87,53 +87,53 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------------------- invocations
 
-    def put(self, invocation: Invocation) -> None:
+    def resume(self, invocation: Invocation) -> None:
         """Continues an invocation until its next request or its end."""
-        ended = self._harness.player.next_of(invocation)
+        ended = self._harness.runner.next_of(invocation)
         if isinstance(ended, Ended):
-            self.settle(invocation, ended)
+            self.finish(invocation, ended)
         else:
             self.invocations = tuple(sorted((*self.invocations, invocation), key=lambda each: each.name))
 
-    def take_out(self, invocation: Invocation) -> Request:
-        """Removes an invocation and returns its next request. It is in progress again after `put`."""
+    def remove(self, invocation: Invocation) -> Request:
+        """Removes an invocation and returns its next request. `resume` makes it in progress again."""
         self.invocations = tuple(found for found in self.invocations if found != invocation)
-        request = self._harness.player.next_of(invocation)
+        request = self._harness.runner.next_of(invocation)
         assert not isinstance(request, Ended)
         return request
 
-    def settle(self, invocation: Invocation, ended: Ended | None) -> None:
-        """Applies the effects of an invocation's end on AWS and the provider; None: it crashed."""
-        settle: dict[str, Callable[[Invocation, Ended | None], None]] = {
+    def finish(self, invocation: Invocation, ended: Ended | None) -> None:
+        """Applies the effects of an invocation's end on AWS and the provider. `ended`: None if it crashed."""
+        finish: dict[str, Callable[[Invocation, Ended | None], None]] = {
             "registration": lambda *_: None,
             "redrive": lambda *_: None,
             "reconciliation": lambda *_: None,
-            "callback": self._settle_callback,
-            "dispatch": self._settle_dispatch,
-            "start": self._settle_start,
-            "poll": self._settle_poll,
-            "archive": self._settle_archive,
+            "callback": self._finish_callback,
+            "dispatch": self._finish_dispatch,
+            "start": self._finish_start,
+            "poll": self._finish_poll,
+            "archive": self._finish_archive,
         }
-        settle[invocation.function](invocation, ended)
+        finish[invocation.function](invocation, ended)
 
     def answer(self, invocation: Invocation, request: Request) -> Answer:
         match request:
             case Call():
-                before = self.holdings
-                self.holdings, answer = self._harness.aws.perform(before, request)
-                if self.holdings.item != before.item:
-                    self._note_change(before.item, self.holdings.item, is_redriven=invocation.function == "redrive")
+                before = self.account
+                self.account, answer = self._harness.aws.perform(before, request)
+                if self.account.item != before.item:
+                    self._record_change(before.item, self.account.item, is_redriven=invocation.function == "redrive")
                 self._receive_messages()
                 self._poll_for_new_executions()
                 return answer
-            case harness.ASK_PROVIDER if self._scenario.origin_dies:
-                return Answer(str(int(self.origin_is_dead)))
+            case harness.ASK_PROVIDER if self._scenario.origin_expires:
+                return Answer(str(int(self.origin_is_expired)))
             case harness.ASK_PROVIDER:
                 number = self._asked
                 self._asked = min(number + 1, len(self._scenario.answers) - 1)
                 return Answer(str(number))
             case harness.FETCH_ORIGIN:
-                return harness.GONE if self.origin_is_dead else Answer("there")
+                return harness.GONE if self.origin_is_expired else Answer("available")
             case harness.CONSUME_MESSAGE:
                 index = invocation.index
                 if invocation.function == "start":
@@ -141,13 +141,13 @@ class Pipeline:
                     self.poll_messages = _with(self.poll_messages, index, message)
                 else:
                     self.messages = _with(self.messages, index, replace(self.messages[index], is_consumed=True))
-                return Answer("consumed")
-        raise AssertionError(f"no part of the model answers {request}")
+                return Answer("deleted")
+        raise AssertionError(f"the model has no answer to {request}")
 
     def _begin(self, name: str, event: str, seconds: int) -> None:
-        self.put(Invocation(name, event, NOW + timedelta(seconds=seconds)))
+        self.resume(Invocation(name, event, NOW + timedelta(seconds=seconds)))
 
-    def _note_change(self, old: str | None, new: str | None, *, is_redriven: bool) -> None:
+    def _record_change(self, old: str | None, new: str | None, *, is_redriven: bool) -> None:
         assert new is not None, "no function deletes items"
         self.violations += _violations(old, new, is_redriven)
         record = _record(old, new, self._records)
@@ -160,7 +160,7 @@ class Pipeline:
     def _deliver(self, index: int, seconds: int) -> None:
         """Sends a callback.
 
-        Attempts are not limited: providers try four times, which is more than the number of faults.
+        The number of attempts is not limited: providers make four, which is more than the number of faults.
         """
         self._begin(
             f"callback {index + 1}",
@@ -168,24 +168,24 @@ class Pipeline:
             10 * (index + 1) + seconds,
         )
 
-    def _settle_callback(self, invocation: Invocation, ended: Ended | None) -> None:
-        self.sent += bool(_made(invocation))
+    def _finish_callback(self, invocation: Invocation, ended: Ended | None) -> None:
+        self.sent += bool(_number_of_requests(invocation))
         if ended and ended.result and ended.result["statusCode"] == HTTPStatus.OK:
             self.acknowledged |= {invocation.index}
         else:
-            self._deliver(invocation.index, (invocation.now - NOW).seconds % 10 + _made(invocation))
+            self._deliver(invocation.index, (invocation.now - NOW).seconds % 10 + _number_of_requests(invocation))
 
     # -------------------------------------------------------------------------------------------- the stream
 
-    def hand_over(self, count: int) -> None:
-        """Delivers a batch that was returned, or this many of the next records. One batch at a time, in order."""
+    def deliver_batch(self, count: int) -> None:
+        """Delivers a failed batch again, or else this many of the next records."""
         if self.batches:
             batch, self.batches = self.batches[0], self.batches[1:]
         else:
             batch, self.stream = self.stream[:count], self.stream[count:]
         self._begin("dispatch 1", json.dumps(batch), 0)
 
-    def _settle_dispatch(self, invocation: Invocation, ended: Ended | None) -> None:
+    def _finish_dispatch(self, invocation: Invocation, ended: Ended | None) -> None:
         batch = tuple(json.loads(invocation.event))
         if ended is None or ended.error:
             # BisectBatchOnFunctionError: an error of the function halves the batch.
@@ -196,10 +196,10 @@ class Pipeline:
             first = min(numbers.index(failure["itemIdentifier"]) for failure in failures)
             self.batches = (batch[first:], *self.batches)
 
-    # -------------------------------------------------------------------------------------------- starting to poll
+    # -------------------------------------------------------------------------------------------- start of polling
 
     def _start_polling(self, index: int) -> None:
-        """Delivers a message of the poll queue. Its delay is left open: the explorer chooses the order.
+        """Delivers a message of the poll queue. The explorer chooses its delay by choosing the order.
 
         Each message is sent 20 s after the one before it, and delivered 10 s later.
         """
@@ -208,7 +208,7 @@ class Pipeline:
         record = {
             "messageId": f"poll-message-{index}",
             "receiptHandle": f"poll-receipt-{index}-{receives}",
-            "body": self.holdings.poll_messages[index],
+            "body": self.account.poll_messages[index],
             "attributes": {
                 "ApproximateReceiveCount": str(receives),
                 "SentTimestamp": str(int(sent_at.timestamp() * 1000)),
@@ -217,13 +217,13 @@ class Pipeline:
         }
         self._begin(f"start {index + 1}", json.dumps({"Records": [record]}), 2000 + 20 * index + 10)
 
-    def _settle_start(self, invocation: Invocation, ended: Ended | None) -> None:
+    def _finish_start(self, invocation: Invocation, ended: Ended | None) -> None:
         index = invocation.index
         message = self.poll_messages[index]
         if message.is_consumed:
             return
         if message.receives == MAX_POLL_RECEIVES:
-            self.poll_messages = _with(self.poll_messages, index, replace(message, is_dead=True))
+            self.poll_messages = _with(self.poll_messages, index, replace(message, is_dead_letter=True))
         else:
             self.poll_messages = _with(self.poll_messages, index, replace(message, receives=message.receives + 1))
             self._start_polling(index)
@@ -231,22 +231,22 @@ class Pipeline:
     # -------------------------------------------------------------------------------------------- polling
 
     def _poll_for_new_executions(self) -> None:
-        for execution in self.holdings.executions[len(self._polls) :]:
+        for execution in self.account.executions[len(self._polls) :]:
             self._polls += (Polls(execution.input),)
             self._poll(len(self._polls) - 1)
 
     def _poll(self, index: int) -> None:
         """Starts a polling round.
 
-        The length of the state machine's wait before it is left open: the explorer chooses the order.
+        The explorer chooses the length of the wait before the round by choosing the order.
         """
         polls = self._polls[index]
         self._begin(f"poll {index + 1}", polls.state, 100 + 50 * index + polls.seconds)
 
-    def _settle_poll(self, invocation: Invocation, ended: Ended | None) -> None:
+    def _finish_poll(self, invocation: Invocation, ended: Ended | None) -> None:
         index = invocation.index
         polls = self._polls[index]
-        seconds = polls.seconds + _made(invocation)
+        seconds = polls.seconds + _number_of_requests(invocation)
         if ended is None or ended.error:
             self._polls = _with(self._polls, index, replace(polls, seconds=seconds))
             self._poll(index)
@@ -254,49 +254,49 @@ class Pipeline:
             self._polls = _with(self._polls, index, Polls(json.dumps(ended.result), seconds))
             self._poll(index)
         else:
-            over = replace(self.holdings.executions[index], is_over=True)
-            self.holdings = replace(self.holdings, executions=_with(self.holdings.executions, index, over))
+            over = replace(self.account.executions[index], is_over=True)
+            self.account = replace(self.account, executions=_with(self.account.executions, index, over))
 
     # -------------------------------------------------------------------------------------------- archiving
 
     def _receive_messages(self) -> None:
-        for _ in self.holdings.messages[len(self.messages) :]:
+        for _ in self.account.messages[len(self.messages) :]:
             self.messages += (Message(),)
             self._archive(len(self.messages) - 1)
-        for _ in self.holdings.poll_messages[len(self.poll_messages) :]:
+        for _ in self.account.poll_messages[len(self.poll_messages) :]:
             self.poll_messages += (Message(),)
             self._start_polling(len(self.poll_messages) - 1)
 
     def _archive(self, index: int) -> None:
-        """Delivers a message. The time that it was invisible before is left open, too."""
+        """Delivers a message of the archive queue. The explorer chooses its delay by choosing the order."""
         receives = self.messages[index].receives
         record = {
             "messageId": f"message-{index}",
             "receiptHandle": f"receipt-{index}-{receives}",
-            "body": self.holdings.messages[index],
+            "body": self.account.messages[index],
             "attributes": {"ApproximateReceiveCount": str(receives), "SentTimestamp": "1767658625200"},
             "eventSource": "aws:sqs",
         }
         self._begin(f"archive {index + 1}", json.dumps({"Records": [record]}), 300 + 20 * index + receives)
 
-    def _settle_archive(self, invocation: Invocation, ended: Ended | None) -> None:
+    def _finish_archive(self, invocation: Invocation, ended: Ended | None) -> None:
         index = invocation.index
         message = self.messages[index]
         if message.is_consumed:
             return
         if message.receives == MAX_RECEIVES:
-            self.messages = _with(self.messages, index, replace(message, is_dead=True))
+            self.messages = _with(self.messages, index, replace(message, is_dead_letter=True))
         else:
             self.messages = _with(self.messages, index, replace(message, receives=message.receives + 1))
             self._archive(index)
 
 
-def _made(invocation: Invocation) -> int:
+def _number_of_requests(invocation: Invocation) -> int:
     """Returns the number of requests that an invocation has made.
 
-    Each takes a second, so that repeated requests have another time.
+    Each request takes a second, so that repeated requests have different times.
     """
-    return sum(heard is not Fault.REFUSED for heard in invocation.heard)
+    return sum(answer is not Fault.REFUSED for answer in invocation.answers)
 
 
 def _with(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:

@@ -1,4 +1,4 @@
-"""The provider of the explored task: true results, responses and images. Plain functions, no sockets."""
+"""Simulates the provider of the explored task: its results, response bodies and images, without sockets."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ TASK_ID = "task12345"
 
 @cache
 def _drawn(name: str) -> bytes:
-    """Returns a PNG that is unique to the name: the name determines its width."""
+    """Returns a PNG for a name, which determines its width."""
     return picture(size=(8 + crc32(name.encode()) % 1000, 6))
 
 
@@ -66,7 +66,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A report of failure: code 400 is the content policy, 500 an internal error, 501 the generation."""
+    """A report of failure. Codes: 400 content policy, 500 internal error, 501 failed generation."""
 
     code: int
 
@@ -78,46 +78,46 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Generating:
-    """A report that the task is still running. Never sent by callback."""
+class StillRunning:
+    """A response to a poll: the task is still running."""
 
     def record(self) -> dict[str, Any]:
         return {"successFlag": 0, "response": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A poll without an answer about the task: 401 a refused key, 455 a maintenance."""
+class PollError:
+    """An error response to a poll: code 401 is a refused API key, 455 maintenance."""
 
     code: int
 
     def envelope(self) -> dict[str, Any]:
-        return {"code": self.code, "msg": "no", "data": None}
+        return {"code": self.code, "msg": "error", "data": None}
 
 
-Word = Success | Failure
+FinalReport = Success | Failure
 ORIGIN = Picture(ImageKind.ORIGIN, "origin")
 RESULT = Picture(ImageKind.RESULT, "result")
 # A URL that does not return an image.
 PAGE = Picture(ImageKind.RESULT, "page")
 DONE = Success((ORIGIN, RESULT))
-# A success that is not finished.
+# A success without the result image, which the provider reports later.
 ORIGINAL_ONLY = Success((ORIGIN,))
-# A forged result from a sender who knows the token.
+# A false result from a sender with a valid token.
 FORGED = Success((Picture(ImageKind.ORIGIN, "forged-origin"), Picture(ImageKind.RESULT, "forged-result")))
 
 PICTURES = {picture.url: picture for picture in (ORIGIN, ORIGIN.renewed, RESULT, PAGE, *FORGED.pictures)}
 
 
-def answer(word: Word | Generating | Unanswered) -> httpx.Response:
-    """Returns the provider's record of the task, in its envelope."""
-    if isinstance(word, Unanswered):
-        return httpx.Response(200, json=word.envelope())
-    return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **word.record()}})
+def answer(report: FinalReport | StillRunning | PollError) -> httpx.Response:
+    """Returns the provider's response to a poll of the task."""
+    if isinstance(report, PollError):
+        return httpx.Response(200, json=report.envelope())
+    return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **report.record()}})
 
 
-def fetched(picture: Picture) -> ImageStream:
-    """Returns a picture as the archiver receives it. Image validation has its own tests."""
+def download(picture: Picture) -> ImageStream:
+    """Returns a picture as a download. Image validation is tested elsewhere."""
     content = picture.content
     return ImageStream(iter([content]), len(content), _HOST)
 

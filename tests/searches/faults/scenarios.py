@@ -1,4 +1,4 @@
-"""Defines the explored scenarios: the reports about one task, their senders, and the required final state."""
+"""Defines the explored scenarios: callbacks and poll responses of one task, and its required final state."""
 
 from dataclasses import dataclass, replace
 
@@ -11,35 +11,35 @@ from tests.searches.faults.provider import (
     PAGE,
     RESULT,
     Failure,
-    Generating,
+    FinalReport,
     Picture,
+    PollError,
+    StillRunning,
     Success,
-    Unanswered,
-    Word,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """The required final state of a task, independent of the order of events and of faults."""
+class EndState:
+    """The required final state of a task after any order of events and any fault."""
 
     status: TaskStatus
     pictures: tuple[Picture, ...] = ()  # in the bucket
-    unknown_pictures: tuple[Picture, ...] = ()  # may be in the bucket, though the item does not list them
+    optional_pictures: tuple[Picture, ...] = ()  # may be in the bucket without being in the item
     reason: str | None = None  # the failure reason
-    kept_pictures: tuple[Picture, ...] = ()  # in quarantine, and the item says where
+    quarantined_pictures: tuple[Picture, ...] = ()  # in quarantine, with their keys in the item
 
 
-ARCHIVED = Ending(TaskStatus.ARCHIVED, DONE.pictures)
-# A run that is interrupted between writing the object and the item leaves an object. The next run recognises it if it
-# can still download the bytes to compare. If not, because the URL has expired and the provider has no new one, the item
-# is EXPIRED.
-WITHOUT_ORIGIN = Ending(TaskStatus.INCOMPLETE, (RESULT,), unknown_pictures=(ORIGIN,))
-# An origin that dies soon after the report is taken for one that had expired before it.
-WITHOUT_EXPIRED_ORIGIN = Ending(TaskStatus.ARCHIVED, (RESULT,), unknown_pictures=(ORIGIN,))
-WITHOUT_RESULT = Ending(TaskStatus.INCOMPLETE, (ORIGIN,))
-REFUSED = Ending(TaskStatus.FAILED, reason="CONTENT_POLICY")
-UNCONFIRMED = Ending(TaskStatus.UNCONFIRMED, reason="UNCONFIRMED", kept_pictures=DONE.pictures)
+ARCHIVED = EndState(TaskStatus.ARCHIVED, DONE.pictures)
+# A run that is interrupted after writing the object and before writing the item leaves an object. The next run reuses
+# it if it can download the bytes to compare. Otherwise, if the URL has expired and the provider has no new one, the
+# image is EXPIRED.
+WITHOUT_ORIGIN = EndState(TaskStatus.INCOMPLETE, (RESULT,), optional_pictures=(ORIGIN,))
+# An original that expires soon after the report is treated as one that expired before it.
+WITHOUT_EXPIRED_ORIGIN = EndState(TaskStatus.ARCHIVED, (RESULT,), optional_pictures=(ORIGIN,))
+WITHOUT_RESULT = EndState(TaskStatus.INCOMPLETE, (ORIGIN,))
+REFUSED = EndState(TaskStatus.FAILED, reason="CONTENT_POLICY")
+UNCONFIRMED = EndState(TaskStatus.UNCONFIRMED, reason="UNCONFIRMED", quarantined_pictures=DONE.pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,58 +47,61 @@ class Scenario:
     """One task, all events around it, and its final state."""
 
     name: str
-    ending: Ending
-    callbacks: tuple[Word, ...] = ()  # all in transit at once, each repeated until it is answered with 200
+    end_state: EndState
+    callbacks: tuple[FinalReport, ...] = ()  # concurrently in transit, each sent again until it is answered with 200
     answers: tuple[
-        Word | Generating | Unanswered, ...
+        FinalReport | StillRunning | PollError, ...
     ] = ()  # to successive polls; the last one also answers all later polls
     is_registered: bool = True
     has_api_key: bool = True
-    # The origin's URL expires at some moment. Polls after that receive the next one of the answers.
-    origin_dies: bool = False
-    # Final states that are also accepted if that image is lost. Its message may then be in the dead-letter queue, which
-    # raises an alarm.
-    other_endings: tuple[Ending, ...] = ()
-    faults: int = 1  # in every run, at most
-    # Whether ArchiveTries is played with faults. Its two writes for each try, which change no status and no image,
-    # multiply the states by thirty where tries of archiving fail without a fault: `make faults` leaves them out of the
-    # three largest such scenarios, the tests out of the small ones, too.
-    notes_tries: bool = True
+    # The original's URL expires at any time. Polls after that receive the next one of `answers`.
+    origin_expires: bool = False
+    # End states that are also accepted if that image is lost. The message may be in the dead-letter queue, which raises
+    # an alarm.
+    other_end_states: tuple[EndState, ...] = ()
+    faults: int = 1  # maximum number of faults in every order
+    # Whether the writes of ArchiveTries are explored together with faults. The two writes for each try, which change no
+    # status and no image, multiply the states by thirty in scenarios whose tries fail without a fault. `make faults`
+    # omits them in the largest of these scenarios, the tests also in the small ones.
+    records_tries: bool = True
     gives_up_at_first_poll: bool = False
-    operator: str | None = None  # "redrive" or "reconciliation", at any moment
+    operator: str | None = None  # "redrive" or "reconciliation", at any time
 
 
 POLICY, INTERNAL = Failure(400), Failure(500)
 RENEWED = Success((ORIGIN.renewed, RESULT))
 NO_IMAGE = Success((ORIGIN, PAGE))
 
-# Every run of the tests explores the small scenarios with every crash; `make faults` explores all with every fault.
+# The tests explore the small scenarios with every crash, the large ones without faults. `make faults` explores all
+# scenarios with every fault.
 SMALL = (
-    Scenario("callback and poll say success", ARCHIVED, callbacks=(DONE,), answers=(DONE,)),
+    Scenario("callback and poll report success", ARCHIVED, callbacks=(DONE,), answers=(DONE,)),
     Scenario("the callback is lost", ARCHIVED, answers=(DONE,)),
     Scenario("not registered", ARCHIVED, callbacks=(DONE,), answers=(DONE,), is_registered=False),
-    Scenario("two callbacks of the same", ARCHIVED, callbacks=(DONE, DONE), answers=(DONE,), is_registered=False),
-    Scenario("callback and poll say failure", REFUSED, callbacks=(POLICY,), answers=(POLICY,)),
+    Scenario("the same callback twice", ARCHIVED, callbacks=(DONE, DONE), answers=(DONE,), is_registered=False),
+    Scenario("callback and poll report failure", REFUSED, callbacks=(POLICY,), answers=(POLICY,)),
     Scenario("a failure of an unregistered task", REFUSED, callbacks=(POLICY,), answers=(POLICY,), is_registered=False),
     Scenario("a false failure", ARCHIVED, callbacks=(INTERNAL,), answers=(DONE,)),
     Scenario("success and a late failure", ARCHIVED, callbacks=(DONE, INTERNAL), answers=(DONE,), is_registered=False),
-    Scenario("an image that is none", WITHOUT_RESULT, callbacks=(NO_IMAGE,), answers=(NO_IMAGE,)),
-    Scenario("given up", Ending(TaskStatus.TIMED_OUT), answers=(Generating(),), gives_up_at_first_poll=True),
+    Scenario("a result that is not an image", WITHOUT_RESULT, callbacks=(NO_IMAGE,), answers=(NO_IMAGE,)),
     Scenario(
-        "given up, then a callback",
+        "polling gives up", EndState(TaskStatus.TIMED_OUT), answers=(StillRunning(),), gives_up_at_first_poll=True
+    ),
+    Scenario(
+        "polling gives up, then a callback arrives",
         ARCHIVED,
         callbacks=(DONE,),
-        answers=(Generating(), DONE),
+        answers=(StillRunning(), DONE),
         gives_up_at_first_poll=True,
     ),
     Scenario(
         "not confirmed",
         UNCONFIRMED,
         callbacks=(DONE,),
-        answers=(Generating(),),
+        answers=(StillRunning(),),
         is_registered=False,
         gives_up_at_first_poll=True,
-        notes_tries=False,
+        records_tries=False,
     ),
     *(
         Scenario(
@@ -108,23 +111,23 @@ SMALL = (
             answers=(answer,),
             is_registered=False,
             gives_up_at_first_poll=True,
-            notes_tries=False,
+            records_tries=False,
         )
-        for why, answer in (("a refused key", Unanswered(401)), ("a maintenance", Unanswered(455)))
+        for why, answer in (("API key refused", PollError(401)), ("provider under maintenance", PollError(455)))
     ),
     Scenario(
-        "a URL dies for good",
+        "a URL expires without a fresh one",
         ARCHIVED,
         callbacks=(DONE,),
         answers=(DONE,),
         is_registered=False,
-        origin_dies=True,
-        other_endings=(
+        origin_expires=True,
+        other_end_states=(
             WITHOUT_ORIGIN,
             WITHOUT_EXPIRED_ORIGIN,
-            Ending(TaskStatus.SUCCEEDED, (RESULT,), unknown_pictures=(ORIGIN,)),
+            EndState(TaskStatus.SUCCEEDED, (RESULT,), optional_pictures=(ORIGIN,)),
         ),
-        notes_tries=False,
+        records_tries=False,
     ),
 )
 LARGE = (
@@ -132,7 +135,7 @@ LARGE = (
         "not confirmed, two callbacks",
         UNCONFIRMED,
         callbacks=(DONE, DONE),
-        answers=(Generating(),),
+        answers=(StillRunning(),),
         is_registered=False,
         gives_up_at_first_poll=True,
         faults=0,
@@ -141,22 +144,22 @@ LARGE = (
         "confirmed after the last try of archiving",
         ARCHIVED,
         callbacks=(DONE,),
-        answers=(*[Generating()] * 5, DONE),
+        answers=(*[StillRunning()] * 5, DONE),
         is_registered=False,
-        notes_tries=False,
+        records_tries=False,
     ),
     Scenario(
-        "not confirmed, and the URL dies",
+        "not confirmed, and the URL expires",
         UNCONFIRMED,
         callbacks=(DONE,),
-        answers=(Generating(), Generating()),
+        answers=(StillRunning(), StillRunning()),
         is_registered=False,
         gives_up_at_first_poll=True,
-        origin_dies=True,
-        other_endings=(replace(UNCONFIRMED, kept_pictures=(RESULT,)),),
-        notes_tries=False,
+        origin_expires=True,
+        other_end_states=(replace(UNCONFIRMED, quarantined_pictures=(RESULT,)),),
+        records_tries=False,
     ),
-    # With a fault in every run it has 200,000 states.
+    # With a fault in every order it has 200,000 states.
     Scenario(
         "the original comes first",
         ARCHIVED,
@@ -174,19 +177,19 @@ LARGE = (
         faults=0,
     ),
     Scenario(
-        "the original only",
-        Ending(TaskStatus.INCOMPLETE, (ORIGIN,)),
+        "only the original",
+        EndState(TaskStatus.INCOMPLETE, (ORIGIN,)),
         callbacks=(ORIGINAL_ONLY,),
         answers=(ORIGINAL_ONLY,),
         is_registered=False,
         gives_up_at_first_poll=True,
-        notes_tries=False,
+        records_tries=False,
     ),
-    Scenario("three callbacks of the same", ARCHIVED, callbacks=(DONE, DONE, DONE), answers=(DONE,)),
+    Scenario("the same callback three times", ARCHIVED, callbacks=(DONE, DONE, DONE), answers=(DONE,)),
     Scenario("a false success", REFUSED, callbacks=(FORGED,), answers=(POLICY,)),
-    # With a fault in every run it has a million states.
+    # With a fault in every order it has a million states.
     Scenario(
-        "a false success, again",
+        "a false success, twice",
         REFUSED,
         callbacks=(FORGED, FORGED),
         answers=(POLICY,),
@@ -194,30 +197,35 @@ LARGE = (
         faults=0,
     ),
     Scenario("false images", ARCHIVED, callbacks=(FORGED,), answers=(DONE,)),
-    Scenario("true and false images", ARCHIVED, callbacks=(DONE, FORGED), answers=(DONE,), is_registered=False),
-    Scenario("the record lags behind", ARCHIVED, callbacks=(DONE,), answers=(Generating(), DONE)),
+    Scenario("correct and false images", ARCHIVED, callbacks=(DONE, FORGED), answers=(DONE,), is_registered=False),
+    Scenario("polls report the result late", ARCHIVED, callbacks=(DONE,), answers=(StillRunning(), DONE)),
     Scenario(
-        "a URL dies, there is a fresh one",
+        "a URL expires, a fresh one exists",
         ARCHIVED,
         callbacks=(DONE,),
         answers=(DONE, RENEWED),
         is_registered=False,
-        origin_dies=True,
+        origin_expires=True,
     ),
     Scenario("no API key", ARCHIVED, callbacks=(DONE, DONE), has_api_key=False, gives_up_at_first_poll=True),
     Scenario(
-        "redriven meanwhile", ARCHIVED, callbacks=(DONE,), answers=(DONE,), is_registered=False, operator="redrive"
+        "redriven during processing",
+        ARCHIVED,
+        callbacks=(DONE,),
+        answers=(DONE,),
+        is_registered=False,
+        operator="redrive",
     ),
     Scenario(
-        "given up, then redriven",
+        "polling gives up, then a redrive",
         ARCHIVED,
-        answers=(Generating(), DONE),
+        answers=(StillRunning(), DONE),
         gives_up_at_first_poll=True,
         operator="redrive",
-        other_endings=(Ending(TaskStatus.TIMED_OUT),),  # redriven before it was given up
+        other_end_states=(EndState(TaskStatus.TIMED_OUT),),  # if the redrive comes before polling gives up
     ),
     Scenario(
-        "an image that is none, redriven",
+        "a result that is not an image, redriven",
         WITHOUT_RESULT,
         callbacks=(NO_IMAGE,),
         answers=(NO_IMAGE,),
@@ -225,14 +233,14 @@ LARGE = (
         operator="redrive",
     ),
     Scenario(
-        "reconciled meanwhile",
+        "reconciled during processing",
         ARCHIVED,
         callbacks=(DONE,),
         answers=(DONE,),
         is_registered=False,
         operator="reconciliation",
     ),
-    # With a fault in every run it has 750,000 states.
-    Scenario("reconciled while it is polled", ARCHIVED, answers=(DONE,), operator="reconciliation", faults=0),
+    # With a fault in every order it has 750,000 states.
+    Scenario("reconciled during polling", ARCHIVED, answers=(DONE,), operator="reconciliation", faults=0),
 )
-SCENARIOS = (*(replace(scenario, notes_tries=True) for scenario in SMALL), *LARGE)
+SCENARIOS = (*(replace(scenario, records_tries=True) for scenario in SMALL), *LARGE)

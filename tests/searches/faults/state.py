@@ -1,4 +1,4 @@
-"""Implements one state of the pipeline around a task for the explorer: its possible next events and their effects."""
+"""Implements a state of the exploration: the possible next events of the pipeline, and their effects."""
 
 from collections.abc import Iterable, Iterator
 from copy import copy
@@ -13,7 +13,7 @@ from tests.searches.faults.provider import Failure
 from tests.searches.faults.scenarios import Scenario
 
 STREAM = "stream"
-DEATH_OF_THE_ORIGIN = "the origin's URL dies"
+ORIGIN_EXPIRES = "the original's URL expires"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Choice:
 
 
 class State:
-    """A state of the exploration. `kinds`: the possible faults, as often as the scenario allows."""
+    """A state of the exploration. `kinds`: the faults to inject; the scenario limits their number."""
 
     def __init__(self, harness: harness.Harness, scenario: Scenario, kinds: Iterable[Fault] = ()) -> None:
         self._harness = harness
@@ -42,14 +42,14 @@ class State:
         return self._pipeline.violations
 
     def key(self) -> tuple[object, ...]:
-        """Returns a key that is equal for two states with the same future."""
+        """Returns a key; states with equal keys have the same possible later events and violations."""
         return self._faults_left, self._has_failed, *self._pipeline.values()
 
     def choices(self) -> list[Choice]:
-        """Returns the possible next events; empty if nothing can happen any more."""
-        return [*self._good_choices(), *self._faults()]
+        """Returns the possible next events; empty in a final state."""
+        return [*self._choices_without_fault(), *self._choices_with_fault()]
 
-    def _good_choices(self) -> Iterator[Choice]:
+    def _choices_without_fault(self) -> Iterator[Choice]:
         pipeline = self._pipeline
         names = [invocation.name for invocation in pipeline.invocations]
         yield from map(Choice, names)
@@ -58,10 +58,10 @@ class State:
                 yield Choice(STREAM)
             else:
                 yield from (Choice(STREAM, records=count) for count in range(1, len(pipeline.stream) + 1))
-        if self._scenario.origin_dies and not pipeline.origin_is_dead:
-            yield Choice(DEATH_OF_THE_ORIGIN)
+        if self._scenario.origin_expires and not pipeline.origin_is_expired:
+            yield Choice(ORIGIN_EXPIRES)
 
-    def _faults(self) -> Iterator[Choice]:
+    def _choices_with_fault(self) -> Iterator[Choice]:
         if self._faults_left:
             for invocation in self._pipeline.invocations:
                 possible = _faults_of(invocation, self._request_of(invocation))
@@ -72,13 +72,13 @@ class State:
         state = copy(self)
         state._pipeline = pipeline = self._pipeline.copy()
         if choice.name == STREAM:
-            pipeline.hand_over(choice.records)
-        elif choice.name == DEATH_OF_THE_ORIGIN:
-            pipeline.origin_is_dead = True
+            pipeline.deliver_batch(choice.records)
+        elif choice.name == ORIGIN_EXPIRES:
+            pipeline.origin_is_expired = True
         elif choice.fault is None:
             invocation = self._find(choice.name)
-            request = pipeline.take_out(invocation)
-            pipeline.put(invocation.hears(pipeline.answer(invocation, request)))
+            request = pipeline.remove(invocation)
+            pipeline.resume(invocation.with_answer(pipeline.answer(invocation, request)))
         else:
             state._faults_left -= 1
             state._has_failed = True
@@ -88,29 +88,29 @@ class State:
     def describe(self, choice: Choice) -> str:
         """Describes an event in plain language."""
         if choice.name == STREAM:
-            return "the stream hands over a batch"
-        if choice.name == DEATH_OF_THE_ORIGIN:
+            return "the stream delivers a batch"
+        if choice.name == ORIGIN_EXPIRES:
             return choice.name
         return (
             f"{choice.name}: {self._request_of(self._find(choice.name))}{f', {choice.fault}' if choice.fault else ''}"
         )
 
     def check_end(self) -> tuple[Violation, ...]:
-        """Returns the violations when nothing more can happen."""
+        """Returns the violations of a final state."""
         pipeline, scenario = self._pipeline, self._scenario
         acknowledged = [
             scenario.callbacks[index]
             for index in pipeline.acknowledged
-            # The conflict entry for a failure that a success has overruled is written after the success: a fault in
-            # between loses it.
-            if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.ending.pictures)
+            # When a success replaces a failure, the failure is added to `conflicts` by a second write: a fault between
+            # the two writes loses it.
+            if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.end_state.pictures)
         ]
-        dead_letters = sum(message.is_dead for message in (*pipeline.messages, *pipeline.poll_messages))
+        dead_letters = sum(message.is_dead_letter for message in (*pipeline.messages, *pipeline.poll_messages))
         found = [
-            tuple(check_end(pipeline.holdings, ending, acknowledged, pipeline.sent, allowed))
-            for ending, allowed in (
-                (scenario.ending, dead_letters),
-                *((other, 0) for other in scenario.other_endings),
+            tuple(check_end(pipeline.account, end_state, acknowledged, pipeline.sent, allowed))
+            for end_state, allowed in (
+                (scenario.end_state, dead_letters),
+                *((other, 0) for other in scenario.other_end_states),
             )
         ]
         return () if () in found else found[0]
@@ -120,28 +120,28 @@ class State:
         return invocation
 
     def _request_of(self, invocation: Invocation) -> Request:
-        request = self._harness.player.next_of(invocation)
+        request = self._harness.runner.next_of(invocation)
         assert not isinstance(request, Ended)
         return request
 
 
 def _fail(pipeline: Pipeline, invocation: Invocation, fault: Fault) -> None:
-    request = pipeline.take_out(invocation)
+    request = pipeline.remove(invocation)
     match fault:
         case Fault.CRASHED_BEFORE:
-            pipeline.settle(invocation, None)
+            pipeline.finish(invocation, None)
         case Fault.CRASHED_AFTER:
-            pipeline.settle(invocation.hears(pipeline.answer(invocation, request)), None)
+            pipeline.finish(invocation.with_answer(pipeline.answer(invocation, request)), None)
         case Fault.REFUSED:
-            pipeline.put(invocation.hears(fault))
+            pipeline.resume(invocation.with_answer(fault))
         case Fault.UNANSWERED:
             pipeline.answer(invocation, request)
-            pipeline.put(invocation.hears(fault))
+            pipeline.resume(invocation.with_answer(fault))
         case Fault.REPEATED:
             pipeline.answer(invocation, request)
             # A callback that is counted twice counts as sent twice.
             pipeline.sent += invocation.function == "callback"
-            pipeline.put(invocation.hears(pipeline.answer(invocation, request)))
+            pipeline.resume(invocation.with_answer(pipeline.answer(invocation, request)))
 
 
 def _faults_of(invocation: Invocation, request: Request) -> tuple[Fault, ...]:

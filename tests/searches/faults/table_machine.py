@@ -1,4 +1,4 @@
-"""Compares the real tasks table with its model, for one task under random operations, repetitions and faults."""
+"""Compares the real tasks table with its model after random operations on one task, with repetitions and faults."""
 
 import itertools
 from collections import Counter
@@ -51,7 +51,7 @@ fresh_ids = (f"machine{number}" for number in itertools.count())
 
 
 class Crash(BaseException):
-    """The end of a process in the middle of its work."""
+    """Simulates the crash of a process during a call."""
 
 
 class FaultyClient:
@@ -106,23 +106,27 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.sampled_from([("a", "b"), ("c", "d"), ("a", "d"), ("a",), ("a", "b", "c"), ("c",)]),
     st.sampled_from([TaskStatus.PENDING, TaskStatus.TIMED_OUT, TaskStatus.TIMED_OUT]),
 )
-# Age in steps of the item that an operation was given, as read before.
+# Age of an operation's read of the item, in steps.
 ages = st.sampled_from([0, 0, 0, 1, 2, 3])
 indices = st.sets(st.integers(0, 2), min_size=1)
-settled_states = st.sampled_from([ImageState.ARCHIVED, ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED])
+final_image_states = st.sampled_from(
+    [ImageState.ARCHIVED, ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED]
+)
 
 
 def check_table(
-    store: Store, *, examples: int, tells_unchanged: bool = False, phases: Sequence[Phase] = tuple(Phase)
+    store: Store, *, examples: int, returns_unchanged: bool = False, phases: Sequence[Phase] = tuple(Phase)
 ) -> Counter[str]:
-    """Compares the table in a store with its model, with the same examples each time. Returns counts of the steps.
+    """Compares the table in a store with its model. Returns the number of steps by the item's resulting status.
+
+    The examples are the same in every run.
 
     Raises:
-        AssertionError: the table differs; the message has the steps that show it.
+        AssertionError: the table differs from the model; the output has the steps that lead to the difference.
     """
-    TableMachine.store, TableMachine.tells_unchanged = store, tells_unchanged
+    TableMachine.store, TableMachine.returns_unchanged = store, returns_unchanged
     TableMachine.steps.clear()
-    how = settings(
+    options = settings(
         max_examples=examples,
         stateful_step_count=STEPS_EACH,
         deadline=None,
@@ -131,7 +135,7 @@ def check_table(
         phases=phases,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(TableMachine, settings=how)
+    run_state_machine_as_test(TableMachine, settings=options)
     return TableMachine.steps
 
 
@@ -139,33 +143,33 @@ def _is_unconfirmed(item: Item) -> bool:
     return item.is_unconfirmed
 
 
-def _awaits_images(item: Item) -> bool:
+def _has_pending_images(item: Item) -> bool:
     return item.status is TaskStatus.SUCCEEDED and "PENDING" in item.states
 
 
-def _has_lost_images(item: Item) -> bool:
+def _has_missing_images(item: Item) -> bool:
     return item.status in (TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE) and set(item.states) != {"ARCHIVED"}
 
 
-def _was_given_up(item: Item) -> bool:
+def _is_timed_out(item: Item) -> bool:
     return item.status is TaskStatus.TIMED_OUT
 
 
-def _rule_for(fits: Callable[[Item], bool], **strategies: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
-    """Returns a rule for an operation on an earlier read of the item, at which the item satisfied `fits`."""
+def _rule_for(is_suitable: Callable[[Item], bool], **strategies: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
+    """Returns a rule for an operation that uses an earlier read of the item. `is_suitable` selects the reads."""
 
     def decorate(act: Any) -> Any:
-        is_due = precondition(lambda machine: any(fits(item) for _, item in machine.seen))
+        is_due = precondition(lambda machine: any(is_suitable(item) for _, item in machine.reads))
         return is_due(rule(fault=faults, age=ages, **strategies)(act))  # type: ignore[call-overload] # rules have no target
 
     return decorate
 
 
 class TableMachine(RuleBasedStateMachine):
-    """One task in a store, which `check_table` sets."""
+    """Applies random operations to one task. `check_table` sets the store."""
 
     store: Store
-    tells_unchanged = False  # see `table_model.record_report`
+    returns_unchanged = False  # see `table_model.record_report`
     steps: ClassVar[Counter[str]] = Counter()  # steps of all examples, by resulting status
 
     @initialize()
@@ -177,11 +181,11 @@ class TableMachine(RuleBasedStateMachine):
         self.registry = Registry(self.tasks.table)
         self.seconds = 0
         self.registrations = 0
-        self.is_lied_about = False
+        self.has_false_reports = False
         self.before: Item | None = None
         self.item: Item | None = None
-        self.seen: list[tuple[Task, Item]] = []  # after each step, since the item exists
-        self.may_fall = False  # whether the last operation may lower the rank
+        self.reads: list[tuple[Task, Item]] = []  # the item after each step
+        self.may_lower_rank = False  # whether the last operation may lower the rank
 
     # -------------------------------------------------------------------------------------------- reports
 
@@ -190,86 +194,88 @@ class TableMachine(RuleBasedStateMachine):
     def register(self, fault: tuple[Fault | None, int]) -> None:
         self.registrations += 1
         now = self.now()
-        self.do(lambda: self.registry.register(PROVIDER, [self.task_id], now=now), model.registration(iso(now)), fault)
+        self.apply(
+            lambda: self.registry.register(PROVIDER, [self.task_id], now=now), model.registration(iso(now)), fault
+        )
 
     @rule(fault=faults, reporter=reporters, what=outcomes, times=st.sampled_from([1, 1, 1, 2, 4]))
     def report(self, fault: tuple[Fault | None, int], reporter: Reporter, what: Outcome, times: int) -> None:
         for time in range(times):
-            self.hear(self.said(what, reporter), fault if time == 0 else NO_FAULT)
+            self.record(self.new_report(what, reporter), fault if time == 0 else NO_FAULT)
 
     @precondition(lambda self: self.item is None or self.item.status is TaskStatus.PENDING)
     @rule(fault=faults)
     def give_up(self, fault: tuple[Fault | None, int]) -> None:
-        self.hear(self.said(TaskStatus.TIMED_OUT, Reporter.POLL), fault)
+        self.record(self.new_report(TaskStatus.TIMED_OUT, Reporter.POLL), fault)
 
-    @precondition(lambda self: not self.is_lied_about)
+    @precondition(lambda self: not self.has_false_reports)
     @rule()
-    def make_things_up(self) -> None:
-        self.is_lied_about = True
+    def send_false_reports(self) -> None:
+        self.has_false_reports = True
         for number in range(MAX_CONFLICTS):
-            self.hear(self.said((f"lie-{number}",), Reporter.CALLBACK), NO_FAULT)
+            self.record(self.new_report((f"false-{number}",), Reporter.CALLBACK), NO_FAULT)
 
-    # -------------------------------------------------------------------------------------------- after an earlier read
+    # -------------------------------------------------------------------------------------------- with earlier reads
 
     @_rule_for(_is_unconfirmed, what=outcomes)
     def correct(self, fault: tuple[Fault | None, int], age: int, what: Outcome) -> None:
         task, known = self.read(_is_unconfirmed, age)
-        answer = self.said(what, Reporter.POLL)
+        answer = self.new_report(what, Reporter.POLL)
         if answer.status is not TaskStatus.TIMED_OUT:
-            self.may_fall = True
-            self.do(lambda: self.tasks.confirmations.correct(task, answer), model.correction(known, answer), fault)
+            self.may_lower_rank = True
+            self.apply(lambda: self.tasks.confirmations.correct(task, answer), model.correction(known, answer), fault)
 
     @_rule_for(_is_unconfirmed)
     def confirm(self, fault: tuple[Fault | None, int], age: int) -> None:
         task, known = self.read(_is_unconfirmed, age)
-        answer = self.said(TaskStatus.PENDING, Reporter.POLL)  # only its time is written
-        self.do(
+        answer = self.new_report(TaskStatus.PENDING, Reporter.POLL)  # only its time is written
+        self.apply(
             lambda: self.tasks.confirmations.confirm(task, answer),
             model.confirmation(known, iso(answer.reported_at)),
             fault,
         )
 
-    @_rule_for(_awaits_images, which=indices, states=st.tuples(settled_states, settled_states))
+    @_rule_for(_has_pending_images, which=indices, states=st.tuples(final_image_states, final_image_states))
     def save_images(
         self, fault: tuple[Fault | None, int], age: int, which: set[int], states: tuple[ImageState, ImageState]
     ) -> None:
-        task, known = self.read(_awaits_images, age)
+        task, known = self.read(_has_pending_images, age)
         pending = {index for index, image in enumerate(task.images) if image.state is ImageState.PENDING}
         settled = dict(zip(sorted(pending & which or pending), itertools.cycle(states), strict=False))
         now = self.now()
         # The provider confirms a report before any of its images is downloaded.
         checked = task.model_copy(update={"confirmed_at": iso(now)}) if known.is_unconfirmed else task
         after = {index: task.images[index].model_copy(update={"state": to}) for index, to in settled.items()}
-        self.do(
-            lambda: self.tasks.images.save(checked, after, now=now), model.settling(known, settled, iso(now)), fault
+        self.apply(
+            lambda: self.tasks.images.save(checked, after, now=now), model.archiving(known, settled, iso(now)), fault
         )
 
-    @_rule_for(_has_lost_images, which=indices)
+    @_rule_for(_has_missing_images, which=indices)
     def renew(self, fault: tuple[Fault | None, int], age: int, which: set[int]) -> None:
-        task, known = self.read(_has_lost_images, age)
-        lost = {index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED}
+        task, known = self.read(_has_missing_images, age)
+        missing = {index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED}
         now = self.now()
         fresh = {
             index: task.images[index].model_copy(
                 update={"url": f"{task.images[index].url}&at={self.seconds}", "state": ImageState.PENDING}
             )
-            for index in lost & which or lost
+            for index in missing & which or missing
         }
         urls = {index: image.url for index, image in fresh.items()}
-        self.may_fall = True
-        self.do(lambda: self.tasks.images.replace(task, fresh, now=now), model.renewal(known, urls, iso(now)), fault)
+        self.may_lower_rank = True
+        self.apply(lambda: self.tasks.images.replace(task, fresh, now=now), model.renewal(known, urls, iso(now)), fault)
 
-    @_rule_for(_was_given_up)
+    @_rule_for(_is_timed_out)
     def restart(self, fault: tuple[Fault | None, int], age: int) -> None:
-        task, known = self.read(_was_given_up, age)
+        task, known = self.read(_is_timed_out, age)
         now = self.now()
-        self.may_fall = True
-        self.do(lambda: self.tasks.restarts.reopen(task, now=now), model.restart(known, iso(now)), fault)
+        self.may_lower_rank = True
+        self.apply(lambda: self.tasks.restarts.reopen(task, now=now), model.restart(known, iso(now)), fault)
 
     # -------------------------------------------------------------------------------------------- invariants
 
     @invariant()
-    def is_what_its_status_says(self) -> None:
+    def images_match_status(self) -> None:
         if self.item is None:
             return
         states = set(self.item.states)
@@ -288,25 +294,25 @@ class TableMachine(RuleBasedStateMachine):
                 assert not states
 
     @invariant()
-    def keeps_evidence_within_bounds(self) -> None:
-        # A correction appends its entry even if another one was added since its read. There it stops: the unconfirmed
-        # report that a correction needs is gone.
+    def conflicts_are_limited(self) -> None:
+        # A correction appends an entry even if another one was added after its read. This happens once only: then the
+        # item has no unconfirmed report any more.
         assert self.item is None or len(self.item.conflicts) <= MAX_CONFLICTS + 1
 
     # -------------------------------------------------------------------------------------------- helpers of the rules
 
-    def read(self, fits: Callable[[Item], bool], age: int) -> tuple[Task, Item]:
-        """Returns the item as it was when it last satisfied `fits`, or this many steps before."""
-        fitting = [seen for seen in self.seen if fits(seen[1])]
+    def read(self, is_suitable: Callable[[Item], bool], age: int) -> tuple[Task, Item]:
+        """Returns the last read that satisfies `is_suitable`, or the one that is `age` before it."""
+        fitting = [found for found in self.reads if is_suitable(found[1])]
         return fitting[max(-1 - age, -len(fitting))]
 
     def now(self) -> datetime:
-        """Returns a moment that was never used before."""
+        """Returns a new time, one second after the last one."""
         self.seconds += 1
         return NOW + timedelta(seconds=self.seconds)
 
-    def said(self, what: Outcome, reporter: Reporter) -> TaskReport:
-        """Returns a report with a new time: of images, of a failure, or of neither."""
+    def new_report(self, what: Outcome, reporter: Reporter) -> TaskReport:
+        """Returns a report with a new time. `what` is its images, failure reason or status."""
         result: dict[str, Any]
         match what:
             case tuple():
@@ -315,7 +321,7 @@ class TableMachine(RuleBasedStateMachine):
                 status, result = TaskStatus.FAILED, {"failure": Failure(reason=what)}
             case TaskStatus.TIMED_OUT:
                 status, result = what, {"failure": Failure(reason=FailureReason.NO_RESULT)}
-                reporter = Reporter.POLL  # only polling gives up
+                reporter = Reporter.POLL  # only polls report TIMED_OUT
             case _:
                 status, result = what, {}
         return TaskReport(
@@ -327,50 +333,50 @@ class TableMachine(RuleBasedStateMachine):
             **result,
         )
 
-    def hear(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
+    def record(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
         """Records a report."""
-        writes = model.record_report(report, self.item, tells_unchanged=self.tells_unchanged)
-        self.do(lambda: self.tasks.reports.record(report), writes, fault)
+        writes = model.record_report(report, self.item, returns_unchanged=self.returns_unchanged)
+        self.apply(lambda: self.tasks.reports.record(report), writes, fault)
 
-    def do(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:
+    def apply(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:
         """Applies an operation to the real table, and compares the item with the states that the model allows."""
         self.client.fault, self.client.after_calls = fault
         is_faulty = fault[0] is not None
         try:
             act()
         except (Crash, StoreUnavailableError):
-            assert is_faulty, "it failed, and there was no fault"
+            assert is_faulty, "the operation failed without a fault"
         self.steps[WITH_FAULT] += is_faulty
         self.client.fault = None
-        self.before, self.item = self.item, self.look()
+        self.before, self.item = self.item, self.read_item()
         possible = model.outcomes(self.before, writes, is_faulty=is_faulty)
-        assert self.item in possible, f"is {self.item}, may be {possible}"
+        assert self.item in possible, f"the item is {self.item}, allowed are {possible}"
         self.steps[self.item.status if self.item else "no item"] += 1
         self.check_order()
 
-    def look(self) -> Item | None:
-        """Reads the item from the table without the API, which would take as long as the write."""
+    def read_item(self) -> Item | None:
+        """Reads the item directly from moto's table; the API would take as long as the write."""
         table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(TABLE_NAME)
         found = table.get_item(DynamoType({"S": self.task}))
         if found is None:
             return None
         attributes = plain(found.to_json()["Attributes"])
         item = model.read(attributes)
-        self.seen.append((Task.model_validate(attributes), item))
+        self.reads.append((Task.model_validate(attributes), item))
         return item
 
     def check_order(self) -> None:
         """Checks invariants between two consecutive states, for every operation."""
         before, after = self.before, self.item
-        may_fall, self.may_fall = self.may_fall, False
+        may_lower_rank, self.may_lower_rank = self.may_lower_rank, False
         if before is None:
             return
         assert after is not None
         assert after.deliveries >= before.deliveries
         assert after.conflicts[: len(before.conflicts)] == before.conflicts
-        if not may_fall:
+        if not may_lower_rank:
             assert after.rank >= before.rank
-        # Archived images stay in the item, unless the report that they belong to was unconfirmed.
+        # Archived images stay in the item, unless they belong to an unconfirmed report.
         if not before.is_unconfirmed:
             for (was_url, was), is_now in zip(before.images, after.images, strict=False):
                 assert was != "ARCHIVED" or is_now == (was_url, was)

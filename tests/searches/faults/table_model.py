@@ -1,4 +1,4 @@
-"""A minimal reference model of the tasks table, with which the real table is compared."""
+"""A minimal model of the tasks table. `table_machine` compares the real table with it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ _FINAL = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Conflict:
     """An entry of `conflicts`, without its time."""
 
     reported_by: str
@@ -22,7 +22,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Item:
-    """The relevant attributes of a task's item. None: there is no item."""
+    """The relevant attributes of a task's item. Functions use None for a missing item."""
 
     status: TaskStatus
     images: tuple[tuple[str, str], ...] = ()  # URL and state of each
@@ -32,7 +32,7 @@ class Item:
     confirmed_at: str | None = None
     updated_at: str | None = None
     deliveries: int = 0
-    conflicts: tuple[Evidence, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -63,14 +63,16 @@ def read(attributes: Mapping[str, Any]) -> Item:
         attributes.get("updatedAt"),
         int(attributes.get("deliveries", 0)),
         tuple(
-            Evidence(kept["reportedBy"], kept["status"], tuple(kept["urls"]), (kept.get("failure") or {}).get("reason"))
-            for kept in attributes.get("conflicts", [])
+            Conflict(
+                entry["reportedBy"], entry["status"], tuple(entry["urls"]), (entry.get("failure") or {}).get("reason")
+            )
+            for entry in attributes.get("conflicts", [])
         ),
     )
 
 
 Write = Callable[[Item | None], Item | None]
-"""One call that writes: the item after it, which is the same if its condition did not hold."""
+"""One conditional write: returns the item after it, which is unchanged if the condition is false."""
 
 
 def registration(now: str) -> list[Write]:
@@ -78,33 +80,35 @@ def registration(now: str) -> list[Write]:
     return [lambda item: item or Item(TaskStatus.PENDING, updated_at=now)]
 
 
-def record_report(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> list[Write]:
-    """Returns the successive writes of a report about a task whose item was `before`.
+def record_report(report: TaskReport, before: Item | None, *, returns_unchanged: bool) -> list[Write]:
+    """Returns the successive writes for a report about a task whose item was `before`.
 
-    `tells_unchanged`: DynamoDB also returns old values of attributes that have not changed. moto does not: when a poll
-    overrules a failure that a poll had reported, the stored failure has no reporter.
+    `returns_unchanged`: whether the table returns old values also of unchanged attributes. DynamoDB does, moto does
+    not: if a poll replaces a failure that a poll has reported, the entry in `conflicts` has no reporter.
     """
-    if before is None or (before.rank < report.status.rank and not _is_settled_against(before, report)):
+    if before is None or (before.rank < report.status.rank and not _is_rejected_for_full_conflicts(before, report)):
         writes: list[Write] = [lambda item: _reported(report, item)]
         if before and before.status is TaskStatus.FAILED:
-            is_reported = tells_unchanged or before.reported_by != report.reported_by
-            writes.append(_keeping(_evidence_of(before if is_reported else replace(before, reported_by=None))))
+            is_reported = returns_unchanged or before.reported_by != report.reported_by
+            writes.append(
+                _adding_conflict(_conflict_of_item(before if is_reported else replace(before, reported_by=None)))
+            )
         return writes
     # Rejected: the first call changes nothing.
-    refused: list[Write] = [lambda item: item]
+    rejected: list[Write] = [lambda item: item]
     if not _contradicts(before, report):
-        return refused
-    evidence = _evidence(report)
-    if evidence in before.conflicts or len(before.conflicts) >= MAX_CONFLICTS:
-        return refused
-    return [*refused, _keeping(evidence, deliveries=int(report.reported_by is Reporter.CALLBACK))]
+        return rejected
+    conflict = _conflict_of_report(report)
+    if conflict in before.conflicts or len(before.conflicts) >= MAX_CONFLICTS:
+        return rejected
+    return [*rejected, _adding_conflict(conflict, deliveries=int(report.reported_by is Reporter.CALLBACK))]
 
 
 def correction(unconfirmed: Item, answer: TaskReport) -> list[Write]:
-    """Returns the write of the provider's status over an unconfirmed report, as it was read."""
+    """Returns the write that replaces an unconfirmed report by the provider's status."""
 
     def write(item: Item | None) -> Item | None:
-        if item is None or not _is_still(unconfirmed, item):
+        if item is None or not _is_still_unconfirmed(unconfirmed, item):
             return item
         is_running = answer.status is TaskStatus.PENDING
         corrected = replace(
@@ -117,22 +121,26 @@ def correction(unconfirmed: Item, answer: TaskReport) -> list[Write]:
             confirmed_at=None,
             updated_at=iso(answer.reported_at),
         )
-        if _refutes(answer, unconfirmed) and len(unconfirmed.conflicts) < MAX_CONFLICTS:
-            corrected = replace(corrected, conflicts=(*item.conflicts, _evidence_of(unconfirmed)))
+        if _answer_contradicts(answer, unconfirmed) and len(unconfirmed.conflicts) < MAX_CONFLICTS:
+            corrected = replace(corrected, conflicts=(*item.conflicts, _conflict_of_item(unconfirmed)))
         return corrected
 
     return [write]
 
 
 def confirmation(unconfirmed: Item, now: str) -> list[Write]:
-    """Returns the write when the provider confirms a report."""
+    """Returns the write that marks a report as confirmed by the provider."""
     return [
-        lambda item: replace(item, confirmed_at=now, updated_at=now) if item and _is_still(unconfirmed, item) else item
+        lambda item: (
+            replace(item, confirmed_at=now, updated_at=now)
+            if item and _is_still_unconfirmed(unconfirmed, item)
+            else item
+        )
     ]
 
 
-def settling(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list[Write]:
-    """Returns the write of an archive run that has read `snapshot` and, if unconfirmed, had it confirmed at `now`."""
+def archiving(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list[Write]:
+    """Returns the write of an archive run that has read `snapshot`, and has confirmed it at `now` if necessary."""
 
     def write(item: Item | None) -> Item | None:
         after = tuple(states.get(index, ImageState(state)) for index, state in enumerate(snapshot.states))
@@ -157,7 +165,7 @@ def settling(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list
 
 
 def renewal(snapshot: Item, urls: Mapping[int, str], now: str) -> list[Write]:
-    """Returns the write of fresh URLs over a task, as it was read."""
+    """Returns the write of fresh URLs, for a task that was read as `snapshot`."""
 
     def write(item: Item | None) -> Item | None:
         if item is None or not _is_as_read(snapshot, item):
@@ -169,7 +177,7 @@ def renewal(snapshot: Item, urls: Mapping[int, str], now: str) -> list[Write]:
 
 
 def restart(snapshot: Item, now: str) -> list[Write]:
-    """Returns an operator's write over a task that was given up."""
+    """Returns the write of a redrive that restarts polling of a TIMED_OUT task."""
 
     def write(item: Item | None) -> Item | None:
         if item is None or not _is_as_read(snapshot, item):
@@ -180,7 +188,7 @@ def restart(snapshot: Item, now: str) -> list[Write]:
 
 
 def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -> list[Item | None]:
-    """Returns the possible items after the writes: all applied; with a fault, any prefix or one write twice."""
+    """Returns the possible items: after all writes; with a fault after any prefix, whose last write may be repeated."""
     after = [before]
     for write in writes:
         after.append(write(after[-1]))
@@ -189,8 +197,8 @@ def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -
     return after + [write(item) for write, item in zip(writes, after[1:], strict=True)]
 
 
-def _is_settled_against(item: Item, report: TaskReport) -> bool:
-    """Returns whether a callback contradicts a failure that the provider has reported, and the evidence is full."""
+def _is_rejected_for_full_conflicts(item: Item, report: TaskReport) -> bool:
+    """Returns whether a callback contradicts a failure that the provider has reported, and `conflicts` is full."""
     is_full = len(item.conflicts) >= MAX_CONFLICTS
     is_settled = item.status is TaskStatus.FAILED and not item.is_unconfirmed
     return is_full and is_settled and report.reported_by is Reporter.CALLBACK
@@ -212,11 +220,11 @@ def _reported(report: TaskReport, item: Item | None) -> Item:
     )
 
 
-def _keeping(evidence: Evidence, deliveries: int = 0) -> Write:
+def _adding_conflict(conflict: Conflict, deliveries: int = 0) -> Write:
     def write(item: Item | None) -> Item | None:
         if item is None or len(item.conflicts) >= MAX_CONFLICTS:
             return item
-        return replace(item, conflicts=(*item.conflicts, evidence), deliveries=item.deliveries + deliveries)
+        return replace(item, conflicts=(*item.conflicts, conflict), deliveries=item.deliveries + deliveries)
 
     return write
 
@@ -231,13 +239,13 @@ def _contradicts(item: Item, report: TaskReport) -> bool:
             return False
 
 
-def _refutes(answer: TaskReport, unconfirmed: Item) -> bool:
+def _answer_contradicts(answer: TaskReport, unconfirmed: Item) -> bool:
     if answer.status is not unconfirmed.status:
         return True
     return not set(_paths(unconfirmed.urls)) <= set(_paths(image.url for image in answer.images))
 
 
-def _is_still(unconfirmed: Item, item: Item) -> bool:
+def _is_still_unconfirmed(unconfirmed: Item, item: Item) -> bool:
     return item.is_unconfirmed and (item.status, item.reported_at) == (unconfirmed.status, unconfirmed.reported_at)
 
 
@@ -245,13 +253,13 @@ def _is_as_read(snapshot: Item, item: Item) -> bool:
     return (item.status, item.updated_at) == (snapshot.status, snapshot.updated_at)
 
 
-def _evidence(report: TaskReport) -> Evidence:
+def _conflict_of_report(report: TaskReport) -> Conflict:
     urls = tuple(image.url for image in report.images)
-    return Evidence(report.reported_by.value, report.status.value, urls, _reason(report))
+    return Conflict(report.reported_by.value, report.status.value, urls, _reason(report))
 
 
-def _evidence_of(item: Item) -> Evidence:
-    return Evidence(item.reported_by or Reporter.CALLBACK.value, item.status.value, item.urls, item.reason)
+def _conflict_of_item(item: Item) -> Conflict:
+    return Conflict(item.reported_by or Reporter.CALLBACK.value, item.status.value, item.urls, item.reason)
 
 
 def _reason(report: TaskReport) -> str | None:

@@ -1,17 +1,17 @@
-"""The explorer by itself, on states that can be counted by hand."""
+"""Tests the explorer on a model whose states can be counted by hand."""
 
 from dataclasses import dataclass, replace
 
 import pytest
 
 from tests.searches.faults.checks import Harm, Violation
-from tests.searches.faults.explorer import explore, walk
+from tests.searches.faults.explorer import explore, random_walk
 from tests.searches.faults.invocations import Fault
 
 
 @dataclass(frozen=True)
 class Move:
-    """One of two tokens goes a step further; with a fault it falls to its beginning."""
+    """One of two tokens advances by one step; with a fault it returns to its start."""
 
     token: int
     fault: Fault | None = None
@@ -19,7 +19,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Two tokens that go three steps each, independently."""
+    """Two independent tokens that advance three steps each."""
 
     places: tuple[int, int] = (0, 0)
     faults_left: int = 0
@@ -57,18 +57,18 @@ def test_every_order_of_independent_steps_is_counted() -> None:
     assert seen.states == 4 * 4
     assert len(seen.steps) == 2 * 3 * 4
     assert seen.orders(with_faults=False) == seen.orders(with_faults=True) == 20  # 6 over 3
-    assert len(seen.endings) == 1
+    assert len(seen.end_states) == 1
     assert seen.found == []
 
 
-def test_faults_are_steps_of_their_own() -> None:
+def test_faults_are_separate_steps() -> None:
     seen = explore(Tokens(faults_left=1))
 
     assert seen.states == 2 * 4 * 4
     assert seen.faults == 2 * 3 * 4
     assert seen.orders(with_faults=False) == 20
     assert seen.orders(with_faults=True) > 20
-    assert len(seen.endings) == 2
+    assert len(seen.end_states) == 2
 
 
 def test_a_violation_is_reported_with_its_shortest_sequence_of_events() -> None:
@@ -78,11 +78,11 @@ def test_a_violation_is_reported_with_its_shortest_sequence_of_events() -> None:
     assert len(seen.found[0].trace) == 3
 
 
-def test_an_order_that_never_ends_is_noticed() -> None:
+def test_an_endless_order_is_an_error() -> None:
     with pytest.raises(ValueError, match="never ends"):
         explore(Tokens(is_endless=True)).orders(with_faults=False)
 
 
-def test_an_order_by_chance_is_repeatable_and_ends() -> None:
-    assert {walk(Tokens(), seed)[0] for seed in range(20)} == {((3, 3), 0)}
-    assert walk(Tokens(faults_left=1), 7) == walk(Tokens(faults_left=1), 7)
+def test_a_random_order_is_repeatable_and_ends() -> None:
+    assert {random_walk(Tokens(), seed)[0] for seed in range(20)} == {((3, 3), 0)}
+    assert random_walk(Tokens(faults_left=1), 7) == random_walk(Tokens(faults_left=1), 7)

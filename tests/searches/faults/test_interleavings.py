@@ -1,10 +1,10 @@
-"""Every order of a callback, a poll, a stream delivery and an archive run of one task, and a crash round every call."""
+"""Explores all orders of one task's callbacks, polls, stream deliveries and archive runs, with crashes."""
 
 from dataclasses import replace
 
 import pytest
 
-from tests.searches.faults.explorer import explore, walk
+from tests.searches.faults.explorer import explore, random_walk
 from tests.searches.faults.harness import Harness
 from tests.searches.faults.invocations import CRASHES
 from tests.searches.faults.mutants import MUTANTS, Mutant
@@ -16,7 +16,7 @@ RANDOM_WALKS = 150
 
 
 @pytest.mark.parametrize("scenario", SMALL, ids=lambda scenario: scenario.name)
-def test_with_a_crash_round_every_call_nothing_is_lost_double_or_wrong(harness: Harness, scenario: Scenario) -> None:
+def test_with_a_crash_at_every_call_nothing_is_lost_duplicated_or_wrong(harness: Harness, scenario: Scenario) -> None:
     harness.prepare(scenario)
 
     seen = explore(State(harness, scenario, CRASHES), stop_at_first=True)
@@ -27,8 +27,8 @@ def test_with_a_crash_round_every_call_nothing_is_lost_double_or_wrong(harness: 
 
 
 @pytest.mark.parametrize("scenario", LARGE, ids=lambda scenario: scenario.name)
-def test_in_every_order_nothing_is_lost_double_or_wrong(harness: Harness, scenario: Scenario) -> None:
-    scenario = replace(scenario, notes_tries=True)
+def test_in_every_order_nothing_is_lost_duplicated_or_wrong(harness: Harness, scenario: Scenario) -> None:
+    scenario = replace(scenario, records_tries=True)
     harness.prepare(scenario)
 
     seen = explore(State(harness, scenario), stop_at_first=True)
@@ -37,16 +37,16 @@ def test_in_every_order_nothing_is_lost_double_or_wrong(harness: Harness, scenar
     assert seen.orders(with_faults=False) >= 10
 
 
-def test_orders_by_chance_end_where_the_exploration_ended(harness: Harness) -> None:
-    """It looks once at what follows from equal states. Here every order is played to its end."""
-    scenario = by_name["callback and poll say success"]
+def test_random_orders_end_in_explored_final_states(harness: Harness) -> None:
+    """The exploration merges equal states; here each order is executed to its end."""
+    scenario = by_name["callback and poll report success"]
     harness.prepare(scenario)
     seen = explore(State(harness, scenario, CRASHES))
 
     for seed in range(RANDOM_WALKS):
-        ending, violations = walk(State(harness, scenario, CRASHES), seed)
+        end_state, violations = random_walk(State(harness, scenario, CRASHES), seed)
         assert violations == []
-        assert ending in seen.endings
+        assert end_state in seen.end_states
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

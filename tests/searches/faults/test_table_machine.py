@@ -1,4 +1,4 @@
-"""The tasks table against its model, with faults before and after each call."""
+"""Compares the tasks table with its model, with faults before and after each call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,30 +17,30 @@ from tests.searches.faults.table_machine import WITH_FAULT, check_table
 EXAMPLES = 60  # `make faults` tries more
 
 
-def test_the_table_does_what_its_model_says(store: Store) -> None:
+def test_the_table_matches_its_model(store: Store) -> None:
     steps = check_table(store, examples=EXAMPLES, phases=[Phase.generate])
 
-    # No step of the machine leaves a result unconfirmed: the archiver's tests do.
+    # No step of the machine results in UNCONFIRMED; the archiver's tests cover this status.
     assert steps.keys() >= set(TaskStatus) - {TaskStatus.UNCONFIRMED}
     assert steps[WITH_FAULT] > EXAMPLES
 
 
-def _forget_what_was_unconfirmed(patches: pytest.MonkeyPatch) -> None:
+def _correct_confirmed_reports(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(confirmations, "_is_still_unconfirmed", lambda task, update: "attribute_exists(task)")
 
 
-def _forget_what_was_read(patches: pytest.MonkeyPatch) -> None:
+def _ignore_stale_reads(patches: pytest.MonkeyPatch) -> None:
     for module in (images, restarts):
         patches.setattr(module, "is_as_read", lambda task, update: "attribute_exists(task)")
 
 
-def _keep_evidence_without_end(patches: pytest.MonkeyPatch) -> None:
+def _do_not_limit_conflicts(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(reports, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
     for module in (reports, confirmations):
         patches.setattr(module, "MAX_CONFLICTS", 100)
 
 
-def _save_images_over_anything(patches: pytest.MonkeyPatch) -> None:
+def _save_images_by_rank_only(patches: pytest.MonkeyPatch) -> None:
     update_item = TasksTable.update
 
     def by_rank_only(
@@ -58,10 +58,10 @@ def _save_images_over_anything(patches: pytest.MonkeyPatch) -> None:
     "mutate",
     [
         reports_overwrite,
-        _forget_what_was_unconfirmed,
-        _forget_what_was_read,
-        _keep_evidence_without_end,
-        _save_images_over_anything,
+        _correct_confirmed_reports,
+        _ignore_stale_reads,
+        _do_not_limit_conflicts,
+        _save_images_by_rank_only,
     ],
 )
 def test_a_mutant_is_detected(

@@ -1,4 +1,4 @@
-"""`make races` runs hundreds of races for single items, in memory or in AWS's DynamoDB Local."""
+"""Runs hundreds of concurrent writes to single items, in moto or in AWS's DynamoDB Local: `make races`."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ KEYS, WRITERS = 400, 16
 
 
 def main() -> int:
-    """Runs the races and prints the results; returns 1 if any race did not have exactly one winner."""
+    """Runs the races and prints the results; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="make races", description=__doc__)
     parser.add_argument("--engine", choices=["moto", "dynamodb-local"], default="moto")
     parser.add_argument("--keys", type=int, default=KEYS)
@@ -37,21 +37,21 @@ def main() -> int:
     template = load_template(REPOSITORY / "template.yaml", {})
     console = Console()
     table = Table(title=f"{WRITERS} writers at each of {options.keys} items, {options.engine}")
-    for heading in ("race", "items", "one winner", "the winner's word", "seconds"):
+    for heading in ("race", "items", "one winner", "winner's values", "seconds"):
         table.add_column(heading, justify="left" if heading == "race" else "right")
-    fine = True
+    all_passed = True
     with _engine(options.engine, template) as client:
         begun = time.monotonic()
         for result in run(TABLE_NAME, client, keys=options.keys, writers=WRITERS):
             seconds, begun = time.monotonic() - begun, time.monotonic()
-            fine &= result.is_fine
+            all_passed &= result.has_passed
             table.add_row(*_cells(result), f"{seconds:.1f}")
     console.print(table)
-    return 0 if fine else 1
+    return 0 if all_passed else 1
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    return result.name, str(result.keys), str(result.with_one_winner), str(result.with_the_winners_word)
+    return result.name, str(result.keys), str(result.with_one_winner), str(result.with_winners_values)
 
 
 @contextmanager

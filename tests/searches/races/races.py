@@ -1,4 +1,4 @@
-"""Lets many writers update one item at the same moment: exactly one must win, and the item must have its values."""
+"""Lets many writers update one item concurrently: one write must succeed, and the item must have its values."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,33 +19,36 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 6, tzinfo=UTC)
 PROVIDER = "flux-kontext"
 
-# One writer's write; returns whether it won. It is created for every key, after the race's items are in the table.
+# Makes the write of one writer, given by its number, and returns whether it succeeded.
 Write = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """A kind of race: each writer's write, and a check that the item has the winner's values."""
+    """A kind of race.
+
+    `begin` prepares the item of a task id and returns the writers' function; `has_winners_values` checks the item.
+    """
 
     name: str
     begin: Callable[[str], Write]
-    winners_word: Callable[[Task, int], bool]
+    has_winners_values: Callable[[Task, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one kind of race."""
+    """The result of one kind of race, over all keys."""
 
     name: str
     keys: int
     writers: int
     with_one_winner: int
-    with_the_winners_word: int
+    with_winners_values: int
 
     @property
-    def is_fine(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether every race had one winner, and the item has this winner's values."""
-        return self.with_one_winner == self.with_the_winners_word == self.keys
+        return self.with_one_winner == self.with_winners_values == self.keys
 
 
 def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -> Iterator[Result]:
@@ -53,7 +56,7 @@ def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -
     table = TasksTable(table_name, client)
     with ThreadPoolExecutor(writers) as pool:
         for race in _races(table):
-            one_winner = winners_word = 0
+            one_winner = winners_values = 0
             for number in range(keys):
                 task_id = f"{race.name}-{number}"
                 write, start = race.begin(task_id), Barrier(writers)
@@ -65,8 +68,8 @@ def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -
                 winners = [place for place, has_won in enumerate(pool.map(writer, range(writers))) if has_won]
                 one_winner += len(winners) == 1
                 task = table.get(task_key(PROVIDER, task_id))
-                winners_word += task is not None and bool(winners) and race.winners_word(task, winners[0])
-            yield Result(race.name, keys, writers, one_winner, winners_word)
+                winners_values += task is not None and bool(winners) and race.has_winners_values(task, winners[0])
+            yield Result(race.name, keys, writers, one_winner, winners_values)
 
 
 def _races(table: TasksTable) -> tuple[Race, ...]:

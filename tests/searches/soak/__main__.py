@@ -1,4 +1,4 @@
-"""Soak-tests the local stack: thousands of tasks, faulty callbacks, killed functions, failing services.
+"""Soak-tests the local stack with thousands of tasks, faulty callbacks, killed functions and failing services.
 
 python -m tests.searches.soak --tasks 10000 --seed 1
 """
@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local.artefact import built_artefact
 from tests.searches.soak.planning import plan_tasks
-from tests.searches.soak.report import Progress as Where
+from tests.searches.soak.report import Progress as SoakProgress
 from tests.searches.soak.report import Report, Soak
 from tests.searches.soak.run import run
 from tests.searches.soak.table import table
 from tests.searches.soak.task_traces import task_trace
 
-LINE_EVERY_SECONDS = 30
+PROGRESS_INTERVAL_SECONDS = 30
 MAX_TRACES = 30
 
 
@@ -33,8 +33,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same tasks and faults")
-    parser.add_argument("--in-flight", type=int, default=Soak.in_flight, help="tasks at once")
-    parser.add_argument("--time-scale", type=float, default=Soak.time_scale, help="of the waits of the state machine")
+    parser.add_argument("--in-flight", type=int, default=Soak.in_flight, help="maximum number of unfinished tasks")
+    parser.add_argument(
+        "--time-scale",
+        type=float,
+        default=Soak.time_scale,
+        help="factor of all simulated times, such as the waits of the state machine",
+    )
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".local/soak"), help="logs, and traces of tasks with violations"
     )
@@ -55,11 +60,11 @@ def main() -> int:
     for violation in report.violations[:MAX_TRACES]:
         console.print(str(violation), style="red", soft_wrap=True, markup=False)
     if not report.violations:
-        console.print("Every promise was kept.", style="green")
+        console.print("No guarantee was violated.", style="green")
         return 0
     path = soak.state_dir / "traces.txt"
     path.write_text("\n".join(_traces(report)) + "\n")
-    console.print(f"{len(report.violations)} violations. What happened to their tasks is in {path}.", style="red")
+    console.print(f"{len(report.violations)} violations. The traces of their tasks are in {path}.", style="red")
     return 1
 
 
@@ -78,8 +83,8 @@ def _run_with_bar(soak: Soak, console: Console) -> Report:
     with Progress(*columns, console=console) as bar:
         shown = bar.add_task("starting", total=soak.tasks)
 
-        def show(where: Where) -> None:
-            bar.update(shown, description=where.phase, completed=where.ended)
+        def show(progress: SoakProgress) -> None:
+            bar.update(shown, description=progress.phase, completed=progress.ended)
 
         return run(soak, show)
 
@@ -87,13 +92,13 @@ def _run_with_bar(soak: Soak, console: Console) -> Report:
 def _run_with_lines(soak: Soak, console: Console) -> Report:
     last = time.monotonic()
 
-    def show(where: Where) -> None:
+    def show(progress: SoakProgress) -> None:
         nonlocal last
-        if time.monotonic() - last >= LINE_EVERY_SECONDS:
+        if time.monotonic() - last >= PROGRESS_INTERVAL_SECONDS:
             last = time.monotonic()
             console.print(
-                f"{where.seconds:5.0f} s  {where.phase}: {where.ended:,} of {soak.tasks:,} tasks ended, "
-                f"{where.begun - where.ended:,} at work, {where.rss_mb} MB"
+                f"{progress.seconds:5.0f} s  {progress.phase}: {progress.ended:,} of {soak.tasks:,} tasks ended, "
+                f"{progress.begun - progress.ended:,} in progress, {progress.rss_mb} MB"
             )
 
     return run(soak, show)

@@ -1,9 +1,9 @@
-"""Injects faults between the functions and AWS: seeded, at the endpoint, in the forms that AWS documents.
+"""Injects faults into the functions' AWS calls, in the forms that AWS documents. A seed determines all faults.
 
     faults = AwsFaults(seed, {"dynamodb": {Fault.THROTTLE: 0.05}}, kill=...)
     stack = LocalStack(aws_middleware=faults.around)
 
-Only calls of functions are affected, never those of users and tests, and none before `begin()`.
+Only calls of functions are affected, and only after `begin()`; calls of users and tests are not.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ _INTERNAL_ERROR = {
 }
 _MESSAGE = "an injected fault"
 
-# A persistent fault: this many calls in a row about one subject fail. Two invocations with three attempts each.
+# A persistent fault: this many consecutive calls about one subject fail, the attempts of two invocations.
 STREAK_LENGTH = 6
 _STREAK_FAULTS = (Fault.THROTTLE, Fault.ERROR, Fault.CUT)
 # Longer than the read timeout of the functions' clients.
@@ -80,10 +80,10 @@ class Outage:
 
 
 class AwsFaults:
-    """Chooses a fault for each call of a function and applies it.
+    """Chooses a fault for each call of a function and injects it.
 
-    The fault of the n-th call of a function's operation about a subject depends on the seed alone, not on other calls
-    at the same time; so do the outages' times. `kill(function, sandbox)` kills a sandbox.
+    The fault depends only on the seed, the function, the operation, the subject (such as a task) and the number of
+    such calls before it, not on concurrent calls. `kill(function, sandbox)` kills a sandbox.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ class AwsFaults:
         kill: Callable[[str, str], object],
         streak_rate: float = 0.0,
         outages: Sequence[Outage] = (),
-        lethal: Collection[str] = (),
+        oversized: Collection[str] = (),
     ) -> None:
-        """`lethal`: ids of tasks whose objects kill each function that writes or reads them, until `cure`."""
+        """`oversized`: ids of tasks; S3 calls for their objects kill the function until `end_oversized_kills()`."""
         self._seed = seed
         self._rates = rates
         self._kill = kill
         self._streak_rate = streak_rate
         self._outages = tuple(outages)
-        self._lethal = frozenset(lethal)
-        self._out: str | None = None  # the service that is out until further notice
+        self._oversized = frozenset(oversized)
+        self._out: str | None = None  # the service that `set_out` has selected
         self._began_at: float | None = None
         self._lock = threading.Lock()
         self._calls_about: Counter[tuple[str, str, str]] = Counter()
@@ -120,16 +120,16 @@ class AwsFaults:
     def end(self) -> None:
         self._began_at = None
 
-    def cure(self) -> None:
-        """Ends the kills by lethal tasks, which `end` does not end."""
-        self._lethal = frozenset()
+    def end_oversized_kills(self) -> None:
+        """Stops killing the functions that handle oversized tasks, which `end` does not stop."""
+        self._oversized = frozenset()
 
     def set_out(self, service: str | None) -> None:
-        """Makes a service reject every call until the next call of this method."""
+        """Makes this service reject every call until the next call of this method; None: no service."""
         self._out = service
 
     def around(self, application: WSGIApplication) -> WSGIApplication:
-        """Wraps an application so that its calls meet these faults."""
+        """Wraps a WSGI application and injects faults into the calls that it receives."""
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             call = AwsCall.of(environ)
@@ -143,7 +143,7 @@ class AwsFaults:
         return respond
 
     def planned(self, call: AwsCall, nth: int) -> Fault | None:
-        """Returns the fault of the n-th such call, counted from 0, or None. Outages are not considered."""
+        """Returns the planned fault of the n-th such call, counted from 0, or None. Ignores outages."""
         rates = self._rates.get(call.service)
         if not rates:
             return None
@@ -159,7 +159,7 @@ class AwsFaults:
         return None
 
     def _next_fault(self, call: AwsCall) -> Fault | None:
-        if call.service == "s3" and not self._lethal.isdisjoint(call.subject.split("/")):
+        if call.service == "s3" and not self._oversized.isdisjoint(call.subject.split("/")):
             return Fault.KILL
         if self._began_at is None:
             return None
@@ -175,7 +175,7 @@ class AwsFaults:
         return fault
 
     def is_out(self, service: str) -> bool:
-        """Whether the service rejects every call at the moment."""
+        """Returns whether the service currently rejects every call."""
         if self._began_at is None:
             return False
         now = time.monotonic() - self._began_at
@@ -202,11 +202,11 @@ class AwsFaults:
             case Fault.ERROR:
                 return _internal_error(call).send(start_response)
             case Fault.CONFLICT:
-                # A conditional PutObject while another request writes the same object.
+                # S3 responds so to a conditional PutObject while another request writes the same object.
                 conflict = error_response(call, "409 Conflict", "ConditionalRequestConflict", _MESSAGE)
                 return conflict.send(start_response)
             case Fault.CUT | Fault.KILL:
-                # Unread bytes of the request would be parsed as the next one.
+                # The server would parse unread bytes of this request as the next request.
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 if fault is Fault.KILL:
                     self._kill(call.function, call.sandbox)
@@ -216,18 +216,18 @@ class AwsFaults:
                 return application(environ, start_response)
             case Fault.PARTIAL:
                 return _process_part(call, application, environ).send(start_response)
-        answer = AwsResponse.of(application, environ)
+        response = AwsResponse.of(application, environ)
         match fault:
             case Fault.ERROR_AFTER:
                 return _internal_error(call).send(start_response)
             case Fault.TIMEOUT_AFTER:
                 time.sleep(TIMEOUT_SECONDS.get(call.service, 0.0))
-                return answer.send(start_response)
+                return response.send(start_response)
             case Fault.KILL_AFTER:
                 self._kill(call.function, call.sandbox)
-            case Fault.CUT_AFTER if answer.body:
-                # Half of the body with the length and checksum of all of it: clients can detect the truncation.
-                start_response(answer.status, answer.headers)(answer.body[: len(answer.body) // 2])
+            case Fault.CUT_AFTER if response.body:
+                # Send half of the body with the whole body's length and checksum: clients can detect the truncation.
+                start_response(response.status, response.headers)(response.body[: len(response.body) // 2])
         raise _cut_connection(environ)
 
 
@@ -241,14 +241,14 @@ def _internal_error(call: AwsCall) -> AwsResponse:
 
 
 def _cut_connection(environ: WSGIEnvironment) -> ConnectionResetError:
-    """Closes the connection and returns the error to raise in the server."""
+    """Closes the connection, and returns the error that the server must raise."""
     with contextlib.suppress(OSError):  # the client may have closed the connection first
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     return ConnectionResetError(_MESSAGE)
 
 
 def _process_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsResponse:
-    """Processes the first part of a batch and reports the rest as AWS does, in a 200 response."""
+    """Processes the first part of a batch; the 200 response lists the rest as unprocessed, as AWS does."""
     request = request_json(environ)
     outcome: dict[str, Any]
     if call.operation == "BatchGetItem":
@@ -273,6 +273,6 @@ def _process_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvi
             return json_response("200 OK", outcome)
     body = json.dumps(request).encode()
     environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
-    answer = AwsResponse.of(application, environ)
-    answer.change(json.dumps(json.loads(answer.body) | outcome).encode())
-    return answer
+    response = AwsResponse.of(application, environ)
+    response.change(json.dumps(json.loads(response.body) | outcome).encode())
+    return response

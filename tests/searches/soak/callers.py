@@ -1,6 +1,6 @@
-"""Simulates the senders of requests: users who register tasks, services that call back, and unauthorised clients.
+"""Simulates users who register tasks, providers that send callbacks, and unauthorised clients.
 
-A service waits 15 s for a response, accepts only 200 as success, tries three more times and gives up.
+A provider waits 15 s for the response to a callback, regards only 200 as success, and makes at most four attempts.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ from botocore.config import Config
 from local.simulator.timeline import Timeline
 from tests.searches.soak.bodies import callback_body
 from tests.searches.soak.plans import CallbackPlan, Cut, Registration, TaskPlan
-from tests.searches.soak.reported_state import UNSEEN, ReportedState
+from tests.searches.soak.reported_state import NOT_STREAMED, ReportedState
 
-ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
+RESPONSE_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 MAX_ATTEMPTS = 4
 RETRY_AFTER = 10.0
 REGISTERED_LATE_AFTER = 5.0  # seconds after the task's end
-# Real seconds, as the functions count them: longer than polling may take before the hourly run restarts it.
-REGISTERED_UNSEEN_BEFORE = 8 * 3600
-# A guessed token with the length and alphabet of a real one.
+# Age of a task without a stream record, in real seconds: older than the hourly run's limit for restarting its polling.
+NOT_STREAMED_AGE_SECONDS = 8 * 3600
+# An invalid token with the length and alphabet of a real one.
 WRONG_TOKEN = "x" * 48
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request with a callback, and its response if the sender waited for one."""
+    """One request with a callback, and the status of its response if the sender waited for it."""
 
     task: str
-    says: ReportedState
-    treatment: str
+    reported: ReportedState
+    fault: str
     attempt: int
     sent_at: float
     answered_at: float
@@ -51,28 +51,28 @@ class Delivery:
     sha256: str | None = None  # of a truncated body
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__} | {"says": self.says.to_json()}
+        return {name: getattr(self, name) for name in self.__slots__} | {"reported": self.reported.to_json()}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Delivery":
-        return cls(**document | {"says": ReportedState.from_json(document["says"])})
+        return cls(**document | {"reported": ReportedState.from_json(document["reported"])})
 
 
 class Callers:
-    """Sends the requests about each task on a timeline.
+    """Sends the planned requests of each task at their planned times.
 
-    Calls `on_through(number)` when no more requests about a task will follow.
+    Calls `on_completed(number)` when all requests of a task have been sent.
     """
 
     def __init__(
-        self, stack: Mapping[str, Any], images_url: str, time_scale: float, on_through: Callable[[int], None]
+        self, stack: Mapping[str, Any], images_url: str, time_scale: float, on_completed: Callable[[int], None]
     ) -> None:
         """`stack` is the content of the local stack's stack.json."""
         self._callback_urls: Mapping[str, str] = stack["callback_urls"]
         self._images_url = images_url
         self._time_scale = time_scale
-        self._on_through = on_through
-        # Tracebacks of errors of the simulation itself; the list must stay empty.
+        self._on_completed = on_completed
+        # Tracebacks of errors in the simulation; a run with any of them has a violation.
         self.errors: list[str] = []
         self._timeline = Timeline(24, on_error=self.errors.append)
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Callers:
         self._timeline.stop()
 
     def begin(self, plan: TaskPlan, ends_at: float) -> None:
-        """Simulates the senders for a task that ends at this moment."""
+        """Schedules the requests of a task that ends at this Unix time."""
         begins_at, scale = time.time(), self._time_scale
         work: list[tuple[float, Callable[[], None]]] = [
             (ends_at + after * scale, partial(self._deliver, plan, callback))
@@ -105,22 +105,22 @@ class Callers:
         with self._lock:
             self._open[plan.number] = len(work)
         if not work:
-            self._on_through(plan.number)
+            self._on_completed(plan.number)
         for moment, act in work:
             self._timeline.at(moment, act)
 
     def _close(self, number: int) -> None:
         with self._lock:
             self._open[number] -= 1
-            is_through = self._open[number] == 0
-        if is_through:
-            self._on_through(number)
+            is_completed = self._open[number] == 0
+        if is_completed:
+            self._on_completed(number)
 
     # ------------------------------------------------------------------------------------------------ users
 
     def _register(self, plan: TaskPlan) -> None:
-        is_unseen = plan.registration is Registration.UNSEEN
-        registered_at = time.time() - (REGISTERED_UNSEEN_BEFORE if is_unseen else 0)
+        is_not_streamed = plan.registration is Registration.NOT_STREAMED
+        registered_at = time.time() - (NOT_STREAMED_AGE_SECONDS if is_not_streamed else 0)
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(registered_at)) + ".000Z"
         item: dict[str, Any] = {
             "task": {"S": plan.task},
@@ -131,8 +131,8 @@ class Callers:
             "registeredAt": {"S": now},
             "updatedAt": {"S": now},
         }
-        if is_unseen:
-            item[UNSEEN] = {"BOOL": True}
+        if is_not_streamed:
+            item[NOT_STREAMED] = {"BOOL": True}
         # A callback may have created the item first.
         with contextlib.suppress(self._dynamodb.exceptions.ConditionalCheckFailedException):
             self._dynamodb.put_item(
@@ -140,26 +140,26 @@ class Callers:
             )
         self._close(plan.number)
 
-    # ------------------------------------------------------------------------------------------------ services
+    # ------------------------------------------------------------------------------------------------ providers
 
     def _deliver(self, plan: TaskPlan, callback: CallbackPlan, attempt: int = 1) -> None:
         cut = callback.cut if attempt <= callback.cut_attempts else None
-        delivery = self._send(plan, callback.says, str(callback.treatment), attempt, cut)
+        delivery = self._send(plan, callback.reported, str(callback.fault), attempt, cut)
         if delivery.status != 200 and attempt < MAX_ATTEMPTS:
             again_at = time.time() + RETRY_AFTER * self._time_scale
             self._timeline.at(again_at, partial(self._deliver, plan, callback, attempt + 1))
         else:
             self._close(plan.number)
 
-    def _forge(self, plan: TaskPlan, says: ReportedState) -> None:
-        self._send(plan, says, "forged", 1, None, is_authorized=False)
+    def _forge(self, plan: TaskPlan, reported: ReportedState) -> None:
+        self._send(plan, reported, "forged", 1, None, is_authorized=False)
         self._close(plan.number)
 
     def _send(
         self,
         plan: TaskPlan,
-        says: ReportedState,
-        treatment: str,
+        reported: ReportedState,
+        fault: str,
         attempt: int,
         cut: Cut | None,
         *,
@@ -169,7 +169,9 @@ class Callers:
         if not is_authorized:
             url = url.rpartition("/")[0] + "/" + WRONG_TOKEN
         body = json.dumps(
-            callback_body(plan.provider, plan.task_id, says, self._images_url, is_record_shaped=plan.is_record_shaped)
+            callback_body(
+                plan.provider, plan.task_id, reported, self._images_url, is_record_shaped=plan.is_record_shaped
+            )
         ).encode()
         if cut is Cut.BODY:
             body = body[: len(body) // 2]
@@ -180,28 +182,28 @@ class Callers:
         except (OSError, http.client.HTTPException) as exc:
             error = type(exc).__name__
         delivery = Delivery(
-            plan.task, says, treatment, attempt, sent_at, time.time(), status, cut, error, is_authorized, sha256
+            plan.task, reported, fault, attempt, sent_at, time.time(), status, cut, error, is_authorized, sha256
         )
         self.deliveries.append(delivery)
         return delivery
 
 
 def post(url: str, body: bytes, cut: Cut | None) -> int | None:
-    """Sends a callback and returns the response's status; None if the delivery is cut before a response.
+    """Sends a callback and returns the response's status; None if the delivery is cut off before it.
 
     Raises:
-        OSError, HTTPException: there was no response in time.
+        OSError, HTTPException: the connection failed, or no response arrived in time.
     """
     parts = urlsplit(url)
     assert parts.hostname
-    if cut in (Cut.CONNECTION, Cut.ANSWER):
+    if cut in (Cut.CONNECTION, Cut.RESPONSE):
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
-        sent = body if cut is Cut.ANSWER else body[: len(body) // 2]
-        with socket.create_connection((parts.hostname, parts.port or 80), ANSWER_TIMEOUT_SECONDS) as stream:
+        sent = body if cut is Cut.RESPONSE else body[: len(body) // 2]
+        with socket.create_connection((parts.hostname, parts.port or 80), RESPONSE_TIMEOUT_SECONDS) as stream:
             stream.sendall(head.encode() + sent)
         return None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=RESPONSE_TIMEOUT_SECONDS)
     try:
         connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
         status: int = connection.getresponse().status

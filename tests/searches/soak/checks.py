@@ -1,14 +1,14 @@
-"""Checks a history against the guarantees of the pipeline. Every check yields its violations.
+"""Checks a recorded history against the guarantees of the pipeline. Each check yields its violations.
 
-what is acknowledged is known       a callback answered with 200 is in the task's item, as its result or in `conflicts`
-statuses only move up               except when the provider's status corrects or confirms a callback's report
-ARCHIVED means bytes                results were in the bucket before the item was ARCHIVED; each image is the true one
-nothing is made up                  an item contains only reports of its provider or of senders with a valid token
-evidence stays                      entries of `conflicts` are added, never removed
-once                                an object is put once; a task succeeds again only after a correction
-every final status is an event      an arrival at a final status is published, with one `eventId`
-an event is published once          a second time only by a run after one that failed
-one run at a time                   no run receives a message that another run still handles
+acknowledged callbacks are stored    a callback answered with 200 is in the task's item, as its result or in `conflicts`
+the status rank never decreases      unless the provider's status corrects or confirms a callback's report
+ARCHIVED images are in the bucket    they were in it before the item was ARCHIVED, with the provider's bytes
+all data has a source                an item contains only reports of its provider or of senders with a valid token
+conflicts are never removed          entries are only added to `conflicts`
+results are written once             an object is put once; a task succeeds again only after a correction
+every final status is published      an event with one `eventId` reports each change to a final status
+an event is published once           the same event is published again only after a failed run
+one run per message at a time        SQS does not deliver a message that another run still handles
 """
 
 import base64
@@ -21,36 +21,36 @@ from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
-# These functions poll the provider, and may correct a task by its answer.
+# These functions query the provider, and may replace a callback's report with the provider's status.
 _CORRECTORS = frozenset({"PollTasksFunction", "ArchiveImagesFunction"})
 _RESULTS = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
 _FINAL = frozenset({"TIMED_OUT", "FAILED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"})
 PUBLISHER = "PublishEventsFunction"
-# The request of a run that is killed may still be on its way to the service.
+# A request of a killed run may arrive at EventBridge this much later.
 ARRIVES_WITHIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A guarantee that was violated."""
+    """A violated guarantee, with the task (or queue, or metric) and a description."""
 
-    promise: str
+    guarantee: str
     task: str
     what: str
 
     def __str__(self) -> str:
-        return f"{self.promise}: {self.task}: {self.what}"
+        return f"{self.guarantee}: {self.task}: {self.what}"
 
 
 def check_history(history: History, images: Mapping[str, str]) -> list[Violation]:
-    """Returns all violations; `images` are the true images' SHA-256 in hex, by the paths of their URLs."""
+    """Returns all violations. `images`: the expected SHA-256 of all images in hex, by the paths of their URLs."""
     by_task = history.changes_by_task()
     deliveries: dict[str, list[Delivery]] = {}
     for delivery in history.deliveries:
         deliveries.setdefault(delivery.task, []).append(delivery)
-    said: dict[str, dict[ReportedState, float]] = {}
-    for (task, reported), at in history.said.items():
-        said.setdefault(task, {})[reported] = at
+    provider_reports: dict[str, dict[ReportedState, float]] = {}
+    for (task, reported), at in history.provider_reports.items():
+        provider_reports.setdefault(task, {})[reported] = at
     puts: dict[str, list[Put]] = {}
     for put in history.puts:
         puts.setdefault(put.key, []).append(put)
@@ -60,71 +60,79 @@ def check_history(history: History, images: Mapping[str, str]) -> list[Violation
     failed = [run for run in history.runs if run.function == PUBLISHER and run.has_failed]
     violations = [*_puts_once(puts), *_one_run_at_a_time(history.handlings)]
     for task in sorted(by_task.keys() | deliveries.keys()):
-        changes, sent, answers = by_task.get(task, []), deliveries.get(task, []), said.get(task, {})
-        violations += _acknowledged_is_known(task, changes, sent)
-        violations += _only_up(task, changes, answers)
-        violations += _archived_means_bytes(task, changes, puts, images)
-        violations += _nothing_made_up(task, changes, sent, answers)
-        violations += _evidence_stays(task, changes)
+        changes, sent, reports = by_task.get(task, []), deliveries.get(task, []), provider_reports.get(task, {})
+        violations += _acknowledged_is_stored(task, changes, sent)
+        violations += _rank_never_decreases(task, changes, reports)
+        violations += _archived_is_in_bucket(task, changes, puts, images)
+        violations += _data_has_source(task, changes, sent, reports)
+        violations += _conflicts_stay(task, changes)
         violations += _succeeds_once(task, changes)
         violations += _published(task, changes, events.get(task, []))
         violations += _published_once(task, events.get(task, []), failed)
     return violations
 
 
-def _acknowledged_is_known(task: str, changes: Sequence[Change], sent: Sequence[Delivery]) -> Iterator[Violation]:
+def _acknowledged_is_stored(task: str, changes: Sequence[Change], sent: Sequence[Delivery]) -> Iterator[Violation]:
     for delivery in sent:
         if delivery.status != 200:
             continue
-        known = [change.after for change in changes if change.at <= delivery.answered_at and change.after]
-        if not any(_knows(record, delivery.says) for record in known):
-            yield Violation("what is acknowledged is known", task, f"nobody knows of {delivery.says}")
+        records = [change.after for change in changes if change.at <= delivery.answered_at and change.after]
+        if not any(_contains(record, delivery.reported) for record in records):
+            yield Violation("acknowledged callbacks are stored", task, f"the item does not have {delivery.reported}")
 
 
-def _knows(record: TaskRecord, says: ReportedState) -> bool:
-    if record.reported == says:
+def _contains(record: TaskRecord, reported: ReportedState) -> bool:
+    if record.reported == reported:
         return True
-    evidence = ReportedState(says.status, says.paths[:MAX_URLS_PER_CONFLICT], says.reason)
-    return evidence in record.conflicts or len(record.conflicts) >= MAX_CONFLICTS
+    conflict = ReportedState(reported.status, reported.paths[:MAX_URLS_PER_CONFLICT], reported.reason)
+    return conflict in record.conflicts or len(record.conflicts) >= MAX_CONFLICTS
 
 
-def _only_up(task: str, changes: Sequence[Change], said: Mapping[ReportedState, float]) -> Iterator[Violation]:
+def _rank_never_decreases(
+    task: str, changes: Sequence[Change], provider_reports: Mapping[ReportedState, float]
+) -> Iterator[Violation]:
     for change in changes:
         before, after = change.before, change.after
         if after is None:
-            yield Violation("statuses only move up", task, f"{change.writer or 'somebody'} removed the item")
-        elif before is not None and after.rank < before.rank and not _is_correction(change, before, after, said):
+            yield Violation("the status rank never decreases", task, f"{change.writer or 'a client'} removed the item")
+        elif (
+            before is not None
+            and after.rank < before.rank
+            and not _is_correction(change, before, after, provider_reports)
+        ):
             yield Violation(
-                "statuses only move up",
+                "the status rank never decreases",
                 task,
                 f"{change.writer} moved it from {before.status} to {after.status}",
             )
 
 
-def _is_correction(change: Change, before: TaskRecord, after: TaskRecord, said: Mapping[ReportedState, float]) -> bool:
+def _is_correction(
+    change: Change, before: TaskRecord, after: TaskRecord, provider_reports: Mapping[ReportedState, float]
+) -> bool:
     if change.writer == "":
-        # An operator may reopen a task that was given up: archiving of the same images, or polling from the start.
+        # An operator may restart archiving of an INCOMPLETE task, and polling of a TIMED_OUT task.
         is_reopened = (before.status, after.status) == ("INCOMPLETE", "SUCCEEDED") and before.reported == after.reported
         return is_reopened or (before.status, after.status) == ("TIMED_OUT", "PENDING")
     if change.writer not in _CORRECTORS:
         return False
     if (before.status, after.status) == ("UNCONFIRMED", "SUCCEEDED") and before.reported == after.reported:
-        # Its service confirms the callback's report, or reports the same result itself, which needs no confirmation.
-        is_of_service = after.is_confirmed or after.reported_by == "poll"
-        return is_of_service and _was_said(after.reported, said, change.at)
+        # The provider confirms the callback's report, or a poll reports the same result, which needs no confirmation.
+        is_of_provider = after.is_confirmed or after.reported_by == "poll"
+        return is_of_provider and _has_provider_reported(after.reported, provider_reports, change.at)
     is_unconfirmed = before.reported_by == "callback" and not before.is_confirmed
-    evidence = ReportedState(
+    conflict = ReportedState(
         before.reported.status, before.reported.paths[:MAX_URLS_PER_CONFLICT], before.reported.reason
     )
-    is_kept = evidence in after.conflicts or len(before.conflicts) >= MAX_CONFLICTS
-    return is_unconfirmed and is_kept and _was_said(after.reported, said, change.at)
+    is_kept = conflict in after.conflicts or len(before.conflicts) >= MAX_CONFLICTS
+    return is_unconfirmed and is_kept and _has_provider_reported(after.reported, provider_reports, change.at)
 
 
-def _was_said(reported: ReportedState, said: Mapping[ReportedState, float], by: float) -> bool:
-    return said.get(reported, float("inf")) <= by
+def _has_provider_reported(reported: ReportedState, provider_reports: Mapping[ReportedState, float], by: float) -> bool:
+    return provider_reports.get(reported, float("inf")) <= by
 
 
-def _archived_means_bytes(
+def _archived_is_in_bucket(
     task: str, changes: Sequence[Change], puts: Mapping[str, Sequence[Put]], images: Mapping[str, str]
 ) -> Iterator[Violation]:
     for change in changes:
@@ -132,65 +140,77 @@ def _archived_means_bytes(
             continue
         states = {image.state for image in change.after.images if image.kind != "origin"}
         if change.after.status == "ARCHIVED" and states != {"ARCHIVED"}:
-            yield Violation("ARCHIVED means bytes", task, f"its images are {', '.join(sorted(states)) or 'none'}")
+            yield Violation(
+                "ARCHIVED images are in the bucket",
+                task,
+                f"its result images are {', '.join(sorted(states)) or 'missing'}",
+            )
         for image in change.after.images:
             if image.state != "ARCHIVED":
                 continue
             stored = [_hex(put.sha256) for put in puts.get(image.key or "", ()) if put.at <= change.at]
             if image.sha256 is None or image.sha256 not in stored:
-                yield Violation("ARCHIVED means bytes", task, f"{image.key} was not in the bucket by then")
+                yield Violation(
+                    "ARCHIVED images are in the bucket",
+                    task,
+                    f"{image.key} was not in the bucket when the item was written",
+                )
             elif image.sha256 != images.get(image.path):
-                yield Violation("ARCHIVED means bytes", task, f"{image.key} is not the image at {image.path}")
+                yield Violation(
+                    "ARCHIVED images are in the bucket",
+                    task,
+                    f"{image.key} has other bytes than the image at {image.path}",
+                )
 
 
 def _hex(checksum: str | None) -> str | None:
     return base64.b64decode(checksum).hex() if checksum else None
 
 
-def _nothing_made_up(
-    task: str, changes: Sequence[Change], sent: Sequence[Delivery], said: Mapping[ReportedState, float]
+def _data_has_source(
+    task: str, changes: Sequence[Change], sent: Sequence[Delivery], provider_reports: Mapping[ReportedState, float]
 ) -> Iterator[Violation]:
     for change in changes:
         if change.after is None:
             continue
-        news = [] if change.before and change.before.reported == change.after.reported else [change.after.reported]
-        known = change.before.conflicts if change.before else ()
-        for reported in [*news, *(conflict for conflict in change.after.conflicts if conflict not in known)]:
-            if not _has_a_source(reported, change, sent, said):
-                yield Violation("nothing is made up", task, f"{change.writer or 'somebody'} wrote {reported}")
+        result = [] if change.before and change.before.reported == change.after.reported else [change.after.reported]
+        earlier = change.before.conflicts if change.before else ()
+        for reported in [*result, *(conflict for conflict in change.after.conflicts if conflict not in earlier)]:
+            if not _has_a_source(reported, change, sent, provider_reports):
+                yield Violation("all data has a source", task, f"{change.writer or 'a client'} wrote {reported}")
 
 
 def _has_a_source(
-    reported: ReportedState, change: Change, sent: Sequence[Delivery], said: Mapping[ReportedState, float]
+    reported: ReportedState, change: Change, sent: Sequence[Delivery], provider_reports: Mapping[ReportedState, float]
 ) -> bool:
     if change.writer == "" and reported == RUNNING:
-        return True  # registered
+        return True  # the write of a registration
     if change.writer == "PollTasksFunction" and reported.status == "TIMED_OUT":
         return True
-    return any(_is_beginning(reported, says) for says, at in said.items() if at <= change.at) or any(
-        _is_beginning(reported, delivery.says)
+    return any(_matches_report(reported, report) for report, at in provider_reports.items() if at <= change.at) or any(
+        _matches_report(reported, delivery.reported)
         for delivery in sent
         if delivery.is_authorized and delivery.sent_at <= change.at
     )
 
 
-def _is_beginning(reported: ReportedState, said: ReportedState) -> bool:
-    """Returns whether both reports are equal; of a conflict's images only the first are stored."""
-    return reported in (said, ReportedState(said.status, said.paths[:MAX_URLS_PER_CONFLICT], said.reason))
+def _matches_report(reported: ReportedState, report: ReportedState) -> bool:
+    """Returns whether both reports are equal. Entries of `conflicts` have only the first images of a report."""
+    return reported in (report, ReportedState(report.status, report.paths[:MAX_URLS_PER_CONFLICT], report.reason))
 
 
-def _evidence_stays(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
+def _conflicts_stay(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
     for change in changes:
         if change.before and change.after:
             lost = [conflict for conflict in change.before.conflicts if conflict not in change.after.conflicts]
             if lost:
-                yield Violation("evidence stays", task, f"{change.writer} dropped {lost}")
+                yield Violation("conflicts are never removed", task, f"{change.writer} dropped {lost}")
 
 
 def _puts_once(puts: Mapping[str, Sequence[Put]]) -> Iterator[Violation]:
     for key, written in puts.items():
         if key.startswith("images/") and len(written) > 1:
-            yield Violation("once", task_of(key), f"{key} was put {len(written)} times")
+            yield Violation("results are written once", task_of(key), f"{key} was put {len(written)} times")
 
 
 def _succeeds_once(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
@@ -200,7 +220,9 @@ def _succeeds_once(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
         now = change.after is not None and change.after.status in _RESULTS
         if now and not was:
             if has_succeeded:
-                yield Violation("once", task, f"{change.writer} let it succeed again without a correction")
+                yield Violation(
+                    "results are written once", task, f"{change.writer} reported success again without a correction"
+                )
             has_succeeded = True
         elif was and not now:
             has_succeeded = False
@@ -214,9 +236,11 @@ def _published(task: str, changes: Sequence[Change], events: Sequence[Event]) ->
         (change.after.status, change.after.updated_at or "") for change in changes if change.after and _arrives(change)
     }
     for status, changed_at in sorted(arrivals - ids.keys()):
-        yield Violation("every final status is an event", task, f"its {status} at {changed_at} was not published")
+        yield Violation("every final status is published", task, f"its {status} at {changed_at} was not published")
     for status, changed_at in sorted(ids.keys() - arrivals):
-        yield Violation("nothing is made up", task, f"an event says {status} at {changed_at}")
+        yield Violation(
+            "all data has a source", task, f"an event has {status} at {changed_at}, which the item never had"
+        )
     for (status, _), found in ids.items():
         if len(found) > 1:
             yield Violation("an event is published once", task, f"its {status} has {len(found)} ids")
@@ -237,7 +261,7 @@ def _published_once(task: str, events: Sequence[Event], failed: Sequence[Run]) -
             run.begun <= first.at <= run.ended + ARRIVES_WITHIN_SECONDS and run.ended <= event.at for run in failed
         ):
             yield Violation(
-                "an event is published once", task, f"its {event.status} was published again without a fault"
+                "an event is published once", task, f"its {event.status} was published again without a failed run"
             )
 
 
@@ -247,9 +271,11 @@ def _one_run_at_a_time(handlings: Sequence[Handling]) -> Iterator[Violation]:
         first = last.get(handling.message_id)
         last[handling.message_id] = handling
         if first and handling.begun < first.ended:
-            yield Violation("one run at a time", handling.task, "two runs had its message at the same time")
+            yield Violation(
+                "one run per message at a time", handling.task, "two runs handled its message at the same time"
+            )
 
 
 def task_of(key: str) -> str:
-    """Returns the key of the task whose object has this key."""
+    """Returns the task, as `provider#taskId`, that an object key belongs to."""
     return "#".join(key.split("/")[1:3])

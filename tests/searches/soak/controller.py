@@ -1,4 +1,4 @@
-"""Controls a soak test from its first task until nothing changes any more."""
+"""Controls a soak test from the start of its first task until the stack is idle."""
 
 import json
 import time
@@ -15,12 +15,12 @@ from tests.searches.soak.planning import plan_tasks
 from tests.searches.soak.report import Progress, Soak
 
 TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "UNCONFIRMED", "FAILED", "TIMED_OUT"})
-# Without activity for this long the run is over: longer than any invisible pause between two attempts.
-QUIET_SECONDS = 4.0
+# A stack without activity for this long is idle. Longer than any pause that `_is_idle` cannot detect.
+IDLE_SECONDS = 4.0
 
 
 class Controller:
-    """Controls a run from its first task until it is idle."""
+    """Starts the tasks of a run, waits until the stack is idle, and reports the progress."""
 
     def __init__(
         self,
@@ -35,17 +35,18 @@ class Controller:
         self._external = external
         self._recorder = recorder
         self._began_at = time.monotonic()
-        self._reached, self._reached_at = ("", 0), 0.0  # phase and number of ended tasks, and when it was reached
+        # The last observed phase and number of ended tasks, and when they changed.
+        self._reached, self._reached_at = ("", 0), 0.0
         self._on_progress = on_progress
         self._tasks = [plan.task for plan in plan_tasks(soak.seed, soak.tasks)]
         self._begun = 0
         self._open: set[int] = set()
         self.rss_mb: list[int] = []
 
-    def feed(self) -> None:
+    def start_tasks(self) -> None:
         """Starts all tasks, with at most `in_flight` at once."""
         while self._begun < self._soak.tasks:
-            self._look()
+            self._update_progress()
             for number in range(
                 self._begun, min(self._soak.tasks, self._begun + self._soak.in_flight - len(self._open))
             ):
@@ -54,19 +55,23 @@ class Controller:
                 self._begun = number + 1
             time.sleep(0.1)
 
-    def wait_until_quiet(self, phase: str, *, besides: Collection[str] = ()) -> None:
+    def wait_until_idle(self, phase: str, *, ignored_tasks: Collection[str] = ()) -> None:
         """Waits until nothing is outstanding: no request, message, execution or running function.
 
-        `besides`: tasks that ArchiveImages may still be trying.
+        `ignored_tasks`: tasks whose archiving ArchiveImages may still be repeating.
         """
-        quiet_since, changes = time.monotonic(), -1
-        while time.monotonic() - quiet_since < QUIET_SECONDS:
+        idle_since, changes = time.monotonic(), -1
+        while time.monotonic() - idle_since < IDLE_SECONDS:
             time.sleep(0.25)
-            self._look(phase)
+            self._update_progress(phase)
             all_changes = self._recorder.history.changes
-            now_changes = sum(change.task not in besides for change in all_changes[:]) if besides else len(all_changes)
-            if now_changes != changes or not self._is_idle(besides):
-                quiet_since, changes = time.monotonic(), now_changes
+            now_changes = (
+                sum(change.task not in ignored_tasks for change in all_changes[:])
+                if ignored_tasks
+                else len(all_changes)
+            )
+            if now_changes != changes or not self._is_idle(ignored_tasks):
+                idle_since, changes = time.monotonic(), now_changes
 
     def report_progress(self, phase: str) -> Progress:
         """Reports the progress of the run."""
@@ -75,7 +80,7 @@ class Controller:
         self._on_progress(progress)
         return progress
 
-    def _look(self, phase: str = "playing") -> None:
+    def _update_progress(self, phase: str = "running") -> None:
         progress = self.report_progress(phase)
         if (phase, progress.ended) != self._reached:
             self._reached, self._reached_at = (phase, progress.ended), progress.seconds
@@ -85,19 +90,19 @@ class Controller:
             )
         if len(self.rss_mb) <= progress.ended * 10 // self._soak.tasks:
             self.rss_mb.append(progress.rss_mb)
-        latest, through = self._recorder.latest(), self._external.through
+        latest, completed = self._recorder.latest(), self._external.completed
         for number in list(self._open):
             item = latest.get(self._tasks[number])
-            if item.status in TERMINAL if item else number in through:
+            if item.status in TERMINAL if item else number in completed:
                 self._open.discard(number)
 
-    def _is_idle(self, besides: Collection[str]) -> bool:
-        if len(self._external.through) < self._begun:
+    def _is_idle(self, ignored_tasks: Collection[str]) -> bool:
+        if len(self._external.completed) < self._begun:
             return False
         busy = {name for name, function in self._stack.functions.items() if function.busy()}
-        if busy - ({"ArchiveImagesFunction"} if besides else set()):
+        if busy - ({"ArchiveImagesFunction"} if ignored_tasks else set()):
             return False
-        if not self._tasks_to_archive() <= set(besides):
+        if not self._tasks_to_archive() <= set(ignored_tasks):
             return False
         running = self._stack.boto3_client("stepfunctions").list_executions(
             stateMachineArn=self._stack.info["state_machine_arn"], statusFilter="RUNNING"
@@ -105,7 +110,7 @@ class Controller:
         return not running
 
     def _tasks_to_archive(self) -> set[str]:
-        """Returns the tasks with messages in the archive queue, also those that are received or delayed."""
+        """Returns the tasks with messages in the archive queue, including delayed messages and messages in flight."""
         name = self._stack.info["archive_queue_url"].rpartition("/")[2]
         messages = list(sqs_backends[ACCOUNT_ID][REGION].queues[name]._messages)
         return {json.loads(message.body)["task"] for message in messages}
@@ -116,5 +121,5 @@ def _rss_mb() -> int:
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
-        return 0  # not available on this system
+        return 0  # the system has no /proc
     return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS:"))

@@ -1,4 +1,4 @@
-"""Starts and controls the process that simulates everything outside of the stack."""
+"""Starts and controls the process that simulates providers, users and unauthorised clients."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ from typing import Any, Self
 from local import REPOSITORY
 from tests.searches.soak.report import Soak
 
-_ANSWER_TIMEOUT_SECONDS = 60
+_REPORT_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 60
 
 
 class ExternalProcess:
-    """The process that simulates services, users and unauthorised clients."""
+    """A child process that runs `external_systems` and exchanges JSON lines with it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -26,11 +26,11 @@ class ExternalProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._telling = threading.Lock()
-        self.through: set[int] = set()  # tasks without outstanding requests
-        hello = self._hear()
-        self.base_urls: dict[str, str] = hello["base_urls"]
-        self.image_host: str = hello["image_host"]
+        self._send_lock = threading.Lock()
+        self.completed: set[int] = set()  # numbers of the tasks without outstanding requests
+        addresses = self._receive()
+        self.base_urls: dict[str, str] = addresses["base_urls"]
+        self.image_host: str = addresses["image_host"]
         self._reported = threading.Event()
         self._report: dict[str, Any] = {}
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -45,25 +45,25 @@ class ExternalProcess:
 
     def begin(self, soak: Soak, stack: Mapping[str, Any]) -> None:
         self._listener.start()
-        self._tell(seed=soak.seed, time_scale=soak.time_scale, stack=dict(stack))
+        self._send(seed=soak.seed, time_scale=soak.time_scale, stack=dict(stack))
 
     def begin_task(self, number: int) -> None:
-        self._tell(task=number)
+        self._send(task=number)
 
     def set_out(self, is_out: bool) -> None:
-        """Makes all services answer with errors until they are told otherwise."""
-        self._tell(is_out=is_out)
+        """Starts or ends an outage of all providers."""
+        self._send(is_out=is_out)
 
-    def set_back(self) -> None:
-        """Ends the outages that last beyond giving up."""
-        self._tell(is_back=True)
+    def end_long_outages(self) -> None:
+        """Ends the outages of single tasks' providers, which last longer than polling takes."""
+        self._send(is_outage_over=True)
 
     def report(self) -> dict[str, Any]:
-        """Returns everything that was sent, reported and served."""
+        """Returns the records of all sent callbacks, provider reports, polls and image requests."""
         self._reported.clear()
-        self._tell(report=True)
-        if not self._reported.wait(_ANSWER_TIMEOUT_SECONDS):
-            raise RuntimeError("the process of the external systems does not answer")
+        self._send(report=True)
+        if not self._reported.wait(_REPORT_TIMEOUT_SECONDS):
+            raise RuntimeError("the process of the external systems does not respond")
         return self._report
 
     def stop(self) -> None:
@@ -80,13 +80,13 @@ class ExternalProcess:
         assert self._process.stdout
         self._process.stdout.close()
 
-    def _tell(self, **message: Any) -> None:
+    def _send(self, **message: Any) -> None:
         assert self._process.stdin
-        with self._telling:
+        with self._send_lock:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
-    def _hear(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -98,8 +98,8 @@ class ExternalProcess:
         assert self._process.stdout
         for line in self._process.stdout:
             message = json.loads(line)
-            if "through" in message:
-                self.through.add(message["through"])
+            if "completed" in message:
+                self.completed.add(message["completed"])
             else:
                 self._report = message
                 self._reported.set()

@@ -1,4 +1,4 @@
-"""Simulates everything outside of the stack in a separate process: services, users and unauthorised clients.
+"""Simulates providers, users and unauthorised clients in a separate process.
 
 Exchanges JSON lines with its parent process over stdin and stdout; ends when stdin is closed.
 """
@@ -28,7 +28,7 @@ def main() -> None:
     send(base_urls=provider.base_urls, image_host=provider.image_host)
     begin = json.loads(sys.stdin.readline())
     seed, time_scale = begin["seed"], begin["time_scale"]
-    callers = Callers(begin["stack"], provider.url, time_scale, on_through=lambda number: send(through=number))
+    callers = Callers(begin["stack"], provider.url, time_scale, on_completed=lambda number: send(completed=number))
     for line in sys.stdin:
         message = json.loads(line)
         if "task" in message:
@@ -38,12 +38,12 @@ def main() -> None:
             callers.begin(plan, ends_at)
         elif "is_out" in message:
             provider.is_out = message["is_out"]
-        elif "is_back" in message:
-            provider.is_back = message["is_back"]
+        elif "is_outage_over" in message:
+            provider.is_outage_over = message["is_outage_over"]
         else:
             send(
                 deliveries=[delivery.to_json() for delivery in callers.deliveries],
-                said=[(task, says.to_json(), at) for (task, says), at in provider.said.items()],
+                provider_reports=[(task, reported.to_json(), at) for (task, reported), at in provider.reports.items()],
                 image_requests=provider.image_requests,
                 polls=provider.polls,
                 errors=callers.errors,

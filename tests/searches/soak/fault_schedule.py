@@ -1,4 +1,4 @@
-"""Generates the faults of a soak test from a seed: AWS errors, outages and crashes of functions."""
+"""Defines the frequency of AWS errors, and generates outages of seconds and kills of functions from a seed."""
 
 import random
 import threading
@@ -60,9 +60,9 @@ RATES: Rates = {
     },
     "secretsmanager": {Fault.THROTTLE: 0.05, Fault.ERROR: 0.05, Fault.CUT: 0.02, Fault.SLOW: 0.05},
 }
-# Six failing calls in a row about one task: more than an invocation's retries.
+# Probability of six failing calls in a row about one task: more than the retries of one invocation.
 STREAK_RATE = 0.01
-# The clocks of the functions differ by up to a minute.
+# Offsets of the functions' clocks, which differ by up to a minute.
 CLOCK_SECONDS = {
     "ReceiveCallbackFunction": 30.0,
     "DispatchChangesFunction": -15.0,
@@ -73,22 +73,22 @@ CLOCK_SECONDS = {
 SECONDS_BETWEEN_KILLS = 5.0
 SECONDS_BETWEEN_OUTAGES = 45.0
 OUTAGE_SECONDS = (0.5, 4.0)
-# Longer than any run may take.
-_LONGEST_RUN_SECONDS = 2 * 3600
+# Longer than any soak test takes.
+_MAX_RUN_SECONDS = 2 * 3600
 
 
 def outages(seed: int) -> list[Outage]:
-    """Returns outages of a few seconds, of one service after the other."""
+    """Returns outages of a few seconds, each of a randomly chosen service."""
     rng = random.Random(f"outages/{seed}")
     found, at = [], 0.0
-    while at < _LONGEST_RUN_SECONDS:
+    while at < _MAX_RUN_SECONDS:
         at += rng.expovariate(1 / SECONDS_BETWEEN_OUTAGES)
         found.append(Outage(rng.choice(sorted(RATES)), at, rng.uniform(*OUTAGE_SECONDS)))
     return found
 
 
 class Killer:
-    """Kills running sandboxes at random intervals. With SIGKILL: no handler can react to it."""
+    """Kills running sandboxes at random intervals with SIGKILL, which no signal handler can catch."""
 
     def __init__(self, seed: int, functions: Mapping[str, "Function"]) -> None:
         self._rng = random.Random(f"kills/{seed}")
@@ -105,7 +105,7 @@ class Killer:
         self._thread.join()
 
     def kill(self, function: str, sandbox: str) -> None:
-        """Kills this sandbox."""
+        """Kills a sandbox of a function, and counts it if it was running."""
         if self._functions[function].kill(sandbox):
             self.kills[function] += 1
 

@@ -1,4 +1,4 @@
-"""Records every write to the tasks table, every object that was put, every event, and every handling of a message."""
+"""Records all writes to the tasks table, PutObject calls, events, invocations, and the handling of SQS messages."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ from local.lambda_.runtime_api import Outcome
 from local.moto.calls import AwsCall
 from local.moto.responses import AwsResponse
 from tests.searches.soak.callers import Delivery
-from tests.searches.soak.reported_state import UNSEEN, ReportedState
+from tests.searches.soak.reported_state import NOT_STREAMED, ReportedState
 
 _deserialize = TypeDeserializer().deserialize
 
@@ -38,13 +38,13 @@ class ImageRecord:
     width: int | None = None
     height: int | None = None
     content_type: str | None = None
-    kept_key: str | None = None  # of the bytes in quarantine
-    kept_sha256: str | None = None
+    quarantine_key: str | None = None
+    quarantine_sha256: str | None = None
 
     @classmethod
     def of(cls, path: str, image: Mapping[str, Any]) -> "ImageRecord":
         numbers = {name: int(image[name]) for name in ("bytes", "width", "height") if image.get(name) is not None}
-        kept = image.get("quarantine") or {}
+        quarantine = image.get("quarantine") or {}
         return cls(
             path,
             image["state"],
@@ -52,8 +52,8 @@ class ImageRecord:
             image.get("sha256"),
             image.get("kind"),
             content_type=image.get("contentType"),
-            kept_key=kept.get("key"),
-            kept_sha256=kept.get("sha256"),
+            quarantine_key=quarantine.get("key"),
+            quarantine_sha256=quarantine.get("sha256"),
             **numbers,
         )
 
@@ -62,14 +62,14 @@ class ImageRecord:
 class TaskRecord:
     """The relevant attributes of an item."""
 
-    reported: ReportedState  # with status SUCCEEDED also if the images are archived
+    reported: ReportedState  # SUCCEEDED for every item with images, also after archiving
     status: str
     rank: int
     reported_by: str | None
     is_confirmed: bool
     images: tuple[ImageRecord, ...]
     conflicts: tuple[ReportedState, ...]
-    has_request: bool  # the request of the task is stored
+    has_request: bool  # whether the item has the generation request
     updated_at: str | None = None
 
     @classmethod
@@ -107,7 +107,7 @@ class Change:
 
     task: str
     at: float
-    writer: str  # the function; empty: a client outside of the stack
+    writer: str  # name of the function; empty: a client outside the stack
     before: TaskRecord | None
     after: TaskRecord | None
     sequence_number: str
@@ -120,7 +120,7 @@ class Put:
     key: str
     at: float
     writer: str
-    sha256: str | None  # base64, from the request
+    sha256: str | None  # in base64, from the request's checksum header
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Event:
     status: str
     event_id: str
     changed_at: str
-    at: float  # when the call arrived: its function may be killed before the response
+    at: float  # arrival of the call; the function may be killed before the response
 
 
 @dataclass(slots=True)
@@ -141,12 +141,12 @@ class Run:
     function: str
     begun: float
     ended: float = float("inf")
-    has_failed: bool = True  # it raised an error, was killed, or returned a part of its batch as failed
+    has_failed: bool = True  # it raised an error, was killed, or returned batchItemFailures
 
 
 @dataclass(slots=True)
 class Handling:
-    """The time in which one run of a function has a message: until the run ends or gives the message back."""
+    """The period in which one run handles a message: until the run ends or calls ChangeMessageVisibility."""
 
     task: str
     message_id: str
@@ -156,7 +156,7 @@ class Handling:
 
 @dataclass
 class History:
-    """The data for all checks."""
+    """Everything that is recorded during a run, as input of the checks."""
 
     changes: list[Change] = field(default_factory=list)
     puts: list[Put] = field(default_factory=list)
@@ -164,12 +164,12 @@ class History:
     runs: list[Run] = field(default_factory=list)
     handlings: list[Handling] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
-    said: dict[tuple[str, ReportedState], float] = field(
+    provider_reports: dict[tuple[str, ReportedState], float] = field(
         default_factory=dict
     )  # reports of providers, and the first time of each
 
     def copy(self) -> "History":
-        """Returns a history with lists of its own."""
+        """Returns a shallow copy: its lists can be changed independently."""
         return History(*(copy.copy(getattr(self, each.name)) for each in fields(self)))
 
     def changes_by_task(self) -> dict[str, list[Change]]:
@@ -180,17 +180,17 @@ class History:
 
 
 class Recorder:
-    """Records what a stack does; `around` wraps moto directly, behind any injected fault."""
+    """Records the activity of a stack. `around` wraps moto directly, so that it sees only calls that reach moto."""
 
     def __init__(self) -> None:
         self.history = History()
         self._latest: dict[str, TaskRecord] = {}
-        self._handled: dict[str, Handling] = {}  # by receipt handle, while a run has the message
+        self._handled: dict[str, Handling] = {}  # messages in flight, by receipt handle
         self._lock = threading.Lock()
         self._writer: ContextVar[str] = ContextVar("writer", default="")
 
     def latest(self) -> dict[str, TaskRecord]:
-        """Returns the items as the last change left them, by task."""
+        """Returns the current items by task."""
         with self._lock:
             return dict(self._latest)
 
@@ -200,26 +200,26 @@ class Recorder:
             token = self._writer.set(call.function if call else "")
             try:
                 if call and call.operation == "ChangeMessageVisibility":
-                    # Before the call: the message may be received again before its response has arrived.
+                    # Before the call: the message may be received again before its response arrives.
                     self._release([str(call.parameters.get("ReceiptHandle"))])
                 if call is None or call.operation not in ("PutObject", "PutEvents"):
                     return application(environ, start_response)
                 arrived_at = time.time()
-                answer = AwsResponse.of(application, environ)
-                if answer.status.startswith("200"):
-                    self._note_answer(call, answer, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"), arrived_at)
-                return answer.send(start_response)
+                response = AwsResponse.of(application, environ)
+                if response.status.startswith("200"):
+                    self._record_response(call, response, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"), arrived_at)
+                return response.send(start_response)
             finally:
                 self._writer.reset(token)
 
         return respond
 
-    def _note_answer(self, call: AwsCall, answer: AwsResponse, checksum: str | None, arrived_at: float) -> None:
+    def _record_response(self, call: AwsCall, response: AwsResponse, checksum: str | None, arrived_at: float) -> None:
         with self._lock:
             if call.operation == "PutObject":
                 self.history.puts.append(Put(call.subject, time.time(), call.function, checksum))
                 return
-            results = json.loads(answer.body)["Entries"]
+            results = json.loads(response.body)["Entries"]
             for entry, result in zip(call.parameters["Entries"], results, strict=True):
                 if "EventId" in result:
                     detail = json.loads(entry["Detail"])
@@ -227,20 +227,20 @@ class Recorder:
                     self.history.events.append(Event(*facts, arrived_at))
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Records every write and every run in this block; must be entered before the stack starts."""
+    def recording(self) -> Iterator[None]:
+        """Records all writes and runs within this context, which must be entered before the stack starts."""
         add, invoke = StreamShard.add, Function.invoke
 
-        def add_and_note(shard: StreamShard, old: Any, new: Any) -> None:
-            if old is None and UNSEEN in new.attrs:
+        def add_and_record(shard: StreamShard, old: Any, new: Any) -> None:
+            if old is None and NOT_STREAMED in new.attrs:
                 view = shard.table.stream_specification["StreamViewType"]
                 record = StreamRecord(shard.table, view, "INSERT", old, new, 0)
             else:
                 add(shard, old, new)
                 record = shard.items[-1]
-            self._note(record.to_json()["dynamodb"])
+            self._record_change(record.to_json()["dynamodb"])
 
-        def invoke_and_note(function: Function, payload: bytes) -> Outcome:
+        def invoke_and_record(function: Function, payload: bytes) -> Outcome:
             run, receipts = self._begin(function.configuration.name, payload)
             try:
                 outcome = invoke(function, payload)
@@ -251,12 +251,12 @@ class Recorder:
                 self._release(receipts)
 
         with ExitStack() as patches:
-            patches.enter_context(mock.patch.object(StreamShard, "add", add_and_note))
-            patches.enter_context(mock.patch.object(Function, "invoke", invoke_and_note))
+            patches.enter_context(mock.patch.object(StreamShard, "add", add_and_record))
+            patches.enter_context(mock.patch.object(Function, "invoke", invoke_and_record))
             yield
 
     def _begin(self, function: str, payload: bytes) -> tuple[Run, list[str]]:
-        """Records the start of a run, and the messages that it has. Returns it and the messages' receipt handles."""
+        """Records the start of a run and of the handling of its messages. Returns the run and the receipt handles."""
         event = json.loads(payload or b"{}")
         records = event.get("Records", ()) if isinstance(event, dict) else ()
         messages = [record for record in records if record.get("eventSource") == "aws:sqs"]
@@ -275,9 +275,9 @@ class Recorder:
                 if handling := self._handled.pop(receipt, None):
                     handling.ended = time.time()
 
-    def _note(self, record: Mapping[str, Any]) -> None:
+    def _record_change(self, record: Mapping[str, Any]) -> None:
         task = str(record["Keys"]["task"]["S"])
-        # moto creates an item in two steps and writes a record of the first, which has only the key.
+        # moto creates an item in two steps; the record of the first step has only the key.
         before, after = (
             TaskRecord.of(image) if "status" in (image := record.get(name, {})) else None
             for name in ("OldImage", "NewImage")
@@ -285,7 +285,7 @@ class Recorder:
         if before is None and after is None:
             return
         with self._lock:
-            # One object for both the state after a change and the state before the next one.
+            # Share one object between `after` of a change and `before` of the next one, to save memory.
             known = self._latest.get(task)
             before = known if known == before else before
             self.history.changes.append(

@@ -1,4 +1,4 @@
-"""Generates small real images, each with unique content, and what is true of them."""
+"""Generates small valid images with unique content, and their expected metadata."""
 
 import hashlib
 import io
@@ -15,15 +15,15 @@ from PIL import Image
 from tests.searches.soak.plans import ImagePlan, TaskPlan
 
 SIZES = ((12, 8), (24, 24), (40, 30))
-# What a service may send instead of an image.
+# An HTML page, which a provider may send instead of an image.
 PAGE = b"<!doctype html><html><title>Sign in</title></html>\n"
 PAGE_SHA256 = hashlib.sha256(PAGE).hexdigest()
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
-class ImageTruth:
-    """What is true of an archived image: the name of its object, its bytes, and what the item says of them."""
+class ExpectedImage:
+    """The expected object key, SHA-256 and metadata of an archived image."""
 
     key: str
     kind: str
@@ -34,15 +34,15 @@ class ImageTruth:
     content_type: str
 
 
-def image_truths(plans: Iterable[TaskPlan]) -> dict[str, ImageTruth]:
-    """Returns the truth about all images of the plans, by the paths of their URLs."""
-    return {image.path: _truth(plan, image) for plan in plans for image in plan.images}
+def expected_images(plans: Iterable[TaskPlan]) -> dict[str, ExpectedImage]:
+    """Returns the expected metadata of all images of the plans, by the paths of their URLs."""
+    return {image.path: _expected_image(plan, image) for plan in plans for image in plan.images}
 
 
-def _truth(plan: TaskPlan, image: ImagePlan) -> ImageTruth:
+def _expected_image(plan: TaskPlan, image: ImagePlan) -> ExpectedImage:
     content = image_bytes(image)
     width, height = SIZES[_size(image)]
-    return ImageTruth(
+    return ExpectedImage(
         f"images/{plan.provider}/{plan.task_id}/{image.kind}-{image.index}.{_EXTENSIONS[image.format]}",
         image.kind,
         hashlib.sha256(content).hexdigest(),

@@ -1,7 +1,7 @@
-"""Plays tasks whose images need too much memory: each run of ArchiveImages that handles one is killed.
+"""Simulates how SQS treats the messages of oversized tasks, whose images exceed the memory of ArchiveImages.
 
-`AwsFaults` kills the process at the task's first call to S3. Here is what else belongs to it: on AWS a message comes
-back long after the killed run's timeout, and SQS makes it a dead letter after 1,000 receives, which take 16 hours.
+`AwsFaults` kills the process at the task's first call to S3. On AWS its message becomes visible again only after the
+killed run's timeout, and SQS moves it to the dead-letter queue after 1,000 receives, which take 16 hours.
 """
 
 import json
@@ -15,27 +15,27 @@ from catchlight.models import ARCHIVING_TIMEOUT
 from local.moto import patches
 from local.stack import LocalStack
 
-VISIBILITY_TIMEOUT_SECONDS = 60  # of ArchiveQueue; a test holds it
-# The mark of a killed try counts once it is older than the function's timeout, whose seconds are real.
+VISIBILITY_TIMEOUT_SECONDS = 60  # of ArchiveQueue; a test compares it with the template
+# ArchiveImages regards a recorded try as killed once it is older than the function's timeout, in real seconds.
 SHARE_OF_VISIBILITY = (ARCHIVING_TIMEOUT.total_seconds() + 1) / VISIBILITY_TIMEOUT_SECONDS
 
 
 @contextmanager
-def messages_outlast_their_runs() -> Iterator[None]:
-    """Lets a message of a killed run of ArchiveImages come back after the function's timeout, at any time scale."""
+def keep_messages_invisible_until_timeout() -> Iterator[None]:
+    """Delays the redelivery of a killed run's message until after the timeout of ArchiveImages, at any time scale."""
     scale = patches.scale_rest_of_visibility
 
-    def scale_less(queue: Queue, receipt_handle: str, time_scale: float) -> None:
-        is_long = "ArchiveQueue" in queue.name
-        scale(queue, receipt_handle, max(time_scale, SHARE_OF_VISIBILITY) if is_long else time_scale)
+    def scale_with_minimum(queue: Queue, receipt_handle: str, time_scale: float) -> None:
+        is_archive_queue = "ArchiveQueue" in queue.name
+        scale(queue, receipt_handle, max(time_scale, SHARE_OF_VISIBILITY) if is_archive_queue else time_scale)
 
-    with mock.patch.object(patches, "scale_rest_of_visibility", scale_less):
+    with mock.patch.object(patches, "scale_rest_of_visibility", scale_with_minimum):
         yield
 
 
 @contextmanager
-def receives_used_up(stack: LocalStack) -> Iterator[None]:
-    """Lets SQS move each message that is received again to the dead letters, as it does after 1,000 receives."""
+def expire_redelivered_messages(stack: LocalStack) -> Iterator[None]:
+    """Sets `maxReceiveCount` of ArchiveQueue to 1: SQS moves each redelivered message to the dead-letter queue."""
     sqs, queue_url = stack.boto3_client("sqs"), stack.info["archive_queue_url"]
 
     def set_policy(policy: str) -> None:

@@ -1,6 +1,6 @@
-"""Defines the plan of each task in a soak test, and the faults that it meets.
+"""Defines the plan of each task in a soak test, with all faults that affect it.
 
-Times are simulated seconds, as in the template's parameters: the run's time scale makes them shorter.
+Times are simulated seconds, as in the template's parameters; the run's time scale shortens them.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ FLUX_KONTEXT, NANOBANANA, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "
 REASONS = ("CONTENT_POLICY", "INTERNAL", "GENERATION_FAILED")
 
 
-class Treatment(StrEnum):
-    """The fault that a callback meets on its way."""
+class CallbackFault(StrEnum):
+    """The fault in the delivery of a callback."""
 
-    NONE = "as it should be"
+    NONE = "no fault"
     DROPPED = "dropped"
     REPEATED = "repeated"
     REORDERED = "reordered"
@@ -25,11 +25,11 @@ class Treatment(StrEnum):
 
 
 class Cut(StrEnum):
-    """The point at which a delivery is cut."""
+    """The point at which the sender breaks off a delivery."""
 
     CONNECTION = "the connection ends in the middle of the body"
-    BODY = "the body ends early, and says so"
-    ANSWER = "nobody waits for the answer"
+    BODY = "the body is truncated, with the matching Content-Length"
+    RESPONSE = "the sender does not wait for the response"
 
 
 class Registration(StrEnum):
@@ -38,27 +38,27 @@ class Registration(StrEnum):
     FIRST = "before any callback"
     LATE = "after the callbacks"
     NEVER = "never"
-    # Hours ago, and DispatchChanges never saw it; the service never calls back: only the hourly run can find it.
-    UNSEEN = "before any callback, unseen"
+    # Registered eight hours ago, without a stream record and without callbacks: only ReconcileTasks can find the task.
+    NOT_STREAMED = "without a stream record"
 
 
-class ImageFate(StrEnum):
-    """The way in which an image is served."""
+class ImageFault(StrEnum):
+    """The fault in the responses to requests for an image."""
 
-    FINE = "fine"
+    NONE = "no fault"
     SLOW = "slow"
     ERRORS_FIRST = "5xx at first"
     TRUNCATED_FIRST = "truncated at first"
     RESET_FIRST = "connection reset at first"
     NOT_YET = "404 at first"
-    STALE = "its first URL is dead, a fresh one works"
-    GONE = "404 for ever"
+    STALE = "the first URL has expired, a fresh one works"
+    GONE = "always 404"
     PAGE = "an HTML page"
 
     @property
-    def ends_well(self) -> bool:
-        """Whether repeated attempts get the image."""
-        return self not in (ImageFate.GONE, ImageFate.PAGE)
+    def is_recoverable(self) -> bool:
+        """Whether repeated attempts can download the image."""
+        return self not in (ImageFault.GONE, ImageFault.PAGE)
 
 
 class PollFault(StrEnum):
@@ -67,33 +67,33 @@ class PollFault(StrEnum):
     ERROR = "HTTP 500"
     BUSY = "busy"
     CUT = "cut"
-    GARBAGE = "no JSON"
+    GARBAGE = "not JSON"
     SLOW = "slow"
-    UNKNOWN = "unknown for a moment"
-    LAGGING = "still running for a moment"
+    UNKNOWN = "task temporarily unknown"
+    LAGGING = "result reported late"
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image: `path` is that of its URL, `troubles` the number of requests that a temporary fault affects."""
+    """One image. `path`: of its URL; `faulty_requests`: the number of requests that a temporary fault affects."""
 
     path: str
     kind: str  # origin or result
     index: int  # within its kind
     format: str  # JPEG, PNG or WEBP, independent of the path's extension
-    fate: ImageFate
-    troubles: int
+    fault: ImageFault
+    faulty_requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackPlan:
-    """One callback: its report, the times at which it is sent, and the fault that it meets."""
+    """One callback: its report, the times at which it is sent, and the fault in its delivery."""
 
-    says: ReportedState
-    treatment: Treatment
+    reported: ReportedState
+    fault: CallbackFault
     at: tuple[float, ...]  # seconds after the task's end, one for each copy; empty: never sent
     cut: Cut | None = None
-    cut_attempts: int = 0  # number of a copy's attempts that are cut; the fourth is the last
+    cut_attempts: int = 0  # number of each copy's attempts that are cut; a sender makes at most four
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +103,18 @@ class TaskPlan:
     number: int
     provider: str
     task_id: str
-    truth: ReportedState  # the provider's own report after the task has ended; RUNNING: it never ends
+    provider_outcome: ReportedState  # what polls report after the task has ended; RUNNING: it never ends
     ends_after: float
     registration: Registration
     images: tuple[ImagePlan, ...]
     callbacks: tuple[CallbackPlan, ...]
-    poll_faults: tuple[PollFault, ...]  # of the first polls of it, one each
-    is_record_shaped: bool  # its callbacks have the shape of a poll's record
+    poll_faults: tuple[PollFault, ...]  # one for each of its first polls
+    is_record_shaped: bool  # its callbacks have the JSON structure of a poll's record
     forgery: ReportedState | None  # the report in a callback without a valid token
-    # Its service answers no poll about it until the end of the faults, longer than polling takes.
-    is_service_out: bool = False
-    # Each run of ArchiveImages that handles it is killed, as if its images needed too much memory.
-    is_lethal: bool = False
+    # All polls of this task fail until the faults end, which is longer than polling takes.
+    is_provider_out: bool = False
+    # Each run of ArchiveImages that handles it is killed, as if its images exceeded the function's memory.
+    is_oversized: bool = False
 
     @property
     def task(self) -> str:
@@ -122,18 +122,18 @@ class TaskPlan:
         return f"{self.provider}#{self.task_id}"
 
     @property
-    def ending(self) -> str:
-        """The required final status, after all possible repairs."""
-        match self.truth.status:
+    def expected_status(self) -> str:
+        """The required final status, after the hourly run and the redrive."""
+        match self.provider_outcome.status:
             case "SUCCEEDED":
-                return "ARCHIVED" if all(map(_is_stored_or_not_needed, self.images)) else "INCOMPLETE"
+                return "ARCHIVED" if all(map(_is_archived_or_optional, self.images)) else "INCOMPLETE"
             case "PENDING":
-                # A success that only a callback has reported, while the service says that it is still running.
+                # Only a callback reports success; polls still report that the task is running.
                 return "UNCONFIRMED" if self.callbacks else "TIMED_OUT"
             case status:
                 return status
 
 
-def _is_stored_or_not_needed(image: ImagePlan) -> bool:
-    # An original whose URL was dead before the first report is not needed, by the parameter Originals.
-    return image.fate.ends_well or (image.kind, image.fate) == ("origin", ImageFate.GONE)
+def _is_archived_or_optional(image: ImagePlan) -> bool:
+    # By the parameter Originals, a task is ARCHIVED without an original whose URL expired before the first report.
+    return image.fault.is_recoverable or (image.kind, image.fault) == ("origin", ImageFault.GONE)

@@ -1,6 +1,7 @@
-"""Faults that a stack may have, each planted into the evidence of a run in which every promise was kept.
+"""Defines faults of a stack that the checker of the soak test must report.
 
-Each function plants one fault into the evidence and returns the task (or the queue) that has it.
+Each function plants one fault into the evidence of a run without violations, and returns the task (or queue, or metric)
+that the checker must name.
 """
 
 import copy
@@ -8,19 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.searches.soak.aftermath import (
-    FALSE_FAILURES,
-    KILLED_TRIES,
+from tests.searches.soak.before_repair import (
+    FAILURES_COUNTED,
     MAX_SHARED_RUNS,
-    NEIGHBOURS,
+    OTHERS_ARCHIVED,
+    OVERSIZED_REPORTED,
     UNCONFIRMED_FAILURES,
 )
 from tests.searches.soak.callers import Delivery
-from tests.searches.soak.ending import Standing, StoredObject
+from tests.searches.soak.evidence import Evidence
+from tests.searches.soak.final_state import Snapshot, StoredObject
 from tests.searches.soak.history import Change, Handling, TaskRecord
-from tests.searches.soak.plans import ACEDATA, FLUX_KONTEXT, ImageFate, Registration, TaskPlan
+from tests.searches.soak.plans import ACEDATA, FLUX_KONTEXT, ImageFault, Registration, TaskPlan
 from tests.searches.soak.reported_state import RUNNING, ReportedState
-from tests.searches.soak.verdict import Evidence
 
 Plant = Callable[[Evidence], str]
 OTHER_SHA256 = "f" * 64
@@ -28,22 +29,22 @@ OTHER_SHA256 = "f" * 64
 
 @dataclass(frozen=True, slots=True)
 class PlantedFault:
-    """A fault, the promise that it breaks, and the function that plants it."""
+    """A fault, the guarantee that it violates, and the function that plants it."""
 
     name: str
-    promise: str
+    guarantee: str
     plant: Plant
 
 
 FAULTS: list[PlantedFault] = []
 
 
-def _breaks(promise: str) -> Callable[[Plant], Plant]:
-    """Adds a fault to FAULTS; its name is the function's docstring."""
+def _violates(guarantee: str) -> Callable[[Plant], Plant]:
+    """Adds a fault to FAULTS. The docstring of the decorated function is its name."""
 
     def add(plant: Plant) -> Plant:
         assert plant.__doc__
-        FAULTS.append(PlantedFault(plant.__doc__.rstrip("."), promise, plant))
+        FAULTS.append(PlantedFault(plant.__doc__.rstrip("."), guarantee, plant))
         return plant
 
     return add
@@ -52,14 +53,14 @@ def _breaks(promise: str) -> Callable[[Plant], Plant]:
 # ------------------------------------------------------------------------------------------------ events
 
 
-@_breaks("every final status is an event")
+@_violates("every final status is published")
 def no_events(evidence: Evidence) -> str:
-    """No event is published at all."""
+    """No event is published."""
     evidence.history.events.clear()
     return evidence.plans[0].task
 
 
-@_breaks("every final status is an event")
+@_violates("every final status is published")
 def one_event_missing(evidence: Evidence) -> str:
     """The event of one task is not published."""
     task = _archived(evidence).task
@@ -67,9 +68,9 @@ def one_event_missing(evidence: Evidence) -> str:
     return task
 
 
-@_breaks("every final status is an event")
+@_violates("every final status is published")
 def event_of_another_status(evidence: Evidence) -> str:
-    """An event says another status than the item."""
+    """An event has another status than the item."""
     task = _archived(evidence).task
     evidence.history.events = [
         replace(event, status="FAILED") if event.task == task else event for event in evidence.history.events
@@ -77,14 +78,14 @@ def event_of_another_status(evidence: Evidence) -> str:
     return task
 
 
-@_breaks("an event is published once")
+@_violates("an event is published once")
 def double_events(evidence: Evidence) -> str:
     """Each event is published twice, by a run that did not fail."""
     evidence.history.events += [replace(event, at=event.at + 0.1) for event in evidence.history.events]
     return evidence.plans[0].task
 
 
-@_breaks("an event is published once")
+@_violates("an event is published once")
 def event_with_another_id(evidence: Evidence) -> str:
     """A repeated event has another `eventId`."""
     first = next(event for event in evidence.history.events if event.task == _archived(evidence).task)
@@ -92,55 +93,55 @@ def event_with_another_id(evidence: Evidence) -> str:
     return first.task
 
 
-# ------------------------------------------------------------------------------------------------ tasks that stop
+# ------------------------------------------------------------------------------------------------ status
 
 
-@_breaks("every task ends")
-def nothing_reconciled(evidence: Evidence) -> str:
+@_violates("every task reaches its final status")
+def reconciliation_idle(evidence: Evidence) -> str:
     """ReconcileTasks does nothing: a task whose change was not dispatched stays PENDING."""
-    plan = next(plan for plan in evidence.plans if plan.registration is Registration.UNSEEN)
-    _forget(evidence, plan, since=1)
+    plan = next(plan for plan in evidence.plans if plan.registration is Registration.NOT_STREAMED)
+    _remove_changes(evidence, plan, since=1)
     return plan.task
 
 
-@_breaks("every task ends")
-def nothing_polled(evidence: Evidence) -> str:
+@_violates("every task reaches its final status")
+def polling_idle(evidence: Evidence) -> str:
     """Polling does nothing: a task whose callback was dropped stays PENDING."""
     plan = next(plan for plan in evidence.plans if plan.callbacks and not plan.callbacks[0].at)
-    _forget(evidence, plan, since=1)
+    _remove_changes(evidence, plan, since=1)
     return plan.task
 
 
-@_breaks("every task ends")
-def nothing_archived(evidence: Evidence) -> str:
+@_violates("every task reaches its final status")
+def archiving_idle(evidence: Evidence) -> str:
     """Archiving does nothing: a task stays SUCCEEDED."""
     plan = _archived(evidence)
-    _forget(evidence, plan, since=2)
+    _remove_changes(evidence, plan, since=2)
     return plan.task
 
 
-@_breaks("every task ends")
-def nothing_redriven(evidence: Evidence) -> str:
-    """A task is still among the dead letters after a redrive."""
+@_violates("every task reaches its final status")
+def redrive_idle(evidence: Evidence) -> str:
+    """A task is still in the dead-letter queue after a redrive."""
     plan = _archived(evidence)
-    _forget(evidence, plan, since=2)
-    evidence.before = replace(evidence.before, dead={plan.task: "ArchiveDeadLetters"})
-    evidence.after = replace(evidence.after, dead={plan.task: "ArchiveDeadLetters"})
+    _remove_changes(evidence, plan, since=2)
+    evidence.before_redrive = replace(evidence.before_redrive, dead_letters={plan.task: "ArchiveDeadLetters"})
+    evidence.after_redrive = replace(evidence.after_redrive, dead_letters={plan.task: "ArchiveDeadLetters"})
     return plan.task
 
 
-@_breaks("every task ends")
+@_violates("every task reaches its final status")
 def item_missing(evidence: Evidence) -> str:
     """A registered task has no item."""
     task = _archived(evidence).task
-    items = {name: item for name, item in evidence.after.items.items() if name != task}
-    evidence.before = evidence.after = replace(evidence.after, items=items)
+    items = {name: item for name, item in evidence.after_redrive.items.items() if name != task}
+    evidence.before_redrive = evidence.after_redrive = replace(evidence.after_redrive, items=items)
     return task
 
 
-@_breaks("every task ends")
-def good_image_expired(evidence: Evidence) -> str:
-    """An image that was there all the time is given up, and its task is INCOMPLETE."""
+@_violates("every task reaches its final status")
+def available_image_expired(evidence: Evidence) -> str:
+    """An image that was always available is EXPIRED, and its task is INCOMPLETE."""
     plan = _archived(evidence)
     images = [replace(image, state="EXPIRED", key=None, sha256=None) for image in _item(evidence, plan).images]
     _set_item(evidence, plan, status="INCOMPLETE", rank=40, images=tuple(images))
@@ -148,9 +149,9 @@ def good_image_expired(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("dead letters raise an alarm")
+@_violates("every dead-letter queue has an alarm")
 def no_alarm(evidence: Evidence) -> str:
-    """The alarm of a dead-letter queue is missing."""
+    """The alarm for a dead-letter queue is missing."""
     evidence.template = copy.deepcopy(evidence.template)
     del evidence.template.resources["ArchiveDeadLettersAlarm"]
     return "ArchiveDeadLetters"
@@ -159,33 +160,37 @@ def no_alarm(evidence: Evidence) -> str:
 # ------------------------------------------------------------------------------------------------ callbacks
 
 
-@_breaks("what is acknowledged is known")
+@_violates("acknowledged callbacks are stored")
 def callback_lost(evidence: Evidence) -> str:
-    """A callback is answered with 200, and nothing of it is stored."""
+    """A callback is answered with 200, and its report is not stored."""
     plan = _archived(evidence)
     lost = ReportedState("FAILED", reason="INTERNAL")
     evidence.history.deliveries.append(Delivery(plan.task, lost, "", 1, 1.0, 9000.0, 200))
     return plan.task
 
 
-@_breaks("evidence stays")
-def evidence_dropped(evidence: Evidence) -> str:
-    """The archiver drops the evidence of a conflicting callback."""
+@_violates("conflicts are never removed")
+def conflict_removed(evidence: Evidence) -> str:
+    """ArchiveImages removes an entry from `conflicts`."""
     plan = _archived(evidence)
     conflict = ReportedState("FAILED", reason="INTERNAL")
     evidence.history.deliveries.append(Delivery(plan.task, conflict, "", 1, 1.0, 1.0, 503))
     changes = _changes(evidence, plan)
     assert changes[1].after
-    kept = replace(changes[1].after, conflicts=(conflict,))
-    _replace_change(evidence, changes[1], after=kept)
-    _replace_change(evidence, changes[2], before=kept)
+    with_conflict = replace(changes[1].after, conflicts=(conflict,))
+    _replace_change(evidence, changes[1], after=with_conflict)
+    _replace_change(evidence, changes[2], before=with_conflict)
     return plan.task
 
 
-@_breaks("nothing is made up")
+@_violates("all data has a source")
 def forgery_accepted(evidence: Evidence) -> str:
     """A callback without a valid token is applied."""
-    plan = next(plan for plan in evidence.plans if plan.truth.status == "FAILED" and _item(evidence, plan).reported_by)
+    plan = next(
+        plan
+        for plan in evidence.plans
+        if plan.provider_outcome.status == "FAILED" and _item(evidence, plan).reported_by
+    )
     forged = ReportedState("SUCCEEDED", (f"/forged/{plan.provider}/{plan.task_id}/result-0.png",))
     sent = Delivery(plan.task, forged, "forged", 1, 1.0, 9000.0, 401, is_authorized=False)
     evidence.history.deliveries.append(sent)
@@ -193,7 +198,7 @@ def forgery_accepted(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("nothing is made up")
+@_violates("all data has a source")
 def forged_image_fetched(evidence: Evidence) -> str:
     """The image of a callback without a valid token is downloaded."""
     plan = _archived(evidence)
@@ -202,24 +207,26 @@ def forged_image_fetched(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("nothing is made up")
-def task_made_up(evidence: Evidence) -> str:
+@_violates("all data has a source")
+def item_of_unknown_task(evidence: Evidence) -> str:
     """The table has an item of a task that does not exist."""
-    task = "flux-kontext#nobody"
+    task = "flux-kontext#unknown"
     item = TaskRecord(RUNNING, "PENDING", 0, None, False, (), (), has_request=False)
-    evidence.before = evidence.after = replace(evidence.after, items={**evidence.after.items, task: item})
+    evidence.before_redrive = evidence.after_redrive = replace(
+        evidence.after_redrive, items={**evidence.after_redrive.items, task: item}
+    )
     return task
 
 
-@_breaks("a result is confirmed")
+@_violates("archived results are confirmed")
 def archived_unconfirmed(evidence: Evidence) -> str:
-    """A callback's result is archived without its service's confirmation."""
+    """A callback's result is archived without the provider's confirmation."""
     plan = next(plan for plan in _all_archived(evidence) if _item(evidence, plan).reported_by == "callback")
     _set_item(evidence, plan, is_confirmed=False)
     return plan.task
 
 
-@_breaks("statuses only move up")
+@_violates("the status rank never decreases")
 def status_moves_down(evidence: Evidence) -> str:
     """A late callback moves a task from ARCHIVED to FAILED."""
     plan = _archived(evidence)
@@ -229,7 +236,7 @@ def status_moves_down(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("statuses only move up")
+@_violates("the status rank never decreases")
 def item_removed(evidence: Evidence) -> str:
     """A function removes an item."""
     plan = _archived(evidence)
@@ -238,18 +245,18 @@ def item_removed(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("what cannot be read is kept")
-def rejected_delivery_dropped(evidence: Evidence) -> str:
-    """The body of a callback that could not be read is not stored."""
-    evidence.contents = replace(evidence.contents, kept=frozenset())
+@_violates("unreadable callbacks are stored")
+def rejected_delivery_not_stored(evidence: Evidence) -> str:
+    """The body of an unreadable callback is not stored."""
+    evidence.contents = replace(evidence.contents, rejected_bodies=frozenset())
     return evidence.plans[0].task
 
 
 # ------------------------------------------------------------------------------------------------ images
 
 
-@_breaks("an item describes its images")
-def originals_and_results_exchanged(evidence: Evidence) -> str:
+@_violates("image metadata is correct")
+def original_and_result_exchanged(evidence: Evidence) -> str:
     """The original is stored as the result, and the result as the original."""
     plan = _with_original(evidence)
     one, other = _item(evidence, plan).images
@@ -261,14 +268,14 @@ def originals_and_results_exchanged(evidence: Evidence) -> str:
     return plan.task
 
 
-def _misdescribed(name: str, value: Any) -> Plant:
+def _wrong_metadata(name: str, value: Any) -> Plant:
     def plant(evidence: Evidence) -> str:
         plan = _archived(evidence)
         first, *others = _item(evidence, plan).images
         _set_item(evidence, plan, images=(replace(first, **{name: value}), *others))
         return plan.task
 
-    plant.__doc__ = f"The item has `{name}` {value!r}, which is wrong."
+    plant.__doc__ = f"The item has the wrong `{name}` {value!r}."
     return plant
 
 
@@ -282,10 +289,10 @@ for _name, _value in (
     ("kind", "origin"),
     ("bytes", None),
 ):
-    _breaks("an item describes its images")(_misdescribed(_name, _value))
+    _violates("image metadata is correct")(_wrong_metadata(_name, _value))
 
 
-@_breaks("objects are those of successful tasks")
+@_violates("objects match the items")
 def object_missing(evidence: Evidence) -> str:
     """An object was never written."""
     plan = _archived(evidence)
@@ -293,7 +300,7 @@ def object_missing(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("objects are those of successful tasks")
+@_violates("objects match the items")
 def object_deleted(evidence: Evidence) -> str:
     """An object is deleted after its task was ARCHIVED."""
     plan = _archived(evidence)
@@ -301,8 +308,8 @@ def object_deleted(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("objects are those of successful tasks")
-def object_damaged(evidence: Evidence) -> str:
+@_violates("objects match the items")
+def object_with_other_bytes(evidence: Evidence) -> str:
     """An object has other bytes than its image."""
     plan = _archived(evidence)
     key = _key(evidence, plan)
@@ -310,16 +317,16 @@ def object_damaged(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("objects are those of successful tasks")
+@_violates("objects match the items")
 def object_with_wrong_type(evidence: Evidence) -> str:
-    """An object has the content type of its URL's extension instead of its bytes'."""
+    """An object's content type matches the extension of its URL instead of its bytes."""
     plan = _archived(evidence)
     key = _key(evidence, plan)
     _set_object(evidence, key, replace(evidence.contents.objects[key], content_type="image/gif"))
     return plan.task
 
 
-@_breaks("objects are those of successful tasks")
+@_violates("objects match the items")
 def object_of_another_task(evidence: Evidence) -> str:
     """An object's metadata names another task."""
     plan = _archived(evidence)
@@ -328,25 +335,25 @@ def object_of_another_task(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("objects are those of successful tasks")
-def object_nobody_knows(evidence: Evidence) -> str:
-    """The bucket has an object that no item names."""
-    plan = next(plan for plan in evidence.plans if plan.truth.status == "FAILED")
+@_violates("objects match the items")
+def object_without_item(evidence: Evidence) -> str:
+    """The bucket has an object that is not in any item."""
+    plan = next(plan for plan in evidence.plans if plan.provider_outcome.status == "FAILED")
     key = f"images/{plan.provider}/{plan.task_id}/result-0.png"
     _set_object(evidence, key, StoredObject(OTHER_SHA256, 1, task=plan.task))
     return plan.task
 
 
-@_breaks("once")
+@_violates("results are written once")
 def object_put_twice(evidence: Evidence) -> str:
-    """An object is overwritten."""
+    """An object is put twice."""
     plan = _archived(evidence)
     key = _key(evidence, plan)
     evidence.history.puts += [replace(put, at=put.at + 0.1) for put in evidence.history.puts if put.key == key]
     return plan.task
 
 
-@_breaks("ARCHIVED means bytes")
+@_violates("ARCHIVED images are in the bucket")
 def archived_before_the_object(evidence: Evidence) -> str:
     """A task is ARCHIVED before its object is written."""
     plan = _archived(evidence)
@@ -357,7 +364,7 @@ def archived_before_the_object(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("the request is kept")
+@_violates("the generation request is stored")
 def request_missing_in_item(evidence: Evidence) -> str:
     """The generation request is not in the item."""
     plan = _with_request(evidence)
@@ -365,7 +372,7 @@ def request_missing_in_item(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("the request is kept")
+@_violates("the generation request is stored")
 def request_missing_in_bucket(evidence: Evidence) -> str:
     """The generation request is neither in the metadata of the images nor in request.json."""
     plan = _with_request(evidence)
@@ -374,11 +381,11 @@ def request_missing_in_bucket(evidence: Evidence) -> str:
     return plan.task
 
 
-@_breaks("refused bytes are kept")
-def refused_bytes_dropped(evidence: Evidence) -> str:
-    """The bytes of an image that was refused are not in quarantine."""
-    plan = next(plan for plan in evidence.plans if any(image.fate is ImageFate.PAGE for image in plan.images))
-    key = next(image.kept_key for image in _item(evidence, plan).images if image.kept_key)
+@_violates("rejected images are in quarantine")
+def rejected_image_not_stored(evidence: Evidence) -> str:
+    """The bytes of a REJECTED image are not in quarantine."""
+    plan = next(plan for plan in evidence.plans if any(image.fault is ImageFault.PAGE for image in plan.images))
+    key = next(image.quarantine_key for image in _item(evidence, plan).images if image.quarantine_key)
     _set_object(evidence, key, None)
     return plan.task
 
@@ -386,97 +393,101 @@ def refused_bytes_dropped(evidence: Evidence) -> str:
 # ------------------------------------------------------------------------------------------------ queues
 
 
-@_breaks("one run at a time")
-def no_visibility_timeout(evidence: Evidence) -> str:
-    """A queue's visibility timeout is 0: a second run receives a message that a first one still handles."""
+@_violates("one run per message at a time")
+def message_received_twice(evidence: Evidence) -> str:
+    """A second run receives a message that a first one still handles, as with a visibility timeout of 0."""
     first = evidence.history.handlings[0]
     evidence.history.handlings.append(replace(first, begun=first.begun + 0.1))
     return first.task
 
 
-# ------------------------------------------------------------------------------------------------ weather
+# ------------------------------------------------------------------------------------------------ disruptions
 
 
-@_breaks("every task ends")
-def false_failure_for_ever(evidence: Evidence) -> str:
-    """A false failure of a service that was out beyond giving up stays FAILED after the hourly run."""
-    plan = _with_service_out(evidence)
-    _forget(evidence, plan, since=2)
+@_violates("every task reaches its final status")
+def false_failure_not_corrected(evidence: Evidence) -> str:
+    """The hourly run does not correct a false failure from a long outage of the provider."""
+    plan = _with_provider_out(evidence)
+    _remove_changes(evidence, plan, since=2)
     return plan.task
 
 
-@_breaks(FALSE_FAILURES)
-def false_failure_not_counted(evidence: Evidence) -> str:
-    """The hourly run does not count a failure that no service has confirmed."""
-    evidence.aftermath = replace(evidence.aftermath, counted=evidence.aftermath.counted - 1)
+@_violates(FAILURES_COUNTED)
+def unconfirmed_failure_not_counted(evidence: Evidence) -> str:
+    """The hourly run does not count an unconfirmed failure."""
+    evidence.before_repair = replace(
+        evidence.before_repair, counted_failures=evidence.before_repair.counted_failures - 1
+    )
     return UNCONFIRMED_FAILURES
 
 
-@_breaks(FALSE_FAILURES)
-def false_failures_without_alarm(evidence: Evidence) -> str:
-    """The alarm of unconfirmed failures is missing."""
+@_violates(FAILURES_COUNTED)
+def unconfirmed_failures_without_alarm(evidence: Evidence) -> str:
+    """The alarm for unconfirmed failures is missing."""
     evidence.template = copy.deepcopy(evidence.template)
     del evidence.template.resources["UnconfirmedFailuresAlarm"]
     return UNCONFIRMED_FAILURES
 
 
-@_breaks("every task ends")
-def lethal_task_never_archived(evidence: Evidence) -> str:
-    """A task that killed each run stays SUCCEEDED after the functions have enough memory."""
-    plan = _lethal(evidence)
-    _forget(evidence, plan, since=2)
+@_violates("every task reaches its final status")
+def oversized_task_not_archived(evidence: Evidence) -> str:
+    """An oversized task stays SUCCEEDED after the function's memory has become sufficient."""
+    plan = _oversized(evidence)
+    _remove_changes(evidence, plan, since=2)
     return plan.task
 
 
-@_breaks(KILLED_TRIES)
-def lethal_task_not_named(evidence: Evidence) -> str:
-    """No log line names the task that kills each run."""
-    evidence.aftermath = replace(evidence.aftermath, suspects=frozenset())
-    return _lethal(evidence).task
+@_violates(OVERSIZED_REPORTED)
+def oversized_task_not_logged(evidence: Evidence) -> str:
+    """The log does not name an oversized task, which kills each run."""
+    evidence.before_repair = replace(evidence.before_repair, logged_as_killed=frozenset())
+    return _oversized(evidence).task
 
 
-@_breaks(KILLED_TRIES)
-def lethal_task_no_dead_letter(evidence: Evidence) -> str:
-    """The message of a task that kills each run disappears."""
-    standing = replace(evidence.aftermath.standing, dead={})
-    evidence.aftermath = replace(evidence.aftermath, standing=standing)
-    return _lethal(evidence).task
+@_violates(OVERSIZED_REPORTED)
+def oversized_task_without_dead_letter(evidence: Evidence) -> str:
+    """The message of an oversized task disappears."""
+    snapshot = replace(evidence.before_repair.snapshot, dead_letters={})
+    evidence.before_repair = replace(evidence.before_repair, snapshot=snapshot)
+    return _oversized(evidence).task
 
 
-@_breaks(NEIGHBOURS)
-def neighbour_killed_again_and_again(evidence: Evidence) -> str:
-    """A task is in each run of one that kills it."""
-    neighbour = _archived(evidence).task
-    _share_runs(evidence, neighbour, count=MAX_SHARED_RUNS + 1)
-    return neighbour
+@_violates(OTHERS_ARCHIVED)
+def other_task_never_separated(evidence: Evidence) -> str:
+    """A task is in each run of an oversized task."""
+    other_task = _archived(evidence).task
+    _share_runs(evidence, other_task, count=MAX_SHARED_RUNS + 1)
+    return other_task
 
 
-@_breaks(NEIGHBOURS)
-def neighbour_among_the_dead_letters(evidence: Evidence) -> str:
-    """The message of an archived task becomes a dead letter together with that of a task that kills each run."""
-    neighbour = _archived(evidence).task
-    _share_runs(evidence, neighbour, count=1)
-    dead = {**evidence.aftermath.standing.dead, neighbour: "ArchiveDeadLetters"}
-    evidence.aftermath = replace(evidence.aftermath, standing=replace(evidence.aftermath.standing, dead=dead))
-    return neighbour
+@_violates(OTHERS_ARCHIVED)
+def other_task_in_dead_letters(evidence: Evidence) -> str:
+    """The message of an archived task becomes a dead letter together with that of an oversized task."""
+    other_task = _archived(evidence).task
+    _share_runs(evidence, other_task, count=1)
+    dead_letters = {**evidence.before_repair.snapshot.dead_letters, other_task: "ArchiveDeadLetters"}
+    evidence.before_repair = replace(
+        evidence.before_repair, snapshot=replace(evidence.before_repair.snapshot, dead_letters=dead_letters)
+    )
+    return other_task
 
 
-# ------------------------------------------------------------------------------------------------ changing evidence
+# ------------------------------------------------------------------------------------------------ helpers
 
 
-def _with_service_out(evidence: Evidence) -> TaskPlan:
-    return next(plan for plan in evidence.plans if plan.is_service_out)
+def _with_provider_out(evidence: Evidence) -> TaskPlan:
+    return next(plan for plan in evidence.plans if plan.is_provider_out)
 
 
-def _lethal(evidence: Evidence) -> TaskPlan:
-    return next(plan for plan in evidence.plans if plan.is_lethal)
+def _oversized(evidence: Evidence) -> TaskPlan:
+    return next(plan for plan in evidence.plans if plan.is_oversized)
 
 
 def _share_runs(evidence: Evidence, task: str, *, count: int) -> None:
-    """Adds runs that handled both a task and one that kills them."""
+    """Adds runs that handled both a task and an oversized task."""
     for number in range(count):
         begun = 9000.0 + number
-        for name in (task, _lethal(evidence).task):
+        for name in (task, _oversized(evidence).task):
             evidence.history.handlings.append(Handling(name, f"a message of {name}", begun, begun + 0.5))
 
 
@@ -484,9 +495,9 @@ def _all_archived(evidence: Evidence) -> Sequence[TaskPlan]:
     return [
         plan
         for plan in evidence.plans
-        if not (plan.is_lethal or plan.is_service_out)
+        if not (plan.is_oversized or plan.is_provider_out)
         and _item(evidence, plan).status == "ARCHIVED"
-        and {image.fate for image in plan.images} == {ImageFate.FINE}
+        and {image.fault for image in plan.images} == {ImageFault.NONE}
     ]
 
 
@@ -503,7 +514,7 @@ def _with_request(evidence: Evidence) -> TaskPlan:
 
 
 def _item(evidence: Evidence, plan: TaskPlan) -> TaskRecord:
-    return evidence.after.items[plan.task]
+    return evidence.after_redrive.items[plan.task]
 
 
 def _key(evidence: Evidence, plan: TaskPlan) -> str:
@@ -516,29 +527,29 @@ def _changes(evidence: Evidence, plan: TaskPlan) -> list[Change]:
     return [change for change in evidence.history.changes if change.task == plan.task]
 
 
-def _replace_change(evidence: Evidence, change: Change, **what: Any) -> None:
+def _replace_change(evidence: Evidence, change: Change, **attributes: Any) -> None:
     changes = evidence.history.changes
     place = next(place for place, other in enumerate(changes) if other is change)
-    changes[place] = replace(change, **what)
+    changes[place] = replace(change, **attributes)
 
 
-def _set_item(evidence: Evidence, plan: TaskPlan, **what: Any) -> None:
-    """Changes the last write of a task's item, and the item."""
+def _set_item(evidence: Evidence, plan: TaskPlan, **attributes: Any) -> None:
+    """Changes attributes of a task's item and of its last write."""
     last = _changes(evidence, plan)[-1]
     assert last.after
-    item = replace(last.after, **what)
+    item = replace(last.after, **attributes)
     _replace_change(evidence, last, after=item)
-    _set_standing(evidence, plan, item)
+    _set_snapshot(evidence, plan, item)
 
 
-def _forget(evidence: Evidence, plan: TaskPlan, *, since: int) -> None:
-    """Removes the later writes of a task's item, and all that follows from them."""
-    kept, forgotten = _changes(evidence, plan)[:since], _changes(evidence, plan)[since:]
-    evidence.history.changes = [change for change in evidence.history.changes if change not in forgotten]
+def _remove_changes(evidence: Evidence, plan: TaskPlan, *, since: int) -> None:
+    """Removes the writes of a task's item from this index on, with the task's events and objects."""
+    remaining, removed = _changes(evidence, plan)[:since], _changes(evidence, plan)[since:]
+    evidence.history.changes = [change for change in evidence.history.changes if change not in removed]
     evidence.history.events = [event for event in evidence.history.events if event.task != plan.task]
-    item = kept[-1].after
+    item = remaining[-1].after
     assert item
-    _set_standing(evidence, plan, item)
+    _set_snapshot(evidence, plan, item)
     _remove_objects(evidence, plan)
 
 
@@ -549,9 +560,9 @@ def _remove_objects(evidence: Evidence, plan: TaskPlan) -> None:
     evidence.history.puts = [put for put in evidence.history.puts if folder not in put.key]
 
 
-def _set_standing(evidence: Evidence, plan: TaskPlan, item: TaskRecord) -> None:
-    standing = Standing({**evidence.after.items, plan.task: item}, evidence.after.dead)
-    evidence.before = evidence.after = standing
+def _set_snapshot(evidence: Evidence, plan: TaskPlan, item: TaskRecord) -> None:
+    snapshot = Snapshot({**evidence.after_redrive.items, plan.task: item}, evidence.after_redrive.dead_letters)
+    evidence.before_redrive = evidence.after_redrive = snapshot
 
 
 def _set_object(evidence: Evidence, key: str, stored: StoredObject | None) -> None:

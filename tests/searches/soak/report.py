@@ -9,27 +9,27 @@ from local.artefact import Artefact
 from tests.searches.soak.aws_faults import Fault
 from tests.searches.soak.checks import Violation
 from tests.searches.soak.history import History
-from tests.searches.soak.plans import Treatment
+from tests.searches.soak.plans import CallbackFault
 
 LOST = frozenset(
     {
-        "every task ends",
-        "what is acknowledged is known",
-        "objects are those of successful tasks",
-        "evidence stays",
-        "what cannot be read is kept",
-        "refused bytes are kept",
-        "the request is kept",
-        "no neighbour is taken along",
+        "every task reaches its final status",
+        "acknowledged callbacks are stored",
+        "objects match the items",
+        "conflicts are never removed",
+        "unreadable callbacks are stored",
+        "rejected images are in quarantine",
+        "the generation request is stored",
+        "other tasks of killed runs are archived",
     }
 )
-DOUBLE = frozenset({"once", "an event is published once", "one run at a time"})
-SILENT = frozenset(
+DUPLICATED = frozenset({"results are written once", "an event is published once", "one run per message at a time"})
+UNREPORTED = frozenset(
     {
-        "every final status is an event",
-        "dead letters raise an alarm",
-        "false failures are counted",
-        "killed tries are reported",
+        "every final status is published",
+        "every dead-letter queue has an alarm",
+        "unconfirmed failures are counted",
+        "oversized tasks are reported",
     }
 )
 
@@ -42,8 +42,8 @@ class Soak:
     seed: int
     state_dir: Path
     time_scale: float = 0.05
-    in_flight: int = 120  # tasks that have started and not ended: more would only overload the machine
-    # Polls are rarer than by default, to limit the load of the machine; giving up takes less time.
+    in_flight: int = 120  # maximum number of unfinished tasks; more would only overload the machine
+    # Polls are less frequent than by default, to limit the machine's load; polling gives up earlier.
     parameters: Mapping[str, str] = field(
         default_factory=lambda: {
             "FirstPollAfterSeconds": "120",
@@ -53,8 +53,8 @@ class Soak:
             "LogLevel": "INFO",
         }
     )
-    max_seconds: float = 3600  # until the next task ends, or the phase: a busy machine is slow, but tasks end on it
-    artefact: Artefact | None = None  # the built functions; without it those of the source tree run
+    max_seconds: float = 3600  # without the end of a task or a phase; also sufficient on a busy machine
+    artefact: Artefact | None = None  # the built functions; None: the functions of the source tree
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,22 @@ class Report:
     """The result of a run."""
 
     soak: Soak
-    deliveries: Mapping[Treatment, int]
-    requests: Counter[str]  # sent deliveries, by response
+    deliveries: Mapping[CallbackFault, int]
+    requests: Counter[str]  # sent callbacks, by response
     polls: Mapping[str, int]
     image_requests: int
     calls: int  # number of AWS calls by functions
     faults: Mapping[tuple[str, Fault], int]
     kills: Mapping[str, int]
-    weather: Mapping[str, int]  # what was out or late for minutes, and how often
+    disruptions: Mapping[str, int]  # number of faults that lasted for minutes, by kind
     outcomes_before: Mapping[str, int]  # before the redrive
     outcomes: Mapping[str, int]
-    dead: Mapping[str, int]  # tasks by failure queue, before the redrive
+    dead_letters: Mapping[str, int]  # tasks by dead-letter queue, before the redrive
     objects: int
     acknowledged: int
     changes: int
     events: int
-    resolved_by: Mapping[str, int]  # source of the first effective result
+    resolved_by: Mapping[str, int]  # tasks by the source of their first result: callback or poll
     violations: list[Violation]
     history: History
     seconds: float
@@ -97,19 +97,19 @@ class Report:
     @property
     def lost(self) -> int:
         """Number of violations in which data is lost."""
-        return sum(violation.promise in LOST for violation in self.violations)
+        return sum(violation.guarantee in LOST for violation in self.violations)
 
     @property
-    def double(self) -> int:
-        """Number of violations in which work was done twice."""
-        return sum(violation.promise in DOUBLE for violation in self.violations)
+    def duplicated(self) -> int:
+        """Number of violations in which work was repeated or a result stored twice."""
+        return sum(violation.guarantee in DUPLICATED for violation in self.violations)
 
     @property
-    def silent(self) -> int:
-        """Number of violations that nobody is told of."""
-        return sum(violation.promise in SILENT for violation in self.violations)
+    def unreported(self) -> int:
+        """Number of violations in which an event, an alarm or a log line is missing."""
+        return sum(violation.guarantee in UNREPORTED for violation in self.violations)
 
     @property
-    def treated_share(self) -> float:
-        """Share of the deliveries that met a fault."""
-        return 1 - self.deliveries[Treatment.NONE] / sum(self.deliveries.values())
+    def faulty_share(self) -> float:
+        """Share of the planned deliveries with a fault."""
+        return 1 - self.deliveries[CallbackFault.NONE] / sum(self.deliveries.values())

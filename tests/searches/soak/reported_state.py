@@ -1,20 +1,19 @@
-"""Represents a report about a task: of a callback, of a polled provider, or of the task's own item."""
+"""Represents the state of a task that a callback, a polled provider or the task's item reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-# An attribute of items whose INSERT is kept off the table's stream, as if its messages had been lost.
-UNSEEN = "unseen"
+# Marks items whose INSERT the simulation does not write to the table's stream: DispatchChanges does not receive them.
+NOT_STREAMED = "notStreamed"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedState:
-    """A report: SUCCEEDED with images, FAILED with a reason, TIMED_OUT, or PENDING (still running).
+    """A reported state: SUCCEEDED with images, FAILED with a reason, TIMED_OUT, or PENDING (still running).
 
-    Images are identified by the paths of their URLs: an image with a newly signed URL is the same image, and the
-    address of the simulated services does not matter.
+    Images are identified by the paths of their URLs: query (signature) and host do not distinguish two images.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""Runs a soak test: a local stack, simulated clients and services, injected faults; then checks the result."""
+"""Runs a soak test: starts a local stack with simulated clients and providers, injects faults, checks the result."""
 
 import subprocess
 import sys
@@ -12,33 +12,33 @@ from typing import Any
 from local import REPOSITORY
 from local.stack import LocalStack
 from local.template.expand import load_template
-from tests.searches.soak.aftermath import Aftermath, read_counted, read_suspects
 from tests.searches.soak.aws_faults import AwsFaults
+from tests.searches.soak.before_repair import StateBeforeRepair, read_counted_failures, read_tasks_logged_as_killed
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.controller import Controller
-from tests.searches.soak.ending import Contents, Standing
+from tests.searches.soak.disruptions import DisruptionSchedule
+from tests.searches.soak.evidence import Evidence, check_evidence
 from tests.searches.soak.external_process import ExternalProcess
 from tests.searches.soak.fault_schedule import CLOCK_SECONDS, RATES, STREAK_RATE, Killer, outages
+from tests.searches.soak.final_state import BucketContents, Snapshot
 from tests.searches.soak.history import History, Recorder
-from tests.searches.soak.memory_kills import messages_outlast_their_runs, receives_used_up
-from tests.searches.soak.planning import deliveries_by_treatment, plan_tasks
+from tests.searches.soak.memory_kills import expire_redelivered_messages, keep_messages_invisible_until_timeout
+from tests.searches.soak.planning import deliveries_by_fault, plan_tasks
 from tests.searches.soak.plans import TaskPlan
 from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
-from tests.searches.soak.verdict import Evidence, judge
-from tests.searches.soak.weather import Weather
 
-RECONCILED_AFTER_SECONDS = 8 * 3600
+RECONCILE_CLOCK_SHIFT_SECONDS = 8 * 3600
 
 
 @dataclass(frozen=True)
-class _Played:
-    """The data that a run leaves."""
+class _RunData:
+    """The recorded data of a run, before it is checked."""
 
     evidence: Evidence
     faults: AwsFaults
     killer: Killer
-    weather: Weather
+    disruptions: DisruptionSchedule
     external_report: dict[str, Any]  # the report of the process outside of the stack
     rss_mb: list[int]
 
@@ -47,61 +47,61 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
     """Runs a soak test and checks the result.
 
     Raises:
-        TimeoutError: no task ended, and no phase, within `max_seconds`.
+        TimeoutError: neither a task nor a phase of the run ended within `max_seconds`.
     """
     began_at = time.monotonic()
-    played = _play(soak, on_progress)
-    evidence = played.evidence
-    history, verdict = evidence.history, judge(evidence)
+    data = _run_stack(soak, on_progress)
+    evidence = data.evidence
+    history, result = evidence.history, check_evidence(evidence)
     return Report(
         soak=soak,
-        deliveries=deliveries_by_treatment(evidence.plans),
+        deliveries=deliveries_by_fault(evidence.plans),
         requests=Counter(str(delivery.status or delivery.error or delivery.cut) for delivery in history.deliveries),
-        polls=played.external_report["polls"],
-        image_requests=sum(played.external_report["image_requests"].values()),
-        calls=played.faults.calls.total(),
-        faults=played.faults.injected,
-        kills=played.killer.kills,
-        weather=played.weather.played + _weather_of(evidence.plans),
-        outcomes_before=verdict.outcomes_before,
-        outcomes=verdict.outcomes,
-        dead=Counter(evidence.before.dead.values()),
+        polls=data.external_report["polls"],
+        image_requests=sum(data.external_report["image_requests"].values()),
+        calls=data.faults.calls.total(),
+        faults=data.faults.injected,
+        kills=data.killer.kills,
+        disruptions=data.disruptions.injected + _planned_disruptions(evidence.plans),
+        outcomes_before=result.outcomes_before,
+        outcomes=result.outcomes,
+        dead_letters=Counter(evidence.before_redrive.dead_letters.values()),
         objects=len(evidence.contents.objects),
         acknowledged=sum(delivery.status == 200 for delivery in history.deliveries),
         changes=len(history.changes),
         events=len(history.events),
         resolved_by=_resolved_by(history),
-        violations=verdict.violations,
+        violations=result.violations,
         history=history,
         seconds=time.monotonic() - began_at,
-        rss_mb=played.rss_mb,
+        rss_mb=data.rss_mb,
     )
 
 
-def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
+def _run_stack(soak: Soak, on_progress: Callable[[Progress], None]) -> _RunData:
     recorder = Recorder()
     plans = plan_tasks(soak.seed, soak.tasks)
-    lethal = {plan.task: plan.task_id for plan in plans if plan.is_lethal}
-    killers: list[Killer] = []  # one, as soon as there are functions to kill
+    oversized = {plan.task: plan.task_id for plan in plans if plan.is_oversized}
+    killers: list[Killer] = []  # has one entry once the functions exist
     faults = AwsFaults(
         soak.seed,
         RATES,
         kill=lambda function, sandbox: killers[0].kill(function, sandbox),
         streak_rate=STREAK_RATE,
         outages=outages(soak.seed),
-        lethal=lethal.values(),
+        oversized=oversized.values(),
     )
-    with ExternalProcess() as external, ExitStack() as watching:
-        weather = Weather(
+    with ExternalProcess() as external, ExitStack() as patches:
+        disruptions = DisruptionSchedule(
             soak.seed,
             soak.time_scale,
             faults,
             set_providers_out=external.set_out,
             abort_execution=lambda: _abort_execution(stack),
         )
-        watching.enter_context(recorder.watching())
-        watching.enter_context(weather.watching())
-        watching.enter_context(messages_outlast_their_runs())
+        patches.enter_context(recorder.recording())
+        patches.enter_context(disruptions.patched())
+        patches.enter_context(keep_messages_invisible_until_timeout())
         stack = LocalStack(
             state_dir=soak.state_dir,
             time_scale=soak.time_scale,
@@ -120,57 +120,63 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
                 stack.functions[name].shift_clock(seconds)
             faults.begin()
             killer.start()
-            weather.start()
-            controller.feed()
-            controller.wait_until_quiet("waiting for the last", besides=lethal)
-            weather.stop()
+            disruptions.start()
+            controller.start_tasks()
+            controller.wait_until_idle("waiting for the last tasks", ignored_tasks=oversized)
+            disruptions.stop()
             killer.stop()
             faults.end()
-            with receives_used_up(stack):
-                controller.wait_until_quiet("waiting for what kills each run")
-            aftermath = Standing.of(stack, recorder.history)
-            faults.cure()
-            external.set_back()
+            with expire_redelivered_messages(stack):
+                controller.wait_until_idle("waiting for the dead letters of oversized tasks")
+            before_repair = Snapshot.of(stack, recorder.history)
+            faults.end_oversized_kills()
+            external.end_long_outages()
             _reconcile(stack)
-            controller.wait_until_quiet("reconciling")
-            before = Standing.of(stack, recorder.history)
+            controller.wait_until_idle("reconciling")
+            before_redrive = Snapshot.of(stack, recorder.history)
             redrive_problem = _redrive(soak)
-            controller.wait_until_quiet("redriving")
-            controller.report_progress("reading what is left")
-            after, contents = Standing.of(stack, recorder.history), Contents.of(stack)
+            controller.wait_until_idle("redriving")
+            controller.report_progress("reading the final state")
+            after_redrive, contents = Snapshot.of(stack, recorder.history), BucketContents.of(stack)
         external_report = external.report()
     history = recorder.history
     history.deliveries = [Delivery.from_json(document) for document in external_report["deliveries"]]
-    history.said = {(task, ReportedState.from_json(says)): at for task, says, at in external_report["said"]}
+    history.provider_reports = {
+        (task, ReportedState.from_json(reported)): at for task, reported, at in external_report["provider_reports"]
+    }
     logs = soak.state_dir / "logs"
     evidence = Evidence(
         plans=plans,
         history=history,
-        aftermath=Aftermath(aftermath, counted=read_counted(logs), suspects=read_suspects(logs)),
-        before=before,
-        after=after,
+        before_repair=StateBeforeRepair(
+            before_repair,
+            counted_failures=read_counted_failures(logs),
+            logged_as_killed=read_tasks_logged_as_killed(logs),
+        ),
+        before_redrive=before_redrive,
+        after_redrive=after_redrive,
         contents=contents,
         image_requests=external_report["image_requests"],
         template=load_template(REPOSITORY / "template.yaml", soak.parameters, {}),
         errors=external_report["errors"],
         redrive_problem=redrive_problem,
     )
-    return _Played(evidence, faults, killer, weather, external_report, controller.rss_mb)
+    return _RunData(evidence, faults, killer, disruptions, external_report, controller.rss_mb)
 
 
-def _weather_of(plans: Sequence[TaskPlan]) -> Counter[str]:
-    """Counts the tasks that have a weather of their own."""
+def _planned_disruptions(plans: Sequence[TaskPlan]) -> Counter[str]:
+    """Counts the tasks whose plan contains a disruption of its own."""
     return Counter(
         {
-            "tasks that kill each run": sum(plan.is_lethal for plan in plans),
-            "tasks whose service is out beyond giving up": sum(plan.is_service_out for plan in plans),
+            "oversized tasks, which kill each run": sum(plan.is_oversized for plan in plans),
+            "tasks whose provider is out for longer than polling takes": sum(plan.is_provider_out for plan in plans),
         }
     )
 
 
 def _reconcile(stack: LocalStack) -> None:
-    """Runs ReconcileTasks as some hours later: it looks for tasks that have not changed for longer than a run takes."""
-    stack.functions["ReconcileTasksFunction"].shift_clock(RECONCILED_AFTER_SECONDS)
+    """Runs ReconcileTasks with its clock set forward, so that it finds all tasks that have stopped changing."""
+    stack.functions["ReconcileTasksFunction"].shift_clock(RECONCILE_CLOCK_SHIFT_SECONDS)
     stack.invoke("ReconcileTasksFunction", {})
 
 
@@ -185,7 +191,7 @@ def _abort_execution(stack: LocalStack) -> bool:
 
 
 def _redrive(soak: Soak) -> str | None:
-    """Runs the operator's redrive command after the faults. Returns an error description, or None."""
+    """Runs `catchlight redrive` after the faults, as an operator does. Returns an error description, or None."""
     command = ["-m", "catchlight_cli", "redrive", "--all", "--limit", str(soak.tasks), "--local", "--json"]
     done = subprocess.run(
         [sys.executable, *command, "--state-dir", str(soak.state_dir.resolve())],

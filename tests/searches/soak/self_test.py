@@ -1,4 +1,4 @@
-"""Tests the soak's checker: plants each known fault into the evidence of a faultless run, and reads the verdict.
+"""Tests the checker of the soak test: plants each fault into valid evidence; the checker must report it.
 
 python -m tests.searches.soak.self_test
 """
@@ -15,43 +15,43 @@ if __name__ == "__main__":  # before boto3 or moto is imported
 from rich.console import Console
 
 from tests.searches.soak.checks import Violation
-from tests.searches.soak.finished_world import finished_world
+from tests.searches.soak.evidence import check_evidence
 from tests.searches.soak.planted_faults import FAULTS, PlantedFault
-from tests.searches.soak.verdict import judge
+from tests.searches.soak.valid_evidence import valid_evidence
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What the checker reports of one planted fault."""
+    """The violations that the checker reports for one planted fault."""
 
     fault: PlantedFault
-    task: str  # or the queue that has the fault
+    task: str  # the task, queue or metric with the fault
     violations: list[Violation]
 
     @property
     def report(self) -> Violation | None:
-        """The violation that names the fault's promise and its task; None if the checker has missed it."""
-        wanted = (self.fault.promise, self.task)
-        return next((found for found in self.violations if (found.promise, found.task) == wanted), None)
+        """The violation with the fault's guarantee and task; None if the checker does not report it."""
+        wanted = (self.fault.guarantee, self.task)
+        return next((found for found in self.violations if (found.guarantee, found.task) == wanted), None)
 
 
 def detections() -> Iterator[Detection]:
-    """Yields what the checker reports of each planted fault; of the evidence without a fault it must report nothing.
+    """Yields the checker's violations for each planted fault.
 
     Raises:
-        AssertionError: the evidence without a fault has violations.
+        AssertionError: the checker reports violations for the evidence without a planted fault.
     """
-    faultless = finished_world()
-    violations = judge(faultless).violations
+    valid = valid_evidence()
+    violations = check_evidence(valid).violations
     assert not violations, list(map(str, violations))
     for fault in FAULTS:
-        evidence = replace(faultless, history=faultless.history.copy())
+        evidence = replace(valid, history=valid.history.copy())
         task = fault.plant(evidence)
-        yield Detection(fault, task, judge(evidence).violations)
+        yield Detection(fault, task, check_evidence(evidence).violations)
 
 
 def main() -> int:
-    """Prints what the checker reports of each fault; returns 0 if it reports all of them."""
+    """Prints one violation for each planted fault; returns 0 if the checker reports all faults."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     missed = 0
     for number, detection in enumerate(detections(), start=1):

@@ -4,7 +4,7 @@ from collections import Counter
 
 from rich.table import Table
 
-from tests.searches.soak.plans import Treatment
+from tests.searches.soak.plans import CallbackFault
 from tests.searches.soak.report import Report
 
 
@@ -22,12 +22,12 @@ def table(report: Report) -> Table:
 
     planned = sum(report.deliveries.values())
     add("Deliveries planned", planned, indent=False)
-    for treatment, count in report.deliveries.items():
-        add(treatment, count, planned)
-    add("done something to", planned - report.deliveries[Treatment.NONE], planned)
+    for callback_fault, count in report.deliveries.items():
+        add(callback_fault, count, planned)
+    add("deliveries with a fault", planned - report.deliveries[CallbackFault.NONE], planned)
     add("Requests with callbacks, retries included", report.requests.total(), indent=False)
-    for answer, count in report.requests.most_common():
-        add(f"answered {answer}" if answer.isdecimal() else answer, count, report.requests.total())
+    for response, count in report.requests.most_common():
+        add(f"response {response}" if response.isdecimal() else response, count, report.requests.total())
     found.add_section()
     add("Polls", sum(report.polls.values()), indent=False)
     for name, count in sorted(report.polls.items(), key=lambda item: -item[1]):
@@ -40,31 +40,31 @@ def table(report: Report) -> Table:
         by_fault[str(fault)] += count
     for name, count in by_fault.most_common():
         add(name, count, report.calls)
-    add("faults in all", by_fault.total(), report.calls)
+    add("all faults", by_fault.total(), report.calls)
     add("Sandboxes killed", sum(report.kills.values()), indent=False)
     for name, count in sorted(report.kills.items()):
         add(name.removesuffix("Function"), count)
-    add("Outages, throttling and lags of minutes", sum(report.weather.values()), indent=False)
-    for name, count in sorted(report.weather.items()):
+    add("Outages, throttling and lags of several minutes", sum(report.disruptions.values()), indent=False)
+    for name, count in sorted(report.disruptions.items()):
         add(name, count)
     found.add_section()
-    add("Tasks, when the faults were over", soak.tasks, indent=False)
+    add("Tasks after the faults and one reconciliation", soak.tasks, indent=False)
     for name, count in sorted(report.outcomes_before.items(), key=lambda item: -item[1]):
         add(name, count, soak.tasks)
-    add("Tasks, after one redrive", soak.tasks, indent=False)
+    add("Tasks after one redrive", soak.tasks, indent=False)
     for name, count in sorted(report.outcomes.items(), key=lambda item: -item[1]):
         add(name, count, soak.tasks)
     for name, count in sorted(report.resolved_by.items()):
-        add(f"first heard of by {name}", count, soak.tasks)
+        add(f"result first reported by {name}", count, soak.tasks)
     found.add_section()
     add("Changes of items checked", report.changes, indent=False)
     add("Acknowledged callbacks checked", report.acknowledged, indent=False)
     add("Events checked", report.events, indent=False)
     add("Objects compared", report.objects, indent=False)
     add("Lost", report.lost, indent=False)
-    add("Double", report.double, indent=False)
-    add("Silent", report.silent, indent=False)
-    add("Violations in all", len(report.violations), indent=False)
+    add("Duplicated", report.duplicated, indent=False)
+    add("Not reported", report.unreported, indent=False)
+    add("All violations", len(report.violations), indent=False)
     found.add_section()
     found.add_row("Duration", f"{report.seconds / 60:.1f} min", "")
     found.add_row("Memory of the stack's process", f"{report.rss_mb[0]}-{max(report.rss_mb)} MB", "")

@@ -1,4 +1,4 @@
-"""Collects all records of a task, to find out why it ended as it did."""
+"""Collects all records of a task, to diagnose violations."""
 
 import json
 import time
@@ -10,14 +10,18 @@ from tests.searches.soak.plans import TaskPlan
 
 
 def task_trace(plan: TaskPlan, history: History, logs: Path) -> Iterator[str]:
-    """Yields the plan, then deliveries, provider answers and writes in order of time, then the functions' log lines."""
+    """Yields the plan; then callbacks, provider reports and writes in order of time; then the functions' log lines."""
     yield f"{plan}"
     events = [
-        (delivery.sent_at, f"delivery {delivery.treatment} {delivery.says}, {delivery.cut or delivery.status}")
+        (delivery.sent_at, f"delivery {delivery.fault} {delivery.reported}, {delivery.cut or delivery.status}")
         for delivery in history.deliveries
         if delivery.task == plan.task
     ]
-    events += [(at, f"provider says {reported}") for (task, reported), at in history.said.items() if task == plan.task]
+    events += [
+        (at, f"provider reported {reported}")
+        for (task, reported), at in history.provider_reports.items()
+        if task == plan.task
+    ]
     events += [
         (change.at, f"{change.writer or 'outside'} wrote {change.after}")
         for change in history.changes
@@ -26,7 +30,7 @@ def task_trace(plan: TaskPlan, history: History, logs: Path) -> Iterator[str]:
     events += [(put.at, f"{put.writer} put {put.key}") for put in history.puts if plan.task_id in put.key]
     for at, what in sorted(events):
         yield f"  {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03} {what}"
-    # `*.log.1` has earlier lines than `*.log`.
+    # `*.log.1` has the earlier lines of a rotated `*.log`.
     for path in sorted(
         logs.glob("*Function.log*"), key=lambda path: (path.name.partition(".")[0], path.suffix == ".log")
     ):

@@ -1,4 +1,4 @@
-"""Faults at the AWS endpoint: what a client sees of each, and whether the call was applied."""
+"""Tests the injected AWS faults: the error that a client receives, and whether the call was applied."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ NUMBERS = itertools.count()
 
 
 class Endpoint:
-    """moto behind faults, with a table, a bucket and a queue in it."""
+    """A moto server with injected faults, a table and a bucket."""
 
     def __init__(self) -> None:
         self.killed: list[tuple[str, str]] = []
@@ -32,13 +32,13 @@ class Endpoint:
             middleware=lambda application: lambda *request: self.faults.around(application)(*request)
         )
 
-    def hurt(self, rates: Rates, **options: Any) -> None:
+    def inject(self, rates: Rates, **options: Any) -> None:
         self.faults = AwsFaults(
             7, rates, kill=lambda function, sandbox: self.killed.append((function, sandbox)), **options
         )
         self.faults.begin()
 
-    def client_of_a_function(self, service: str, attempts: int = 1, read_timeout: float = 5) -> Any:
+    def function_client(self, service: str, attempts: int = 1, read_timeout: float = 5) -> Any:
         config = Config(
             retries={"total_max_attempts": attempts, "mode": "standard"}, read_timeout=read_timeout, proxies={}
         )
@@ -70,13 +70,13 @@ def queue(endpoint: Endpoint) -> str:
 
 
 def put_item(endpoint: Endpoint, **options: Any) -> Callable[[], bool]:
-    """Puts an item as a function does; returns how to look whether it is there."""
+    """Puts an item as a function does; returns a function that checks whether the item exists."""
     key = {"id": {"S": f"item{next(NUMBERS)}"}}
-    endpoint.client_of_a_function("dynamodb", **options).put_item(TableName="Things", Item=key)
+    endpoint.function_client("dynamodb", **options).put_item(TableName="Things", Item=key)
     return lambda: "Item" in endpoint.moto.client("dynamodb").get_item(TableName="Things", Key=key)
 
 
-def there(endpoint: Endpoint, key: str) -> bool:
+def object_exists(endpoint: Endpoint, key: str) -> bool:
     listed = endpoint.moto.client("s3").list_objects_v2(Bucket="bucket", Prefix=key)
     return bool(listed["KeyCount"])
 
@@ -93,20 +93,20 @@ def there(endpoint: Endpoint, key: str) -> bool:
         (Fault.KILL_AFTER, "ConnectionClosedError", True),
     ],
 )
-def test_a_call_to_dynamodb(endpoint: Endpoint, fault: Fault, error: str, is_applied: bool) -> None:
-    endpoint.hurt({"dynamodb": {fault: 1.0}})
+def test_the_error_of_a_dynamodb_call(endpoint: Endpoint, fault: Fault, error: str, is_applied: bool) -> None:
+    endpoint.inject({"dynamodb": {fault: 1.0}})
     key = {"id": {"S": f"item{next(NUMBERS)}"}}
-    client = endpoint.client_of_a_function("dynamodb", read_timeout=TIMEOUT_SECONDS["dynamodb"] - 0.4)
+    client = endpoint.function_client("dynamodb", read_timeout=TIMEOUT_SECONDS["dynamodb"] - 0.4)
 
     with pytest.raises((ClientError, BotoCoreError)) as caught:
         client.put_item(TableName="Things", Item=key)
 
-    assert name_of(caught.value) == error
+    assert error_code(caught.value) == error
     assert ("Item" in endpoint.moto.client("dynamodb").get_item(TableName="Things", Key=key)) == is_applied
     assert endpoint.faults.injected == {("dynamodb", fault): 1}
 
 
-def name_of(error: Exception) -> str:
+def error_code(error: Exception) -> str:
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
 
 
@@ -122,23 +122,23 @@ def name_of(error: Exception) -> str:
         (Fault.KILL_AFTER, "ConnectionClosedError", True),
     ],
 )
-def test_a_call_to_s3(endpoint: Endpoint, fault: Fault, error: str, is_applied: bool) -> None:
-    endpoint.hurt({"s3": {fault: 1.0}})
+def test_the_error_of_an_s3_call(endpoint: Endpoint, fault: Fault, error: str, is_applied: bool) -> None:
+    endpoint.inject({"s3": {fault: 1.0}})
     key = f"object{next(NUMBERS)}"
 
     with pytest.raises((ClientError, BotoCoreError)) as caught:
-        endpoint.client_of_a_function("s3").put_object(Bucket="bucket", Key=key, Body=b"x" * 100_000)
+        endpoint.function_client("s3").put_object(Bucket="bucket", Key=key, Body=b"x" * 100_000)
 
-    assert name_of(caught.value) == error
-    assert there(endpoint, key) == is_applied
+    assert error_code(caught.value) == error
+    assert object_exists(endpoint, key) == is_applied
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "s3", "sqs", "stepfunctions", "secretsmanager"])
 @pytest.mark.parametrize("fault", [Fault.THROTTLE, Fault.ERROR, Fault.CUT])
-def test_every_service_is_tried_again(endpoint: Endpoint, service: str, fault: Fault) -> None:
+def test_clients_retry_each_fault_of_every_service(endpoint: Endpoint, service: str, fault: Fault) -> None:
     name = "states" if service == "stepfunctions" else service
-    endpoint.hurt({name: {fault: 1.0}})
-    client = endpoint.client_of_a_function(service, attempts=2)
+    endpoint.inject({name: {fault: 1.0}})
+    client = endpoint.function_client(service, attempts=2)
     calls: dict[str, Callable[[], Any]] = {
         "dynamodb": lambda: client.get_item(TableName="Things", Key={"id": {"S": "a"}}),
         "s3": lambda: client.head_object(Bucket="bucket", Key="a"),
@@ -153,19 +153,19 @@ def test_every_service_is_tried_again(endpoint: Endpoint, service: str, fault: F
     assert endpoint.faults.injected == {(name, fault): 2}
 
 
-def test_a_cut_answer_of_dynamodb_is_noticed_by_its_checksum(endpoint: Endpoint) -> None:
-    is_there = put_item(endpoint)
-    endpoint.hurt({"dynamodb": {Fault.CUT_AFTER: 1.0}})
+def test_a_truncated_response_of_dynamodb_is_detected_by_its_checksum(endpoint: Endpoint) -> None:
+    item_exists = put_item(endpoint)
+    endpoint.inject({"dynamodb": {Fault.CUT_AFTER: 1.0}})
 
     put_item(endpoint, attempts=3)
 
-    assert is_there()
+    assert item_exists()
     assert endpoint.faults.injected == {("dynamodb", Fault.CUT_AFTER): 3}
 
 
-def test_a_killed_sandbox_is_the_one_that_called(endpoint: Endpoint) -> None:
+def test_the_sandbox_that_made_the_call_is_killed(endpoint: Endpoint) -> None:
     endpoint.killed.clear()
-    endpoint.hurt({"dynamodb": {Fault.KILL: 1.0}})
+    endpoint.inject({"dynamodb": {Fault.KILL: 1.0}})
 
     with pytest.raises(BotoCoreError):
         put_item(endpoint)
@@ -173,31 +173,31 @@ def test_a_killed_sandbox_is_the_one_that_called(endpoint: Endpoint) -> None:
     assert endpoint.killed == [("Tested", "Tested-1")]
 
 
-def test_the_objects_of_a_lethal_task_kill_until_it_is_cured(endpoint: Endpoint) -> None:
+def test_objects_of_an_oversized_task_kill_until_the_kills_are_ended(endpoint: Endpoint) -> None:
     endpoint.killed.clear()
-    endpoint.hurt({}, lethal=["task1"])
+    endpoint.inject({}, oversized=["task1"])
     endpoint.faults.end()
-    client = endpoint.client_of_a_function("s3")
+    client = endpoint.function_client("s3")
 
     client.put_object(Bucket="bucket", Key="images/acedata/task12/result-0.png", Body=b"x")
     with pytest.raises(BotoCoreError):
         client.put_object(Bucket="bucket", Key="images/acedata/task1/result-0.png", Body=b"x")
     assert endpoint.killed == [("Tested", "Tested-1")]
 
-    endpoint.faults.cure()
+    endpoint.faults.end_oversized_kills()
     client.put_object(Bucket="bucket", Key="images/acedata/task1/result-0.png", Body=b"x")
     assert len(endpoint.killed) == 1
 
 
 def test_a_slow_call_is_applied(endpoint: Endpoint) -> None:
-    endpoint.hurt({"dynamodb": {Fault.SLOW: 1.0}})
+    endpoint.inject({"dynamodb": {Fault.SLOW: 1.0}})
 
     assert put_item(endpoint)()
 
 
-def test_part_of_a_batch_of_messages_is_not_taken(endpoint: Endpoint, queue: str) -> None:
-    endpoint.hurt({"sqs": {Fault.PARTIAL: 1.0}})
-    client = endpoint.client_of_a_function("sqs")
+def test_part_of_a_message_batch_is_rejected(endpoint: Endpoint, queue: str) -> None:
+    endpoint.inject({"sqs": {Fault.PARTIAL: 1.0}})
+    client = endpoint.function_client("sqs")
 
     three = client.send_message_batch(
         QueueUrl=queue, Entries=[{"Id": str(number), "MessageBody": "x"} for number in range(3)]
@@ -210,23 +210,23 @@ def test_part_of_a_batch_of_messages_is_not_taken(endpoint: Endpoint, queue: str
     assert len(endpoint.moto.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]) == 1
 
 
-def test_part_of_a_batch_of_keys_is_not_looked_up(endpoint: Endpoint) -> None:
+def test_part_of_a_key_batch_is_unprocessed(endpoint: Endpoint) -> None:
     for name in "abc":
         endpoint.moto.client("dynamodb").put_item(TableName="Things", Item={"id": {"S": name}})
-    endpoint.hurt({"dynamodb": {Fault.PARTIAL: 1.0}})
+    endpoint.inject({"dynamodb": {Fault.PARTIAL: 1.0}})
 
     keys = [{"id": {"S": name}} for name in "abc"]
-    answer = endpoint.client_of_a_function("dynamodb").batch_get_item(
+    response = endpoint.function_client("dynamodb").batch_get_item(
         RequestItems={"Things": {"Keys": keys, "ConsistentRead": True}}
     )
 
-    assert len(answer["Responses"]["Things"]) == 2
-    assert answer["UnprocessedKeys"] == {"Things": {"Keys": keys[2:], "ConsistentRead": True}}
+    assert len(response["Responses"]["Things"]) == 2
+    assert response["UnprocessedKeys"] == {"Things": {"Keys": keys[2:], "ConsistentRead": True}}
 
 
-def test_nobody_but_functions_is_hurt_and_nothing_before_it_begins(endpoint: Endpoint) -> None:
-    endpoint.hurt({"dynamodb": {Fault.ERROR: 1.0}})
-    endpoint.moto.client("dynamodb").put_item(TableName="Things", Item={"id": {"S": "by people"}})
+def test_only_calls_of_functions_after_the_begin_have_faults(endpoint: Endpoint) -> None:
+    endpoint.inject({"dynamodb": {Fault.ERROR: 1.0}})
+    endpoint.moto.client("dynamodb").put_item(TableName="Things", Item={"id": {"S": "by a user"}})
     endpoint.faults.end()
     put_item(endpoint)
 
@@ -234,17 +234,17 @@ def test_nobody_but_functions_is_hurt_and_nothing_before_it_begins(endpoint: End
     assert endpoint.faults.calls == {}
 
 
-def test_a_service_that_is_out_takes_no_call(endpoint: Endpoint) -> None:
-    endpoint.hurt({}, outages=[Outage("dynamodb", 0.0, 60.0)])
+def test_a_service_during_its_outage_rejects_all_calls(endpoint: Endpoint) -> None:
+    endpoint.inject({}, outages=[Outage("dynamodb", 0.0, 60.0)])
 
     with pytest.raises(ClientError, match="InternalServerError"):
         put_item(endpoint)
-    endpoint.client_of_a_function("s3").put_object(Bucket="bucket", Key="while", Body=b"x")
+    endpoint.function_client("s3").put_object(Bucket="bucket", Key="while", Body=b"x")
 
-    assert there(endpoint, "while")
+    assert object_exists(endpoint, "while")
 
 
-# ------------------------------------------------------------------------------------------------ the plan
+# ------------------------------------------------------------------------------------------------ planned faults
 
 
 def call(subject: str, operation: str = "UpdateItem") -> AwsCall:
@@ -263,14 +263,14 @@ def test_the_same_seed_plans_the_same_faults_for_each_subject() -> None:
     assert plan(1, "a") != plan(1, "b")
 
 
-def test_faults_are_as_frequent_as_told() -> None:
+def test_faults_have_the_given_rates() -> None:
     found = plan(1, "a")
 
     assert 0.15 < found.count(Fault.THROTTLE) / len(found) < 0.25
     assert 0.06 < found.count(Fault.CUT) / len(found) < 0.14
 
 
-def test_faults_of_batches_meet_batches_only() -> None:
+def test_faults_of_some_operations_are_not_injected_into_others() -> None:
     assert not {Fault.PARTIAL, Fault.CONFLICT} & set(plan(1, "a"))
 
 
@@ -284,18 +284,18 @@ def test_a_streak_is_longer_than_the_retries_of_an_invocation() -> None:
     assert {calls[0] for calls in streaks} == {Fault.THROTTLE, Fault.ERROR, Fault.CUT}
 
 
-def test_what_is_counted_follows_the_plan(endpoint: Endpoint) -> None:
+def test_injected_faults_are_the_planned_ones(endpoint: Endpoint) -> None:
     rates: Rates = {"dynamodb": {Fault.ERROR: 0.5}}
-    endpoint.hurt(rates)
-    client = endpoint.client_of_a_function("dynamodb")
-    met: list[Fault | None] = []
+    endpoint.inject(rates)
+    client = endpoint.function_client("dynamodb")
+    observed: list[Fault | None] = []
     for _ in range(20):
         try:
             client.get_item(TableName="Things", Key={"id": {"S": "the same"}})
         except ClientError:
-            met.append(Fault.ERROR)
+            observed.append(Fault.ERROR)
         else:
-            met.append(None)
+            observed.append(None)
 
-    assert met == [endpoint.faults.planned(call("the same", "GetItem"), nth) for nth in range(20)]
+    assert observed == [endpoint.faults.planned(call("the same", "GetItem"), nth) for nth in range(20)]
     assert endpoint.faults.calls == {("dynamodb", "GetItem"): 20}

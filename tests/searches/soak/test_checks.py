@@ -1,4 +1,4 @@
-"""The checker finds what is wrong: every promise is broken once, in a history that is right otherwise."""
+"""Tests the checks of a history: each test violates one guarantee in an otherwise valid history."""
 
 import base64
 import hashlib
@@ -9,9 +9,9 @@ import pytest
 
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.checks import check_history
-from tests.searches.soak.finished_world import RANKS
 from tests.searches.soak.history import Change, Event, Handling, History, ImageRecord, Put, Run, TaskRecord
 from tests.searches.soak.reported_state import RUNNING, ReportedState
+from tests.searches.soak.valid_evidence import RANKS
 
 TASK = "flux-kontext#task12345"
 PATH = "/images/flux-kontext/task12345/result-0.png"
@@ -44,20 +44,20 @@ def record(
     )
 
 
-def delivery(says: ReportedState, at: float, *, status: int | None = 200, is_authorized: bool = True) -> Delivery:
-    return Delivery(TASK, says, "as it should be", 1, at, at + 0.5, status, is_authorized=is_authorized)
+def delivery(reported: ReportedState, at: float, *, status: int | None = 200, is_authorized: bool = True) -> Delivery:
+    return Delivery(TASK, reported, "no fault", 1, at, at + 0.5, status, is_authorized=is_authorized)
 
 
 def history(
     steps: Sequence[tuple[float, str, TaskRecord | None]],
     *,
     deliveries: Sequence[Delivery] = (),
-    said: dict[ReportedState, float] | None = None,
+    provider_reports: dict[ReportedState, float] | None = None,
     puts: Sequence[tuple[float, str]] = (),
     events: Sequence[Event] | None = None,
     runs: Sequence[Run] = (),
 ) -> History:
-    """Steps are the times, writers and results of writes; puts the times and SHA-256 of objects under KEY."""
+    """`steps`: time, writer and result of each write; `puts`: time and SHA-256 of each object at KEY."""
     changes = []
     before = None
     for number, (at, writer, after) in enumerate(steps):
@@ -67,14 +67,14 @@ def history(
         changes=changes,
         puts=[Put(KEY, at, "ArchiveImagesFunction", base64.b64encode(bytes.fromhex(sha)).decode()) for at, sha in puts],
         deliveries=list(deliveries),
-        said={(TASK, reported): at for reported, at in (said or {}).items()},
+        provider_reports={(TASK, reported): at for reported, at in (provider_reports or {}).items()},
         events=list(_events(changes) if events is None else events),
         runs=list(runs),
     )
 
 
 def _events(changes: Sequence[Change]) -> Iterator[Event]:
-    """Yields an event for each arrival at a final status."""
+    """Yields an event for each change to a final status."""
     for change in changes:
         before = change.before.status if change.before else None
         if change.after and change.after.status in FINAL and change.after.status != before:
@@ -89,16 +89,16 @@ CALLBACK = delivery(SUCCESS, 2.0)
 PUT = (2.9, SHA256)
 
 
-def promises_broken(found: History, images: dict[str, str] | None = None) -> list[str]:
-    return [violation.promise for violation in check_history(found, {PATH: SHA256} if images is None else images)]
+def violated_guarantees(found: History, images: dict[str, str] | None = None) -> list[str]:
+    return [violation.guarantee for violation in check_history(found, {PATH: SHA256} if images is None else images)]
 
 
-def test_a_history_in_which_all_is_right() -> None:
-    assert promises_broken(history([REGISTERED, CALLED_BACK, ARCHIVED], deliveries=[CALLBACK], puts=[PUT])) == []
+def test_a_valid_history_has_no_violation() -> None:
+    assert violated_guarantees(history([REGISTERED, CALLED_BACK, ARCHIVED], deliveries=[CALLBACK], puts=[PUT])) == []
 
 
-def test_a_history_of_lies_that_were_found_out() -> None:
-    lies = [delivery(FALSE_SUCCESS, 2.0), delivery(FAILURE, 6.0), delivery(SUCCESS, 7.0), delivery(SUCCESS, 8.0)]
+def test_corrected_false_reports_are_no_violation() -> None:
+    deliveries = [delivery(FALSE_SUCCESS, 2.0), delivery(FAILURE, 6.0), delivery(SUCCESS, 7.0), delivery(SUCCESS, 8.0)]
     found = history(
         [
             REGISTERED,
@@ -108,35 +108,35 @@ def test_a_history_of_lies_that_were_found_out() -> None:
             (5.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED", conflicts=[FALSE_SUCCESS])),
             (6.1, "ReceiveCallbackFunction", record("ARCHIVED", state="ARCHIVED", conflicts=[FALSE_SUCCESS, FAILURE])),
         ],
-        deliveries=lies,
-        said={RUNNING: 2.9, SUCCESS: 3.9},
+        deliveries=deliveries,
+        provider_reports={RUNNING: 2.9, SUCCESS: 3.9},
         puts=[(4.9, SHA256)],
     )
 
-    assert promises_broken(found) == []
+    assert violated_guarantees(found) == []
 
 
-def test_a_redrive_may_try_again_what_was_given_up() -> None:
+def test_a_redrive_may_restart_archiving_of_an_incomplete_task() -> None:
     given_up = (3.0, "ArchiveImagesFunction", record("INCOMPLETE", state="EXPIRED"))
     reopened = (4.0, "", record("SUCCEEDED"))
     again = (5.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED"))
     steps = [REGISTERED, CALLED_BACK, given_up, reopened, again]
 
-    assert promises_broken(history(steps, deliveries=[CALLBACK], puts=[(4.9, SHA256)])) == []
+    assert violated_guarantees(history(steps, deliveries=[CALLBACK], puts=[(4.9, SHA256)])) == []
 
 
 @pytest.mark.parametrize(
-    ("reported_by", "is_confirmed", "said_at", "broken"),
+    ("reported_by", "is_confirmed", "confirmed_at", "violated"),
     [
         ("callback", True, 3.5, []),
-        ("callback", True, 4.5, ["statuses only move up"]),
-        ("callback", False, 3.5, ["statuses only move up"]),
+        ("callback", True, 4.5, ["the status rank never decreases"]),
+        ("callback", False, 3.5, ["the status rank never decreases"]),
         ("poll", False, 3.5, []),
-        ("poll", False, 4.5, ["statuses only move up"]),
+        ("poll", False, 4.5, ["the status rank never decreases"]),
     ],
 )
-def test_a_result_is_unconfirmed_until_its_service_says_the_same(
-    reported_by: str, is_confirmed: bool, said_at: float, broken: list[str]
+def test_a_result_is_unconfirmed_until_the_provider_reports_it(
+    reported_by: str, is_confirmed: bool, confirmed_at: float, violated: list[str]
 ) -> None:
     unconfirmed = (3.0, "ArchiveImagesFunction", record("UNCONFIRMED"))
     confirmed = (4.0, "PollTasksFunction", record("SUCCEEDED", reported_by=reported_by, is_confirmed=is_confirmed))
@@ -145,29 +145,29 @@ def test_a_result_is_unconfirmed_until_its_service_says_the_same(
     found = history(
         [REGISTERED, CALLED_BACK, unconfirmed, confirmed, archived],
         deliveries=[CALLBACK],
-        said={SUCCESS: said_at},
+        provider_reports={SUCCESS: confirmed_at},
         puts=[(4.9, SHA256)],
     )
 
-    assert promises_broken(found) == broken
+    assert violated_guarantees(found) == violated
 
 
-def test_a_redrive_may_poll_again_for_what_timed_out() -> None:
+def test_a_redrive_may_restart_polling_of_a_timed_out_task() -> None:
     gave_up = (3.0, "PollTasksFunction", record("TIMED_OUT", reported_by="poll"))
-    anew = (4.0, "", record("PENDING", reported_by=None))
+    restarted = (4.0, "", record("PENDING", reported_by=None))
 
-    assert promises_broken(history([REGISTERED, gave_up, anew])) == []
+    assert violated_guarantees(history([REGISTERED, gave_up, restarted])) == []
 
 
 @pytest.mark.parametrize("writer", ["", "PollTasksFunction"])
-def test_nobody_takes_back_what_succeeded(writer: str) -> None:
-    anew = (4.0, writer, record("PENDING", reported_by=None))
-    found = history([REGISTERED, CALLED_BACK, anew], deliveries=[CALLBACK], said={RUNNING: 1.0})
+def test_a_succeeded_task_must_not_become_pending(writer: str) -> None:
+    restarted = (4.0, writer, record("PENDING", reported_by=None))
+    found = history([REGISTERED, CALLED_BACK, restarted], deliveries=[CALLBACK], provider_reports={RUNNING: 1.0})
 
-    assert promises_broken(found) == ["statuses only move up"]
+    assert violated_guarantees(found) == ["the status rank never decreases"]
 
 
-# ------------------------------------------------------------------------------------------------ acknowledged
+# ------------------------------------------------------------------------------------------------ acknowledgement
 
 
 @pytest.mark.parametrize(
@@ -175,77 +175,83 @@ def test_nobody_takes_back_what_succeeded(writer: str) -> None:
     [
         ([REGISTERED], SUCCESS),
         ([REGISTERED, CALLED_BACK], FAILURE),
-        # Known, but only after it was acknowledged: a crash in between would have lost it.
+        # Stored after the response: a crash in between would have lost the report.
         ([REGISTERED, (2.6, "PollTasksFunction", record("SUCCEEDED", reported_by="poll"))], SUCCESS),
     ],
 )
-def test_what_is_acknowledged_and_not_known(steps: list[tuple[float, str, TaskRecord]], lost: ReportedState) -> None:
+def test_an_acknowledged_report_that_is_not_stored(
+    steps: list[tuple[float, str, TaskRecord]], lost: ReportedState
+) -> None:
     deliveries = [CALLBACK, delivery(lost, 2.0)] if lost is FAILURE else [CALLBACK]
-    found = history(steps, deliveries=deliveries, said={SUCCESS: 2.5})
+    found = history(steps, deliveries=deliveries, provider_reports={SUCCESS: 2.5})
 
-    assert promises_broken(found) == ["what is acknowledged is known"]
+    assert violated_guarantees(found) == ["acknowledged callbacks are stored"]
 
 
 @pytest.mark.parametrize("status", [None, 400, 401, 500, 503])
-def test_what_was_not_acknowledged_need_not_be_known(status: int | None) -> None:
-    assert promises_broken(history([REGISTERED], deliveries=[delivery(SUCCESS, 2.0, status=status)])) == []
+def test_a_report_that_was_not_acknowledged_need_not_be_stored(status: int | None) -> None:
+    assert violated_guarantees(history([REGISTERED], deliveries=[delivery(SUCCESS, 2.0, status=status)])) == []
 
 
-def test_evidence_beyond_what_is_kept_need_not_be_known() -> None:
-    evidence = [ReportedState("SUCCEEDED", (f"/strange/{number}.png",)) for number in range(10)]
-    full = (2.1, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=evidence))
-    deliveries = [CALLBACK, *(delivery(reported, 2.0) for reported in evidence), delivery(FAILURE, 3.0)]
+def test_reports_beyond_the_limit_of_conflicts_need_not_be_stored() -> None:
+    conflicts = [ReportedState("SUCCEEDED", (f"/strange/{number}.png",)) for number in range(10)]
+    full = (2.1, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=conflicts))
+    deliveries = [CALLBACK, *(delivery(reported, 2.0) for reported in conflicts), delivery(FAILURE, 3.0)]
 
-    assert promises_broken(history([REGISTERED, full], deliveries=deliveries)) == []
+    assert violated_guarantees(history([REGISTERED, full], deliveries=deliveries)) == []
 
 
-# ------------------------------------------------------------------------------------------------ only up
+# ------------------------------------------------------------------------------------------------ status rank
 
 
 def test_a_status_that_moves_down() -> None:
     down = (4.0, "ReceiveCallbackFunction", record("FAILED", FAILURE))
     deliveries = [CALLBACK, delivery(FAILURE, 3.9)]
 
-    assert "statuses only move up" in promises_broken(history([REGISTERED, CALLED_BACK, down], deliveries=deliveries))
+    assert "the status rank never decreases" in violated_guarantees(
+        history([REGISTERED, CALLED_BACK, down], deliveries=deliveries)
+    )
 
 
 @pytest.mark.parametrize(
     "before",
     [record("SUCCEEDED", reported_by="poll"), record("SUCCEEDED", is_confirmed=True)],
-    ids=["of a poll", "confirmed"],
+    ids=["reported by poll", "confirmed"],
 )
-def test_a_correction_of_what_the_provider_itself_has_said(before: TaskRecord) -> None:
+def test_a_correction_of_a_result_that_the_provider_has_reported(before: TaskRecord) -> None:
     corrected = (4.0, "PollTasksFunction", record("FAILED", FAILURE, reported_by="poll", conflicts=[SUCCESS]))
     found = history(
         [REGISTERED, (2.1, "ReceiveCallbackFunction", before), corrected],
         deliveries=[CALLBACK],
-        said={FAILURE: 3.9, SUCCESS: 2.0},
+        provider_reports={FAILURE: 3.9, SUCCESS: 2.0},
     )
 
-    assert promises_broken(found) == ["statuses only move up"]
+    assert violated_guarantees(found) == ["the status rank never decreases"]
 
 
-def test_a_correction_that_the_provider_has_not_said() -> None:
+def test_a_correction_that_the_provider_has_not_reported() -> None:
     corrected = (4.0, "PollTasksFunction", record("FAILED", FAILURE, reported_by="poll", conflicts=[SUCCESS]))
-    found = history([REGISTERED, CALLED_BACK, corrected], deliveries=[CALLBACK], said={FAILURE: 4.1})
+    found = history([REGISTERED, CALLED_BACK, corrected], deliveries=[CALLBACK], provider_reports={FAILURE: 4.1})
 
-    assert promises_broken(found) == ["statuses only move up", "nothing is made up"]
+    assert violated_guarantees(found) == ["the status rank never decreases", "all data has a source"]
 
 
-def test_a_correction_that_keeps_no_evidence() -> None:
+def test_a_correction_without_an_entry_in_conflicts() -> None:
     corrected = (4.0, "PollTasksFunction", record("FAILED", FAILURE, reported_by="poll"))
-    found = history([REGISTERED, CALLED_BACK, corrected], deliveries=[CALLBACK], said={FAILURE: 3.9})
+    found = history([REGISTERED, CALLED_BACK, corrected], deliveries=[CALLBACK], provider_reports={FAILURE: 3.9})
 
-    assert promises_broken(found) == ["statuses only move up"]
+    assert violated_guarantees(found) == ["the status rank never decreases"]
 
 
 def test_a_removed_item() -> None:
-    gone = (4.0, "ArchiveImagesFunction", None)
+    removed = (4.0, "ArchiveImagesFunction", None)
 
-    assert promises_broken(history([REGISTERED, CALLED_BACK, gone], deliveries=[CALLBACK])) == ["statuses only move up"]
+    assert violated_guarantees(history([REGISTERED, CALLED_BACK, removed], deliveries=[CALLBACK])) == [
+        "the status rank never decreases"
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ bytes
+# ------------------------------------------------------------------------------------------------ archived images
 
 
 @pytest.mark.parametrize(
@@ -257,23 +263,23 @@ def test_a_removed_item() -> None:
         ([(2.9, SHA256)], {PATH: OTHER_SHA256}),
         ([(2.9, SHA256)], {}),
     ],
-    ids=["never put", "put later", "other bytes put", "another image", "an image that nobody made"],
+    ids=["never put", "put later", "other bytes put", "another image", "an image that no plan has"],
 )
-def test_archived_without_the_bytes(puts: list[tuple[float, str]], images: dict[str, str]) -> None:
+def test_archived_without_the_expected_object(puts: list[tuple[float, str]], images: dict[str, str]) -> None:
     found = history([REGISTERED, CALLED_BACK, ARCHIVED], deliveries=[CALLBACK], puts=puts)
 
-    assert promises_broken(found, images) == ["ARCHIVED means bytes"]
+    assert violated_guarantees(found, images) == ["ARCHIVED images are in the bucket"]
 
 
-def test_archived_with_an_image_that_is_not() -> None:
+def test_archived_with_a_pending_image() -> None:
     found = history(
         [REGISTERED, CALLED_BACK, (3.0, "ArchiveImagesFunction", record("ARCHIVED"))], deliveries=[CALLBACK]
     )
 
-    assert promises_broken(found) == ["ARCHIVED means bytes"]
+    assert violated_guarantees(found) == ["ARCHIVED images are in the bucket"]
 
 
-# ------------------------------------------------------------------------------------------------ made up
+# ------------------------------------------------------------------------------------------------ source of data
 
 
 @pytest.mark.parametrize(
@@ -284,48 +290,54 @@ def test_archived_with_an_image_that_is_not() -> None:
         [replace(CALLBACK, sent_at=2.2)],
         [delivery(FALSE_SUCCESS, 2.0, status=503)],
     ],
-    ids=["by nobody", "by an unauthorised client", "later", "otherwise"],
+    ids=["never sent", "sent by an unauthorised client", "sent later", "another report sent"],
 )
-def test_news_that_nobody_has_sent(deliveries: list[Delivery]) -> None:
-    assert promises_broken(history([REGISTERED, CALLED_BACK], deliveries=deliveries)) == ["nothing is made up"]
+def test_a_result_without_a_source(deliveries: list[Delivery]) -> None:
+    assert violated_guarantees(history([REGISTERED, CALLED_BACK], deliveries=deliveries)) == ["all data has a source"]
 
 
-def test_a_conflict_that_nobody_has_sent() -> None:
-    made_up = (2.5, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=[FALSE_SUCCESS]))
+def test_a_conflict_without_a_source() -> None:
+    without_source = (2.5, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=[FALSE_SUCCESS]))
 
-    assert promises_broken(history([REGISTERED, CALLED_BACK, made_up], deliveries=[CALLBACK])) == ["nothing is made up"]
+    assert violated_guarantees(history([REGISTERED, CALLED_BACK, without_source], deliveries=[CALLBACK])) == [
+        "all data has a source"
+    ]
 
 
-def test_an_item_that_nobody_registered() -> None:
+def test_a_pending_item_without_registration() -> None:
     found = history([(1.0, "ReceiveCallbackFunction", record("PENDING", reported_by=None))])
 
-    assert promises_broken(found) == ["nothing is made up"]
+    assert violated_guarantees(found) == ["all data has a source"]
 
 
-# ------------------------------------------------------------------------------------------------ evidence, once
+# ------------------------------------------------------------------------------------------------ conflicts, writes
 
 
-def test_evidence_that_is_taken_away() -> None:
-    kept = (2.5, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=[FAILURE]))
-    dropped = (3.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED"))
-    found = history([REGISTERED, CALLED_BACK, kept, dropped], deliveries=[CALLBACK, delivery(FAILURE, 2.4)], puts=[PUT])
+def test_a_removed_conflict() -> None:
+    with_conflict = (2.5, "ReceiveCallbackFunction", record("SUCCEEDED", conflicts=[FAILURE]))
+    without_conflict = (3.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED"))
+    found = history(
+        [REGISTERED, CALLED_BACK, with_conflict, without_conflict],
+        deliveries=[CALLBACK, delivery(FAILURE, 2.4)],
+        puts=[PUT],
+    )
 
-    assert promises_broken(found) == ["evidence stays"]
+    assert violated_guarantees(found) == ["conflicts are never removed"]
 
 
 def test_an_object_that_is_put_twice() -> None:
     found = history([REGISTERED, CALLED_BACK, ARCHIVED], deliveries=[CALLBACK], puts=[(2.8, SHA256), PUT])
 
-    assert promises_broken(found) == ["once"]
+    assert violated_guarantees(found) == ["results are written once"]
 
 
 def test_a_task_that_succeeds_twice() -> None:
-    forgotten = (2.5, "PollTasksFunction", record("PENDING", reported_by=None))
-    found = history([REGISTERED, CALLED_BACK, forgotten, CALLED_BACK], deliveries=[CALLBACK])
+    pending = (2.5, "PollTasksFunction", record("PENDING", reported_by=None))
+    found = history([REGISTERED, CALLED_BACK, pending, CALLED_BACK], deliveries=[CALLBACK])
     jumped = replace(found.changes[3], before=record("TIMED_OUT"))
     found.changes[2:] = [jumped]
 
-    assert promises_broken(found) == ["once"]
+    assert violated_guarantees(found) == ["results are written once"]
 
 
 # ------------------------------------------------------------------------------------------------ events, messages
@@ -334,28 +346,31 @@ def test_a_task_that_succeeds_twice() -> None:
 def test_an_event_may_be_published_again_by_a_run_after_one_that_failed() -> None:
     first = Event(TASK, "ARCHIVED", "id", "", 3.5)
     events = [first, replace(first, at=4.5)]
-    failed, right = Run("PublishEventsFunction", 3.4, 3.6), Run("PublishEventsFunction", 3.4, 3.6, has_failed=False)
+    failed, successful = (
+        Run("PublishEventsFunction", 3.4, 3.6),
+        Run("PublishEventsFunction", 3.4, 3.6, has_failed=False),
+    )
     steps = [REGISTERED, CALLED_BACK, ARCHIVED]
 
-    def broken(runs: list[Run]) -> list[str]:
-        return promises_broken(history(steps, deliveries=[CALLBACK], puts=[PUT], events=events, runs=runs))
+    def violated(runs: list[Run]) -> list[str]:
+        return violated_guarantees(history(steps, deliveries=[CALLBACK], puts=[PUT], events=events, runs=runs))
 
-    assert broken([failed]) == []
-    assert broken([right]) == broken([replace(failed, function="ArchiveImagesFunction")])
-    assert broken([right]) == broken([replace(failed, ended=5.0)]) == ["an event is published once"]
+    assert violated([failed]) == []
+    assert violated([successful]) == violated([replace(failed, function="ArchiveImagesFunction")])
+    assert violated([successful]) == violated([replace(failed, ended=5.0)]) == ["an event is published once"]
 
 
-def test_an_event_of_no_change() -> None:
+def test_an_event_without_a_change() -> None:
     events = [Event(TASK, "FAILED", "id", "", 1.5)]
 
-    assert promises_broken(history([REGISTERED], events=events)) == ["nothing is made up"]
+    assert violated_guarantees(history([REGISTERED], events=events)) == ["all data has a source"]
 
 
-def test_a_message_that_two_runs_have() -> None:
-    def broken(second_begun: float, message_id: str = "one") -> list[str]:
+def test_a_message_that_two_runs_handle_at_once() -> None:
+    def violated(second_begun: float, message_id: str = "one") -> list[str]:
         found = history([REGISTERED])
         found.handlings = [Handling(TASK, "one", 1.0, 2.0), Handling(TASK, message_id, second_begun, 3.0)]
-        return promises_broken(found)
+        return violated_guarantees(found)
 
-    assert broken(2.0) == broken(1.5, "another") == []
-    assert broken(1.5) == ["one run at a time"]
+    assert violated(2.0) == violated(1.5, "another") == []
+    assert violated(1.5) == ["one run per message at a time"]
