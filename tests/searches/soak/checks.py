@@ -7,7 +7,7 @@ all data has a source                an item contains only reports of its provid
 conflicts are never removed          entries are only added to `conflicts`
 results are written once             an object is put once; a task succeeds again only after a correction
 every final status is published      an event with one `eventId` reports each change to a final status
-an event is published once           the same event is published again only after a failed run
+an event is published once           again only by a run after one that failed, or by the SDK without a response in time
 one run per message at a time        SQS does not deliver a message that another run still handles
 """
 
@@ -25,9 +25,6 @@ MAX_URLS_PER_CONFLICT = 4
 _CORRECTORS = frozenset({"PollTasksFunction", "ArchiveImagesFunction"})
 _RESULTS = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
 _FINAL = frozenset({"TIMED_OUT", "FAILED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"})
-PUBLISHER = "PublishEventsFunction"
-# A request of a killed run may arrive at EventBridge this much later.
-ARRIVES_WITHIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,9 @@ def check_history(history: History, images: Mapping[str, str]) -> list[Violation
     events: dict[str, list[Event]] = {}
     for event in history.events:
         events.setdefault(event.task, []).append(event)
-    failed = [run for run in history.runs if run.function == PUBLISHER and run.has_failed]
+    runs: dict[str, list[Run]] = {}
+    for run in history.runs:
+        runs.setdefault(run.sandbox, []).append(run)
     violations = [*_puts_once(puts), *_one_run_at_a_time(history.handlings)]
     for task in sorted(by_task.keys() | deliveries.keys()):
         changes, sent, reports = by_task.get(task, []), deliveries.get(task, []), provider_reports.get(task, {})
@@ -68,7 +67,7 @@ def check_history(history: History, images: Mapping[str, str]) -> list[Violation
         violations += _conflicts_stay(task, changes)
         violations += _succeeds_once(task, changes)
         violations += _published(task, changes, events.get(task, []))
-        violations += _published_once(task, events.get(task, []), failed)
+        violations += _published_once(task, events.get(task, []), runs)
     return violations
 
 
@@ -252,17 +251,35 @@ def _arrives(change: Change) -> bool:
     return change.after.status in _FINAL and before != change.after.status
 
 
-def _published_once(task: str, events: Sequence[Event], failed: Sequence[Run]) -> Iterator[Violation]:
+def _published_once(task: str, events: Sequence[Event], runs: Mapping[str, Sequence[Run]]) -> Iterator[Violation]:
     last: dict[str, Event] = {}
     for event in sorted(events, key=lambda event: event.at):
         first = last.get(event.event_id)
         last[event.event_id] = event
-        if first and not any(
-            run.begun <= first.at <= run.ended + ARRIVES_WITHIN_SECONDS and run.ended <= event.at for run in failed
-        ):
+        if first and not _is_retry(first, event, runs):
             yield Violation(
                 "an event is published once", task, f"its {event.status} was published again without a failed run"
             )
+
+
+def _is_retry(first: Event, second: Event, runs: Mapping[str, Sequence[Run]]) -> bool:
+    """Decides whether an event is published again by the SDK, which had no response in time, or after a failed run.
+
+    A request of a killed run may arrive late, also after that of the next run.
+    """
+    if first.call and first.call == second.call:
+        return True
+    senders = [run for event in (first, second) if (run := _sender(event, runs))]
+    if len(senders) < 2:
+        return False
+    earlier, later = sorted(senders, key=lambda run: run.started)
+    return earlier.has_failed and earlier.ended <= later.started
+
+
+def _sender(event: Event, runs: Mapping[str, Sequence[Run]]) -> Run | None:
+    """Returns the run that sent an event: the last one that its process had taken by then."""
+    taken = [run for run in runs.get(event.sandbox, ()) if run.started <= event.at]
+    return max(taken, key=lambda run: run.started, default=None)
 
 
 def _one_run_at_a_time(handlings: Sequence[Handling]) -> Iterator[Violation]:

@@ -15,8 +15,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from boto3.dynamodb.types import TypeDeserializer
 from moto.dynamodb.models.table import StreamRecord, StreamShard
 
-from local.lambda_.runtime import Function
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime import Function, Sandbox
+from local.lambda_.runtime_api import Invocation, Outcome
 from local.moto.calls import AwsCall
 from local.moto.responses import AwsResponse
 from tests.searches.soak.callers import Delivery
@@ -132,6 +132,8 @@ class Event:
     event_id: str
     changed_at: str
     at: float  # arrival of the call; the function may be killed before the response
+    sandbox: str = ""  # the process that sent it
+    call: str = ""  # the id that the SDK gives to one call with all its retries
 
 
 @dataclass(slots=True)
@@ -142,6 +144,8 @@ class Run:
     begun: float
     ended: float = float("inf")
     has_failed: bool = True  # it raised an error, was killed, or returned batchItemFailures
+    sandbox: str = ""  # the process that runs it; empty until there is one
+    started: float = float("inf")  # when the process takes it
 
 
 @dataclass(slots=True)
@@ -188,6 +192,7 @@ class Recorder:
         self._handled: dict[str, Handling] = {}  # messages in flight, by receipt handle
         self._lock = threading.Lock()
         self._writer: ContextVar[str] = ContextVar("writer", default="")
+        self._run: ContextVar[Run] = ContextVar("run")
 
     def latest(self) -> dict[str, TaskRecord]:
         """Returns the current items by task."""
@@ -207,16 +212,19 @@ class Recorder:
                 arrived_at = time.time()
                 response = AwsResponse.of(application, environ)
                 if response.status.startswith("200"):
-                    self._record_response(call, response, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"), arrived_at)
+                    self._record_response(call, response, environ, arrived_at)
                 return response.send(start_response)
             finally:
                 self._writer.reset(token)
 
         return respond
 
-    def _record_response(self, call: AwsCall, response: AwsResponse, checksum: str | None, arrived_at: float) -> None:
+    def _record_response(
+        self, call: AwsCall, response: AwsResponse, environ: WSGIEnvironment, arrived_at: float
+    ) -> None:
         with self._lock:
             if call.operation == "PutObject":
+                checksum = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
                 self.history.puts.append(Put(call.subject, time.time(), call.function, checksum))
                 return
             results = json.loads(response.body)["Entries"]
@@ -224,12 +232,13 @@ class Recorder:
                 if "EventId" in result:
                     detail = json.loads(entry["Detail"])
                     facts = (detail["task"], detail["status"], detail["eventId"], detail["changedAt"])
-                    self.history.events.append(Event(*facts, arrived_at))
+                    sdk_call = environ.get("HTTP_AMZ_SDK_INVOCATION_ID", "")
+                    self.history.events.append(Event(*facts, arrived_at, call.sandbox, sdk_call))
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records all writes and runs within this context, which must be entered before the stack starts."""
-        add, invoke = StreamShard.add, Function.invoke
+        add, invoke, take = StreamShard.add, Function.invoke, Sandbox.invoke
 
         def add_and_record(shard: StreamShard, old: Any, new: Any) -> None:
             if old is None and NOT_STREAMED in new.attrs:
@@ -242,17 +251,25 @@ class Recorder:
 
         def invoke_and_record(function: Function, payload: bytes) -> Outcome:
             run, receipts = self._begin(function.configuration.name, payload)
+            token = self._run.set(run)
             try:
                 outcome = invoke(function, payload)
                 run.has_failed = _has_failed(outcome)
                 return outcome
             finally:
+                self._run.reset(token)
                 run.ended = time.time()
                 self._release(receipts)
+
+        def take_and_record(sandbox: Sandbox, invocation: Invocation) -> Outcome:
+            run = self._run.get()
+            run.sandbox, run.started = sandbox.id, time.time()
+            return take(sandbox, invocation)
 
         with ExitStack() as patches:
             patches.enter_context(mock.patch.object(StreamShard, "add", add_and_record))
             patches.enter_context(mock.patch.object(Function, "invoke", invoke_and_record))
+            patches.enter_context(mock.patch.object(Sandbox, "invoke", take_and_record))
             yield
 
     def _begin(self, function: str, payload: bytes) -> tuple[Run, list[str]]:

@@ -81,7 +81,9 @@ def event_of_another_status(evidence: Evidence) -> str:
 @_violates("an event is published once")
 def double_events(evidence: Evidence) -> str:
     """Each event is published twice, by a run that did not fail."""
-    evidence.history.events += [replace(event, at=event.at + 0.1) for event in evidence.history.events]
+    evidence.history.events += [
+        replace(event, at=event.at + 0.1, call=f"another {event.call}") for event in evidence.history.events
+    ]
     return evidence.plans[0].task
 
 

@@ -343,21 +343,30 @@ def test_a_task_that_succeeds_twice() -> None:
 # ------------------------------------------------------------------------------------------------ events, messages
 
 
-def test_an_event_may_be_published_again_by_a_run_after_one_that_failed() -> None:
-    first = Event(TASK, "ARCHIVED", "id", "", 3.5)
-    events = [first, replace(first, at=4.5)]
-    failed, successful = (
-        Run("PublishEventsFunction", 3.4, 3.6),
-        Run("PublishEventsFunction", 3.4, 3.6, has_failed=False),
-    )
-    steps = [REGISTERED, CALLED_BACK, ARCHIVED]
+@pytest.mark.parametrize(
+    ("first_at", "second_at"),
+    [(3.5, 4.5), (9.0, 9.5), (4.6, 4.5)],
+    ids=["during each run", "late, by a killed run", "after that of the next run"],
+)
+def test_an_event_may_be_published_again_by_a_run_after_one_that_failed(first_at: float, second_at: float) -> None:
+    first = Event(TASK, "ARCHIVED", "id", "", first_at, "one", "first call")
+    second = Event(TASK, "ARCHIVED", "id", "", second_at, "two", "second call")
+    run = Run("PublishEventsFunction", 3.4, 3.6, sandbox="one", started=3.4)
+    next_run = Run("PublishEventsFunction", 4.4, 4.6, has_failed=False, sandbox="two", started=4.4)
 
-    def violated(runs: list[Run]) -> list[str]:
-        return violated_guarantees(history(steps, deliveries=[CALLBACK], puts=[PUT], events=events, runs=runs))
+    def violated(*runs: Run, again: Event = second) -> list[str]:
+        steps = [REGISTERED, CALLED_BACK, ARCHIVED]
+        found = history(steps, deliveries=[CALLBACK], puts=[PUT], events=[first, again], runs=runs)
+        return violated_guarantees(found)
 
-    assert violated([failed]) == []
-    assert violated([successful]) == violated([replace(failed, function="ArchiveImagesFunction")])
-    assert violated([successful]) == violated([replace(failed, ended=5.0)]) == ["an event is published once"]
+    assert violated(run, next_run) == []
+    successful = replace(run, has_failed=False)
+    for runs in ([successful, next_run], [replace(run, ended=5.0), next_run], [run], [next_run], []):
+        assert violated(*runs) == ["an event is published once"]
+    # By the same run, which fails later.
+    assert violated(run, next_run, again=replace(second, sandbox="one")) == ["an event is published once"]
+    # The SDK had no response to the same call in time.
+    assert violated(successful, again=replace(second, sandbox="one", call=first.call)) == []
 
 
 def test_an_event_without_a_change() -> None:

@@ -51,6 +51,13 @@ def test_faults_were_frequent(report: Report) -> None:
     assert {"callback", "poll"} == report.resolved_by.keys()
 
 
+def test_each_event_is_recorded_with_the_process_and_the_call_that_sent_it(report: Report) -> None:
+    runs = {run.sandbox for run in report.history.runs}
+
+    assert report.history.events
+    assert all(event.sandbox in runs and event.call for event in report.history.events)
+
+
 def test_the_table_has_all_counts(report: Report) -> None:
     rows = dict(zip(table(report).columns[0].cells, table(report).columns[1].cells, strict=True))
 

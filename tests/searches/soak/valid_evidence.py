@@ -29,6 +29,7 @@ RANKS = {
 }
 # The times of a task's steps, in seconds after its start.
 REGISTERED, REPORTED_FALSELY, POLLED, SENT, REPORTED, PUT, SETTLED, PUBLISHED = 0.0, 0.5, 1.0, 2.0, 2.5, 4.0, 5.0, 6.0
+SANDBOX = "PublishEventsFunction-1"  # the process that publishes all events
 REJECTED_BODY_SHA256 = "0" * 64
 
 
@@ -54,13 +55,23 @@ def valid_evidence() -> Evidence:
         for item in (change.after for change in changes):
             if item and (item is last or item.status == "FAILED"):
                 event_id = f"id of {item.status} of {plan.task}"
-                history.events.append(Event(plan.task, item.status, event_id, item.updated_at or "", begun + PUBLISHED))
+                facts = (plan.task, item.status, event_id, item.updated_at or "")
+                history.events.append(Event(*facts, begun + PUBLISHED, SANDBOX, f"call about {event_id}"))
         stored = _objects(plan, last)
         objects |= stored
         history.puts += [_put(key, found, begun) for key, found in stored.items() if key.startswith("images/")]
         if last.images:
             history.handlings.append(Handling(plan.task, f"message of {plan.task}", begun + REPORTED, begun + SETTLED))
-        history.runs.append(Run("PublishEventsFunction", begun + SETTLED, begun + PUBLISHED, has_failed=False))
+        history.runs.append(
+            Run(
+                "PublishEventsFunction",
+                begun + SETTLED,
+                begun + PUBLISHED,
+                has_failed=False,
+                sandbox=SANDBOX,
+                started=begun + SETTLED,
+            )
+        )
     cut = Delivery(
         plans[0].task, plans[0].provider_outcome, "cut", 1, 1.0, 1.0, 400, cut=Cut.BODY, sha256=REJECTED_BODY_SHA256
     )
