@@ -90,7 +90,7 @@ decoders: $(STAMP) ## A thousand odd image files: what is archived, and what Pil
 races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=dynamodb-local: needs npm and Java)
 	@$(BIN)/python -m tests.searches.races --engine $(or $(ENGINE),moto)
 
-soak: $(STAMP) ## Run thousands of tasks under injected faults; 20 minutes (TASKS=10000, SEED=1, BUILT=1)
+soak: $(STAMP) ## Run thousands of tasks under injected faults; an hour (TASKS=10000, SEED=1, BUILT=1)
 	@$(BIN)/python -m tests.searches.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
 soak-self-test: $(STAMP) ## Plant known faults into the result of a soak: its checker must report each, by task and guarantee

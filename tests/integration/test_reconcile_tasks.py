@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
+from catchlight.models import MAX_TASKS_PER_EXECUTION, LastAnswer, PollState, TaskStatus, iso, utc_now
 from catchlight.recovery.reconcile import (
     ARCHIVING_TAKES_AT_MOST,
     CONFIRMING_TAKES_AT_MOST,
@@ -493,6 +493,38 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled_for(
     assert item is not None
     assert item.pop("reconciledAt", None) is not None or not is_restarted
     assert item == before
+
+
+@pytest.mark.parametrize("answer", LastAnswer)
+@pytest.mark.parametrize(
+    ("gave_up", "attributes", "may_restart"),
+    [
+        (timedelta(hours=2), {}, True),
+        (timedelta(days=13), {"deliveries": 1, "registeredAt": None}, True),
+        (timedelta(days=15), {}, False),
+        (CONFIRMING_TAKES_AT_MOST - MOMENT, {}, False),
+        (timedelta(hours=2), {"pollingSince": MOMENT}, False),
+        # The provider does not know the task, and it is not registered.
+        (timedelta(hours=2), {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
+    ],
+)
+def test_a_task_that_was_given_up_without_an_answer_is_polled_for_again(
+    account: Account, answer: LastAnswer, gave_up: timedelta, attributes: dict[str, Any], may_restart: bool
+) -> None:
+    times = dict.fromkeys(("registeredAt", "updatedAt", "reportedAt"), gave_up)
+    failure = {"reason": "NO_RESULT", "lastAnswer": answer.value}
+    known = {"status": "TIMED_OUT", "rank": 10, "reportedBy": "poll", "failure": failure, **times, **attributes}
+    stored = {
+        name: iso(utc_now() - value) if isinstance(value, timedelta) else value
+        for name, value in known.items()
+        if value is not None
+    }
+    account.store.put("flux-kontext#given-up", **stored)
+    is_restarted = may_restart and answer in {LastAnswer.NO_ANSWER, LastAnswer.BUSY, LastAnswer.NOT_ASKED}
+
+    assert [reconcile()["pollingRestarted"] for _ in range(2)] == [is_restarted, 0]
+
+    assert [state.tasks for state in account.executions()] == [("flux-kontext#given-up",)] * is_restarted
 
 
 # ------------------------------------------------------------------------------------------------ repetition

@@ -199,6 +199,11 @@ def _next_step(
         case TaskStatus.TIMED_OUT:
             answer = task.failure.last_answer if task.failure else None
             remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
+            if task.is_awaited:
+                return (
+                    f"The hourly run polls for it again until its provider answers, for 14 days.{remedy} "
+                    f"{_redrive(task)} polls now."
+                )
             return f"None is automatic.{remedy} A later report is still applied; {_redrive(task)} restarts polling."
         case TaskStatus.UNCONFIRMED:
             answer = task.failure.last_answer if task.failure else None

@@ -171,6 +171,7 @@ class History:
     provider_reports: dict[tuple[str, ReportedState], float] = field(
         default_factory=dict
     )  # reports of providers, and the first time of each
+    put_aside: set[str] = field(default_factory=set)  # tasks whose message ArchiveImages itself made a dead letter
 
     def copy(self) -> "History":
         """Returns a shallow copy: its lists can be changed independently."""
@@ -207,6 +208,9 @@ class Recorder:
                 if call and call.operation == "ChangeMessageVisibility":
                     # Before the call: the message may be received again before its response arrives.
                     self._release([str(call.parameters.get("ReceiptHandle"))])
+                if call and call.operation == "SendMessage" and "ArchiveDeadLetters" in call.parameters["QueueUrl"]:
+                    with self._lock:
+                        self.history.put_aside.add(json.loads(call.parameters["MessageBody"])["task"])
                 if call is None or call.operation not in ("PutObject", "PutEvents"):
                     return application(environ, start_response)
                 arrived_at = time.time()

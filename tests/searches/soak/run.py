@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from local import REPOSITORY
+from local.lambda_ import logs
 from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.searches.soak.aws_faults import AwsFaults
@@ -29,6 +31,7 @@ from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
 
 RECONCILE_CLOCK_SHIFT_SECONDS = 8 * 3600
+LOG_BYTES_PER_TASK = 100_000  # of one function: ten times what it has been
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def _run_stack(soak: Soak, on_progress: Callable[[Progress], None]) -> _RunData:
             abort_execution=lambda: _abort_execution(stack),
         )
         patches.enter_context(recorder.recording())
+        # The checks read the logs of all tasks, so the earlier ones must not be deleted.
+        patches.enter_context(mock.patch.object(logs, "MAX_LOG_BYTES", soak.tasks * LOG_BYTES_PER_TASK))
         patches.enter_context(disruptions.patched())
         patches.enter_context(keep_messages_invisible_until_timeout())
         stack = LocalStack(
@@ -144,14 +149,14 @@ def _run_stack(soak: Soak, on_progress: Callable[[Progress], None]) -> _RunData:
     history.provider_reports = {
         (task, ReportedState.from_json(reported)): at for task, reported, at in external_report["provider_reports"]
     }
-    logs = soak.state_dir / "logs"
+    log_files = soak.state_dir / "logs"
     evidence = Evidence(
         plans=plans,
         history=history,
         before_repair=StateBeforeRepair(
             before_repair,
-            counted_failures=read_counted_failures(logs),
-            logged_as_killed=read_tasks_logged_as_killed(logs),
+            counted_failures=read_counted_failures(log_files),
+            logged_as_killed=read_tasks_logged_as_killed(log_files),
         ),
         before_redrive=before_redrive,
         after_redrive=after_redrive,

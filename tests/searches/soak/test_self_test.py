@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.searches.soak.evidence import check_evidence
 from tests.searches.soak.planted_faults import FAULTS
 from tests.searches.soak.self_test import Detection, detections
+from tests.searches.soak.valid_evidence import valid_evidence
 
 # Faults that affect all tasks.
 OF_ALL_TASKS = {"No event is published", "Each event is published twice, by a run that did not fail"}
@@ -25,3 +27,12 @@ def test_a_planted_fault_is_reported_with_its_task(found: dict[str, Detection], 
     assert detection.report is not None, list(map(str, detection.violations))
     if name not in OF_ALL_TASKS:
         assert {violation.task for violation in detection.violations} <= {detection.task, "rejected/"}
+
+
+def test_a_message_that_archive_images_put_aside_has_not_been_taken_along() -> None:
+    name = "The message of an archived task becomes a dead letter together with that of an oversized task"
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    evidence = valid_evidence()
+    evidence.history.put_aside.add(fault.plant(evidence))
+
+    assert check_evidence(evidence).violations == []

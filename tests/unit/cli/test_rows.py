@@ -81,6 +81,9 @@ def test_a_closed_pipe_ends_what_produces_the_rows(monkeypatch: pytest.MonkeyPat
     assert ended == [True]
 
 
+END = "the end"
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
 def test_rows_on_a_terminal_replace_the_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     leader, follower = os.openpty()
@@ -92,7 +95,11 @@ def test_rows_on_a_terminal_replace_the_progress_bar(monkeypatch: pytest.MonkeyP
         output = Output()
         output.show_rows(output.track(iter(["row one", "row two"]), "Working", total=2), cells, "Task")
         monkeypatch.undo()
-        written = os.read(leader, 1_000_000).decode()
+        terminal.write(END)
+        terminal.flush()
+        written = ""
+        while END not in written:  # a terminal gives a part at a time
+            written += os.read(leader, 1_000_000).decode()
     os.close(leader)
     assert "Working" in written
     # Every row begins on a line of its own, which was erased if the bar was there.

@@ -183,6 +183,10 @@ class LastAnswer(StrEnum):
     UNCONFIRMED = "UNCONFIRMED"  # still running or not found, although a callback has come
 
 
+# Answers that do not say whether there is a result. Later polls ask again.
+UNANSWERED = (LastAnswer.BUSY, LastAnswer.NO_ANSWER, LastAnswer.NOT_ASKED)
+
+
 class Reporter(StrEnum):
     """The source of a report."""
 
@@ -411,11 +415,16 @@ class Task(Model):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether polls are to find a result: the task is PENDING, or was hinted at after polling had given up."""
+        """Whether polls are to find a result.
+
+        The task is PENDING; or polling has given up while its provider did not answer, or a callback came later that
+        reported a success without a result.
+        """
         if self._is_not_found:
             return False
         if self.status is TaskStatus.TIMED_OUT:
-            return self.hinted_at is not None and self.hinted_at > (self.reported_at or "")
+            is_unanswered = self.failure is not None and self.failure.last_answer in UNANSWERED
+            return is_unanswered or (self.hinted_at is not None and self.hinted_at > (self.reported_at or ""))
         return self.status is TaskStatus.PENDING
 
     @property

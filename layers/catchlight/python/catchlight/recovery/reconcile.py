@@ -120,25 +120,26 @@ class Reconciliation:
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
-        """Yields tasks whose last report a callback alone has made, for longer than a confirmation takes.
+        """Yields tasks that only their provider's answer can settle, for longer than a confirmation takes.
 
-        They are FAILED, UNCONFIRMED, or TIMED_OUT with a later callback that reported a success without a result. Those
-        for which polling was restarted within `longest_polling` are omitted.
+        They are FAILED or UNCONFIRMED by a callback alone; or TIMED_OUT, and either their provider did not answer when
+        polling gave up, or a later callback reported a success without a result. Those for which polling was restarted
+        within `longest_polling` are omitted.
         """
         searched = (
             (TaskStatus.FAILED, Only.UNCONFIRMED),
             (TaskStatus.UNCONFIRMED, Only.UNCONFIRMED),
-            (TaskStatus.TIMED_OUT, Only.HINTED),
+            (TaskStatus.TIMED_OUT, Only.AWAITED),
         )
         found = (self._index.tasks(status, only=only, **self._unsettled()) for status, only in searched)
         tasks = self._with_valid_keys(chain.from_iterable(found))
         return (
             task
             for task in tasks
-            if _is_due(task, self._now(), longest_polling) and not self._is_hint_polled_for(task, longest_polling)
+            if _is_due(task, self._now(), longest_polling) and not self._is_polled_for(task, longest_polling)
         )
 
-    def _is_hint_polled_for(self, task: Task, longest_polling: timedelta) -> bool:
+    def _is_polled_for(self, task: Task, longest_polling: timedelta) -> bool:
         """Decides whether a TIMED_OUT task needs no restart: its message is under way, or an execution polls for it."""
         if task.status is not TaskStatus.TIMED_OUT:
             return False

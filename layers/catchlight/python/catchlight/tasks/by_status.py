@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
-from catchlight.models import Reporter, Task, TaskStatus, iso
+from catchlight.models import UNANSWERED, Reporter, Task, TaskStatus, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -27,9 +27,11 @@ class Only(StrEnum):
 
     # The result comes from a callback that the provider has not confirmed, as `Task.is_unconfirmed` decides.
     UNCONFIRMED = f"#reportedBy = :callback AND attribute_not_exists(#confirmedAt) AND {_MAY_BE_KNOWN}"
-    # A callback has reported a success without a result since polling gave up, as `Task.is_awaited` decides.
-    HINTED = (
-        f"attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt)"
+    # Polling gave up while the provider did not answer, or a callback has reported a success without a result since
+    # then, as `Task.is_awaited` decides.
+    AWAITED = (
+        f"(#failure.#lastAnswer IN ({', '.join(f':{answer}' for answer in UNANSWERED)})"
+        " OR attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt))"
         f" AND {_MAY_BE_KNOWN}"
     )
 
@@ -121,6 +123,8 @@ class TasksByStatus:
             names |= {f"#{name}": name for name in only.names}
             if only is Only.UNCONFIRMED:
                 values[":callback"] = {"S": Reporter.CALLBACK.value}
+            else:
+                values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
         arguments = how | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,
