@@ -559,6 +559,16 @@ def test_the_first_negative_answers_after_an_outage_are_not_final(negative_tries
     assert harness.recorded_tries == (["started", "ended"] if is_final else ["started", "negative"])
 
 
+def test_answers_about_the_images_of_a_contradicted_callback_do_not_count_for_the_corrected_ones() -> None:
+    harness = Harness(a_task(image("false")), true=GONE)
+    harness.failed_tries = harness.negative_tries = 30
+    harness.checked = ConfirmationResult(a_task(image("true")), was_asked=True, is_contradicted=True)
+
+    run = harness.run(receives=31)
+
+    assert (run.failures, run.awaits_final_answer) == ((GONE,), True)
+
+
 @pytest.mark.parametrize(("error", "recorded"), [(GONE, "negative"), (CUT, "negative"), (UNAVAILABLE, "failed")])
 def test_a_try_is_negative_if_the_host_has_answered(error: Exception, recorded: str) -> None:
     harness = Harness(a_task(image("a"), image("b")), a=error, b=UNAVAILABLE)

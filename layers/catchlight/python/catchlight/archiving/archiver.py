@@ -62,12 +62,17 @@ class ArchiveRun:
     tries: int = 1  # of archiving the task, this one included
     renewed: int = 0  # images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
-    awaits_final_answer: bool = False  # an image's host gave a negative answer that is not final yet
+    are_answers_final: bool = False  # a negative answer of an image's host settles the image
 
     @property
     def is_negative(self) -> bool:
         """Whether an image is to be retried because its host has no image there, or has not sent all of it."""
         return any(isinstance(failure, ImageGoneError | ImageTruncatedError) for failure in self.failures)
+
+    @property
+    def awaits_final_answer(self) -> bool:
+        """Whether an image's host gave a negative answer that is not final yet."""
+        return self.is_negative and not self.are_answers_final
 
     def next_expiry(self, now: datetime) -> datetime | None:
         """Returns when the next URL of the images still to be archived expires; None if all URLs have expired."""
@@ -156,13 +161,12 @@ class ImageArchive:
                 self._tries.end(found, has_failed=True)
             raise
         has_failed = run is not None and bool(run.failures)
-        is_negative = run is not None and run.is_negative
         if has_failed or (is_noted and (run is None or run.task.status is found.status)):
             try:
-                self._tries.end(found, has_failed=has_failed, is_negative=is_negative)
+                self._tries.end(found, has_failed=has_failed, is_negative=run is not None and run.is_negative)
             except StoreUnavailableError as exc:
                 run = run and replace(run, failures=(*run.failures, exc))
-        return run and replace(run, tries=tries, awaits_final_answer=is_negative and not this_try.is_final)
+        return run and replace(run, tries=tries)
 
     def _archive(self, found: Task, this_try: _Try) -> ArchiveRun | None:
         if _is_original_awaited(found):
@@ -177,6 +181,9 @@ class ImageArchive:
             return ArchiveRun(found, failures=(exc,))
         if checked.task.status is not TaskStatus.SUCCEEDED:
             return ArchiveRun(checked.task, is_contradicted=checked.is_contradicted)
+        if not _has_same_images(checked.task, found):
+            # Earlier answers were about the images of a callback that the provider has contradicted.
+            this_try = replace(this_try, is_final=False)
         return self._archive_images(checked, this_try)
 
     def _archive_images(self, checked: ConfirmationResult, this_try: _Try) -> ArchiveRun:
@@ -239,6 +246,7 @@ class ImageArchive:
             failures=tuple(failures),
             renewed=len(renewed),
             is_contradicted=checked.is_contradicted,
+            are_answers_final=this_try.is_final,
         )
 
     def _keep_all(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
@@ -285,7 +293,9 @@ class ImageArchive:
             for error in errors
             if not (this_try.is_final and isinstance(error, ImageGoneError | ImageRejectedError))
         ]
-        return ArchiveRun(task, kept=tuple(kept.values()), failures=tuple(failures))
+        return ArchiveRun(
+            task, kept=tuple(kept.values()), failures=tuple(failures), are_answers_final=this_try.is_final
+        )
 
     def _expired(self, task: Task, image: Image, reason: str) -> Image:
         """Returns an image whose URL is dead as EXPIRED.
@@ -429,6 +439,10 @@ class ImageArchive:
     def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
         key = f"{folder(task.task, 'quarantine')}/{name}"
         return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
+
+
+def _has_same_images(task: Task, found: Task) -> bool:
+    return [image.url for image in task.images] == [image.url for image in found.images]
 
 
 def _is_original_awaited(task: Task) -> bool:
