@@ -80,16 +80,18 @@ def check_tasks(
     outcomes: Counter[str] = Counter()
     acknowledged = {delivery.task for delivery in history.deliveries if delivery.status == 200}
     changed = {change.task for change in history.changes}
-    # The functions may have accepted them: a refusal is a response, and 503 says that nothing was stored.
-    sent_whole = {delivery.task for delivery in history.deliveries if delivery.status != 503}
+    # 503 says that nothing was stored. Any other response, or none, may hide an accepted callback.
+    possibly_accepted = {delivery.task for delivery in history.deliveries if delivery.status != 503}
     for plan in plans:
         item = snapshot.items.get(plan.task)
         if item is None:
             outcomes[UNKNOWN_TO_STACK] += 1
             if plan.registration is not Registration.NEVER or plan.task in acknowledged | changed:
                 violations.append(Violation("every task reaches its final status", plan.task, "it has no item"))
-        elif plan.expected_status == "UNCONFIRMED" and item.status == "TIMED_OUT" and plan.task not in sent_whole:
-            # The only report of a success was refused each time, during an outage: no guarantee covers it.
+        elif (
+            plan.expected_status == "UNCONFIRMED" and item.status == "TIMED_OUT" and plan.task not in possibly_accepted
+        ):
+            # The stack refused each callback with the success during an outage, so it never knew the result.
             outcomes[item.status] += 1
         elif problem := _problem(plan, item):
             outcome = DEAD_LETTERS if plan.task in snapshot.dead_letters else _accepted_outcome(plan, item)

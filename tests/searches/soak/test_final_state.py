@@ -27,7 +27,7 @@ from tests.searches.soak.history import History, ImageRecord, TaskRecord
 from tests.searches.soak.images import PAGE_SHA256, expected_images
 from tests.searches.soak.planning import plan_tasks
 from tests.searches.soak.plans import Cut, ImageFault, Registration, TaskPlan
-from tests.searches.soak.reported_state import ReportedState
+from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 PLANS = plan_tasks(seed=3, count=400)
 IMAGES = expected_images(PLANS)
@@ -114,6 +114,21 @@ def test_a_task_without_its_expected_status(status: str) -> None:
     stuck = Snapshot({**snapshot.items, plan.task: replace(item(plan), status=status)}, {})
 
     assert problems(stuck) == [f"{plan.task}: it is {status} instead of ARCHIVED"]
+
+
+@pytest.mark.parametrize(("status", "is_accepted"), [(503, True), (200, False), (None, False)])
+def test_a_task_whose_callbacks_were_all_refused_may_time_out(status: int | None, is_accepted: bool) -> None:
+    snapshot, _ = valid_state()
+    plan = replace(find_plan("TIMED_OUT"), callbacks=find_plan("ARCHIVED").callbacks)
+    assert (plan.expected_status, snapshot.items[plan.task].status) == ("UNCONFIRMED", "TIMED_OUT")
+    sent = [
+        Delivery(plan.task, RUNNING, "none", attempt, 1.0, 1.0, answer) for attempt, answer in enumerate((503, status))
+    ]
+    plans = [plan if each.task == plan.task else each for each in PLANS]
+
+    violations, _ = check_tasks(plans, snapshot, History(deliveries=sent), is_repaired=True)
+
+    assert [violation.task for violation in violations] == ([] if is_accepted else [plan.task])
 
 
 def test_a_dead_letter_is_accepted_before_the_redrive_only() -> None:

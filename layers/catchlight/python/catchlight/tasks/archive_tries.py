@@ -25,7 +25,11 @@ class ArchiveTries:
         self._table.update(task.task, update, condition=is_as_read(task, update))
 
     def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
-        """Notes that the try has ended. One that has failed is counted, and whether an image's host said no in it."""
+        """Notes that the try has ended.
+
+        A failed try is counted in `archiveTries`, one in which an image's host gave a negative answer also in
+        `negativeTries`.
+        """
         update = UpdateExpression()
         update.remove("archivingSince")
         if has_failed:

@@ -200,7 +200,7 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
         update.set("providerRecord", document(report.provider_record))
     if report.images:
         update.set("images", [document(image) for image in report.images])
-        # They belong to the replaced images.
+        # Both count tries of the replaced images.
         update.remove("archiveTries")
         update.remove("negativeTries")
     elif report.status is not TaskStatus.TIMED_OUT:  # which may keep the original of a success without a result
