@@ -206,16 +206,22 @@ def wait_for_messages(queue: Queue, timeout: float) -> bool:
 def scaled_visibility(time_scale: float) -> Iterator[None]:
     """Applies ChangeMessageVisibility in scaled time: a demo should not wait 45 s for a fourth attempt.
 
-    The visibility timeout set on receive stays real: it protects work that takes real time.
+    The visibility timeout set on receive stays real: it protects work that takes real time. The receipt handle of an
+    earlier receive has no effect: the SDK repeats a request without a response after a real second, and by then the
+    message may have been received again in scaled time. moto would make it visible while it is handled.
     """
     change = SQSBackend.change_message_visibility
 
     def change_message_visibility(
         self: SQSBackend, queue_name: str, receipt_handle: str, visibility_timeout: int
     ) -> None:
-        change(self, queue_name, receipt_handle, visibility_timeout)
-        message = _message(self.get_queue(queue_name), receipt_handle)
-        if message is not None:
+        with _SQS_LOCK:
+            messages = self.get_queue(queue_name)._messages
+            message = next((each for each in messages if each.had_receipt_handle(receipt_handle)), None)
+            if message and message.receipt_handle != receipt_handle:
+                return
+            change(self, queue_name, receipt_handle, visibility_timeout)
+            assert message, "moto refuses an unknown receipt handle"
             message.visible_at = unix_time_millis() + int(visibility_timeout) * 1000 * time_scale
             message.visibility_set_by = receipt_handle
 

@@ -148,6 +148,22 @@ def test_the_visibility_timeout_is_scaled_unless_the_function_set_it(example: Ex
     assert back["MessageId"] == left["MessageId"]
 
 
+def test_an_outdated_receipt_handle_does_not_make_a_message_visible_that_is_being_handled(example: Example) -> None:
+    sqs = example.client("sqs")
+    url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    [outdated] = sqs.receive_message(QueueUrl=url)["Messages"]
+    retry = {"QueueUrl": url, "ReceiptHandle": outdated["ReceiptHandle"], "VisibilityTimeout": 0}
+    sqs.change_message_visibility(**retry)
+    [latest] = sqs.receive_message(QueueUrl=url, VisibilityTimeout=1000)["Messages"]
+
+    sqs.change_message_visibility(**retry)  # the SDK repeats it if the first response was lost
+
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+    sqs.change_message_visibility(**retry | {"ReceiptHandle": latest["ReceiptHandle"]})
+    assert sqs.receive_message(QueueUrl=url)["Messages"]
+
+
 def queue_of(name: str) -> Queue:
     queue: Queue = sqs_backends["123456789012"]["us-east-1"].get_queue(name)
     return queue
