@@ -1,6 +1,12 @@
-"""Waits for Ctrl-C."""
+"""Waits for Ctrl-C, and ends commands whose output nobody reads any more."""
 
+import select
+import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 _PAUSE_SECONDS = 0.5
@@ -15,3 +21,48 @@ def wait_for_interruption() -> NoReturn:
     never = threading.Event()
     while True:
         never.wait(_PAUSE_SECONDS)
+
+
+@contextmanager
+def ended_by_closed_stdout() -> Iterator[None]:
+    """Raises BrokenPipeError in the block, in the main thread, as soon as the program that reads stdout has closed it.
+
+    `catchlight list --all | head` would otherwise wait for the next page, only to learn that it cannot be printed. The
+    block can end at any point, also during a request: it must not change anything. Without effect on Windows, which has
+    neither `select.poll` nor signals between threads, and where stdout is no file.
+    """
+    main = threading.main_thread()
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:
+        stdout = None
+    if stdout is None or not hasattr(select, "poll") or threading.current_thread() is not main:
+        yield
+        return
+    assert main.ident
+    ended, lock = threading.Event(), threading.Lock()
+    before = signal.signal(signal.SIGUSR1, _raise_broken_pipe)
+    try:
+        threading.Thread(target=_interrupt_when_closed, args=(stdout, main.ident, ended, lock), daemon=True).start()
+        try:
+            yield
+        finally:
+            with lock:
+                ended.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _interrupt_when_closed(stdout: int, thread: int, ended: threading.Event, lock: threading.Lock) -> None:
+    poll = select.poll()
+    poll.register(stdout, 0)  # reports only that the reader has closed it
+    while not ended.is_set():
+        if poll.poll(_PAUSE_SECONDS * 1000):
+            with lock:  # no signal after the end of the block, when the former handler is back
+                if not ended.is_set():
+                    signal.pthread_kill(thread, signal.SIGUSR1)
+            return
+
+
+def _raise_broken_pipe(_: int, __: FrameType | None) -> NoReturn:
+    raise BrokenPipeError

@@ -12,6 +12,7 @@ from catchlight.models import ImageState
 from catchlight_cli.arguments import add_filters, add_limit, filters
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.console import json_text
+from catchlight_cli.interruption import ended_by_closed_stdout
 from catchlight_cli.output import Output
 from catchlight_cli.output_tasks import TaskTable
 
@@ -54,7 +55,7 @@ def run(session: Session) -> ExitStatus:
         limit = None if options.all else options.limit
         # One task more than is shown, to know whether there are older ones.
         pages = api.pages(**filters(options), limit=limit and limit + 1)
-        with output.progress() as progress:
+        with ended_by_closed_stdout(), output.progress() as progress:
             bar = progress.add_task("Listing", total=limit)
             listing = _Listing(pages, limit, on_progress=lambda more: progress.advance(bar, more))
             _FORMATS[format_](listing, output)

@@ -1,7 +1,9 @@
 """Every command with valid and invalid arguments, terminal widths, pipes, without colours, and interrupted."""
 
 import json
+import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -165,10 +167,10 @@ def test_ctrl_c_ends_every_command_with_an_error_message(
 
 @pytest.fixture
 def endless_listing(tmp_path: Path) -> list[str]:
-    """Returns the command of a program whose `list` prints pages of tasks without end."""
+    """Returns the command of a program whose `list` prints pages of tasks without end, $SECONDS_PER_PAGE apart."""
     script = tmp_path / "endless.py"
     script.write_text(
-        "import itertools, sys\n"
+        "import itertools, os, sys, time\n"
         "from types import SimpleNamespace\n"
         "from catchlight.client import TasksClient\n"
         "from catchlight.client.stack import StackChoice\n"
@@ -183,6 +185,7 @@ def endless_listing(tmp_path: Path) -> list[str]:
         "    def pages(self, limit=None, **_):\n"
         "        for number in range(1) if limit else itertools.count():\n"
         "            yield TaskPage(tasks=tuple(a_task(f'task{number}-{each}') for each in range(100)))\n"
+        "            time.sleep(int(os.environ.get('SECONDS_PER_PAGE', '0')))\n"
         "StackChoice.find = lambda _: Stack()\n"
         "TasksClient.of = lambda _: Api()\n"
         "from catchlight_cli.__main__ import main\n"
@@ -196,12 +199,19 @@ def endless_listing(tmp_path: Path) -> list[str]:
 FORMATS = ("table", "csv", "json")
 
 
+@pytest.mark.parametrize(
+    "seconds_per_page",
+    [0, pytest.param(600, marks=pytest.mark.skipif(not hasattr(select, "poll"), reason="select.poll is missing"))],
+)
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_closed_pipe_ends_a_listing_without_an_error(
-    endless_listing: list[str], format_: str, tmp_path: Path
+    endless_listing: list[str], format_: str, seconds_per_page: int
 ) -> None:
     with subprocess.Popen(
-        [*endless_listing, "list", "--all", "--format", format_], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*endless_listing, "list", "--all", "--format", format_],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SECONDS_PER_PAGE": str(seconds_per_page)},
     ) as listing:
         assert listing.stdout
         assert listing.stderr
