@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from catchlight.models import Failure, FailureReason, Image, LastAnswer, Media, SkippedOutput, Task, TaskStatus, iso
+from catchlight.models import (
+    UNANSWERED,
+    Failure,
+    FailureReason,
+    Image,
+    LastAnswer,
+    Media,
+    SkippedOutput,
+    Task,
+    TaskStatus,
+    iso,
+)
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExecution
@@ -169,6 +180,7 @@ def test_history_is_in_chronological_order() -> None:
     [
         (LastAnswer.REFUSED, "catchlight doctor"),
         (LastAnswer.NOT_FOUND, "belong to one account"),
+        *((answer, "The hourly run polls for it again until its provider answers") for answer in UNANSWERED),
         (LastAnswer.STILL_RUNNING, "None is automatic. A later report"),
         (None, "None is automatic. A later report"),
     ],
