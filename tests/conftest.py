@@ -14,6 +14,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from local.artefact import Artefact, built_artefact
 from local.environment import ignore_user_settings
 
+# Until all tests are collected: nearly nothing of what the collection creates becomes garbage.
+gc.disable()
+
 pytest_plugins = ["pytester", "tests.canary_secrets"]
 
 # Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
@@ -72,6 +75,7 @@ def pytest_collection_finish() -> None:
     # Modules and tests stay until the end: the garbage collector need not look at them again and again.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
