@@ -14,9 +14,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from local.artefact import Artefact, built_artefact
 from local.environment import ignore_user_settings
 
-# Until all tests are collected: nearly nothing of what the collection creates becomes garbage.
-gc.disable()
-
 pytest_plugins = ["pytester", "tests.canary_secrets"]
 
 # Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
@@ -69,6 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [item for item in items if "artefact" in getattr(item, "fixturenames", ())]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+def pytest_collection() -> None:
+    gc.disable()  # nearly nothing of what is created while tests are collected becomes garbage
 
 
 def pytest_collection_finish() -> None:
