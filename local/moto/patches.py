@@ -21,7 +21,8 @@ from moto.awslambda.models import LambdaBackend
 from moto.core.common_models import BaseModel
 from moto.core.config import default_user_config
 from moto.core.utils import unix_time_millis
-from moto.dynamodb.models.table import StreamShard
+from moto.dynamodb.models.dynamo_type import Item
+from moto.dynamodb.models.table import StreamShard, Table
 from moto.dynamodb.models.utilities import dynamo_json_dump
 from moto.dynamodb.responses import DynamoHandler
 from moto.s3.exceptions import S3ClientError
@@ -56,6 +57,7 @@ def installed(
         for patch in (
             instances_not_kept(),
             atomic_dynamodb_calls(),
+            items_sorted_by_values(),
             stream_without_idle_writes(),
             atomic_sqs_calls(),
             scaled_visibility(time_scale),
@@ -120,6 +122,32 @@ class CompactRecord:
         record: dict[str, Any] = json.loads(zlib.decompress(self._text))
         record["dynamodb"]["ApproximateCreationDateTime"] = self._created_at
         return record
+
+
+@contextmanager
+def items_sorted_by_values() -> Iterator[None]:
+    """Sorts items by the values of their keys.
+
+    moto sorts all items of a table for each Query, and converts the keys again for each comparison: of 10,000 tasks, a
+    page took twice as long.
+    """
+
+    def all_items(table: Table) -> list[Item]:
+        keys = [table.hash_key_attr], [table.range_key_attr]
+        entries = table.items.values()
+        items = [item for entry in entries for item in (entry.values() if table.range_key_attr else [entry])]
+        ordered: list[Item] = table.sorted_items(*keys, items)
+        return ordered
+
+    def sorted_items(table: Table, hash_keys: list[str], range_keys: list[str | None], items: list[Item]) -> list[Item]:
+        names = table._generate_attr_to_sort_by(hash_keys, range_keys)
+        return sorted(items, key=lambda item: [item.attrs[name].cast_value for name in names])
+
+    with (
+        mock.patch.object(Table, "all_items", all_items),
+        mock.patch.object(Table, "sorted_items", sorted_items),
+    ):
+        yield
 
 
 @contextmanager

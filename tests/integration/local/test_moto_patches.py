@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.dynamodb.models import dynamodb_backends
-from moto.dynamodb.models.dynamo_type import Item
+from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.dynamodb.models.table import StreamShard
 from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
@@ -78,6 +78,51 @@ def test_former_states_of_an_item_are_not_kept(example: Example) -> None:
     gc.collect()
 
     assert items() - before < 10
+
+
+def test_a_query_sorts_items_by_the_values_of_their_keys(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamodb, table = example.client("dynamodb"), uuid.uuid4().hex
+    hash_key, range_key = (
+        {"AttributeName": name, "KeyType": type_} for name, type_ in (("kind", "HASH"), ("size", "RANGE"))
+    )
+    dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": type_}
+            for name, type_ in (("id", "S"), ("kind", "S"), ("size", "N"))
+        ],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        GlobalSecondaryIndexes=[
+            {"IndexName": "bySize", "KeySchema": [hash_key, range_key], "Projection": {"ProjectionType": "ALL"}}
+        ],
+    )
+    sizes = [(number * 37) % 200 - 100 for number in range(200)]
+    for number, size in enumerate(sizes):
+        item = {"id": {"S": f"{number:03}"}, "kind": {"S": "x"}, "size": {"N": str(size)}}
+        dynamodb.put_item(TableName=table, Item=item)
+    converted = []
+    convert = DynamoType.cast_value.fget
+
+    def convert_and_count(value: DynamoType) -> Any:
+        converted.append(value)
+        return convert(value)
+
+    monkeypatch.setattr(DynamoType, "cast_value", property(convert_and_count))
+
+    answer = dynamodb.query(
+        TableName=table,
+        IndexName="bySize",
+        KeyConditionExpression="kind = :kind",
+        ExpressionAttributeValues={":kind": {"S": "x"}},
+        ScanIndexForward=False,
+    )
+
+    assert [int(item["size"]["N"]) for item in answer["Items"]] == sorted(sizes, reverse=True)
+    # One conversion for each key of an item, and two for its comparison with the condition.
+    assert len(converted) < 10 * len(sizes)
+    scanned = dynamodb.scan(TableName=table)["Items"]
+    assert [item["id"]["S"] for item in scanned] == [f"{number:03}" for number in range(200)]
 
 
 def test_exactly_one_of_concurrent_conditional_writes_succeeds(eager_threads: None, example: Example) -> None:
