@@ -18,7 +18,7 @@ from catchlight.models import (
     TaskStatus,
     parse_time,
 )
-from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST
+from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, FAILURES_SEARCHED
 from catchlight_cli.durations import format_duration
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.polling_executions import ExecutionSearch
@@ -179,6 +179,7 @@ def _next_step(
 ) -> str:
     changed_at = parse_time(task.updated_at)
     waited = now - changed_at if changed_at else None
+    is_searched = waited is not None and waited <= FAILURES_SEARCHED  # the hourly run looks no further back
     if dead_letters and task.status is TaskStatus.SUCCEEDED:
         return (
             "Its message is in ArchiveDeadLetters: archiving failed until the URLs expired. "
@@ -199,7 +200,7 @@ def _next_step(
         case TaskStatus.TIMED_OUT:
             answer = task.failure.last_answer if task.failure else None
             remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
-            if task.is_awaited:
+            if task.is_awaited and is_searched:
                 return (
                     f"The hourly run polls for it again until its provider answers, for 14 days.{remedy} "
                     f"{_redrive(task)} polls now."
@@ -219,6 +220,11 @@ def _next_step(
             return f"None is automatic. {_redrive(task)} polls for the result again."
         case TaskStatus.INCOMPLETE:
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
+        case TaskStatus.FAILED if task.is_unconfirmed and not is_searched:
+            return (
+                "None is automatic any more: only a callback has reported the failure, and its provider did not "
+                f"confirm it within 14 days. {_redrive(task)} asks again."
+            )
         case TaskStatus.FAILED if task.is_unconfirmed:
             return (
                 "Only a callback has reported the failure. Until the provider confirms or corrects it, the hourly run "

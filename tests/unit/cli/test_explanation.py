@@ -23,6 +23,7 @@ from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExe
 
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 DEAD_LETTER = ArchiveDeadLetter(id="1", sent_at=NOW)
 NO_EXECUTION = ExecutionSearch(executions=(), is_exhaustive=True)
 
@@ -91,6 +92,12 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
         (a_task(TaskStatus.INCOMPLETE), None, (), "requests fresh URLs and retries the images."),
         (a_task(TaskStatus.INCOMPLETE, images=ORIGINAL_ONLY), None, (), "polls for the result again."),
         (a_task(TaskStatus.FAILED, reported_by="callback"), None, (), "Only a callback has reported the failure."),
+        (
+            a_task(TaskStatus.FAILED, 15 * DAY, reported_by="callback"),
+            None,
+            (),
+            "did not confirm it within 14 days. `catchlight redrive acedata/1` asks again.",
+        ),
         (a_task(TaskStatus.FAILED, reported_by="poll"), None, (), "A later success is still applied."),
         (a_task(TaskStatus.ARCHIVED), None, (), "the task is done"),
         # The task was archived meanwhile: its dead letter does not matter.
@@ -191,6 +198,13 @@ def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, re
 
     assert explanation.reason == "Polling ended without a result. Its message: no callback came: answered 401"
     assert remedy in explanation.next_step
+
+
+def test_the_hourly_run_does_not_poll_for_older_tasks() -> None:
+    failure = Failure(reason=FailureReason.NO_RESULT, message="no callback came", last_answer=LastAnswer.NO_ANSWER)
+    explanation = explained(a_task(TaskStatus.TIMED_OUT, 15 * DAY, failure=failure))
+
+    assert explanation.next_step.startswith("None is automatic.")
 
 
 def test_the_history_says_that_polling_gave_up() -> None:
