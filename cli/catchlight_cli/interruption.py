@@ -41,7 +41,7 @@ def ended_by_closed_stdout() -> Iterator[None]:
         return
     assert main.ident
     ended, lock = threading.Event(), threading.Lock()
-    before = signal.signal(signal.SIGUSR1, _raise_broken_pipe)
+    before = signal.signal(signal.SIGUSR1, _raise)
     try:
         threading.Thread(target=_interrupt_when_closed, args=(stdout, main.ident, ended, lock), daemon=True).start()
         try:
@@ -49,6 +49,8 @@ def ended_by_closed_stdout() -> Iterator[None]:
         finally:
             with lock:
                 ended.set()
+    except _StdoutClosed:
+        raise BrokenPipeError from None
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -64,5 +66,9 @@ def _interrupt_when_closed(stdout: int, thread: int, ended: threading.Event, loc
             return
 
 
-def _raise_broken_pipe(_: int, __: FrameType | None) -> NoReturn:
-    raise BrokenPipeError
+class _StdoutClosed(BaseException):
+    """No OSError: an HTTP client would take one for an error of its connection, and repeat the request."""
+
+
+def _raise(_: int, __: FrameType | None) -> NoReturn:
+    raise _StdoutClosed

@@ -167,7 +167,10 @@ def test_ctrl_c_ends_every_command_with_an_error_message(
 
 @pytest.fixture
 def endless_listing(tmp_path: Path) -> list[str]:
-    """Returns the command of a program whose `list` prints pages of tasks without end, $SECONDS_PER_PAGE apart."""
+    """Returns the command of a program whose `list` prints pages of tasks without end.
+
+    With $WAITS, it waits for the second page without end, and repeats the request after an OSError.
+    """
     script = tmp_path / "endless.py"
     script.write_text(
         "import itertools, os, sys, time\n"
@@ -184,8 +187,12 @@ def endless_listing(tmp_path: Path) -> list[str]:
         "    def __exit__(self, *_): pass\n"
         "    def pages(self, limit=None, **_):\n"
         "        for number in range(1) if limit else itertools.count():\n"
-        "            yield TaskPage(tasks=tuple(a_task(f'task{number}-{each}') for each in range(100)))\n"
-        "            time.sleep(int(os.environ.get('SECONDS_PER_PAGE', '0')))\n"
+        "            yield TaskPage(tasks=tuple(a_task(f'task{number}-{each}') for each in range(10)))\n"
+        "            while os.environ.get('WAITS'):\n"
+        "                try:\n"
+        "                    sys.stderr.write('waiting\\n')\n"
+        "                    time.sleep(600)\n"
+        "                except OSError: pass\n"
         "StackChoice.find = lambda _: Stack()\n"
         "TasksClient.of = lambda _: Api()\n"
         "from catchlight_cli.__main__ import main\n"
@@ -199,19 +206,10 @@ def endless_listing(tmp_path: Path) -> list[str]:
 FORMATS = ("table", "csv", "json")
 
 
-@pytest.mark.parametrize(
-    "seconds_per_page",
-    [0, pytest.param(600, marks=pytest.mark.skipif(not hasattr(select, "poll"), reason="select.poll is missing"))],
-)
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_closed_pipe_ends_a_listing_without_an_error(
-    endless_listing: list[str], format_: str, seconds_per_page: int
-) -> None:
+def test_a_closed_pipe_ends_a_listing_without_an_error(endless_listing: list[str], format_: str) -> None:
     with subprocess.Popen(
-        [*endless_listing, "list", "--all", "--format", format_],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "SECONDS_PER_PAGE": str(seconds_per_page)},
+        [*endless_listing, "list", "--all", "--format", format_], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as listing:
         assert listing.stdout
         assert listing.stderr
@@ -222,6 +220,27 @@ def test_a_closed_pipe_ends_a_listing_without_an_error(
     assert stderr.startswith("Using the endless stack.\n")
     assert "error" not in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="this platform has no select.poll")
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_closed_pipe_ends_a_listing_that_waits_for_a_page(endless_listing: list[str], format_: str) -> None:
+    with subprocess.Popen(
+        [*endless_listing, "list", "--all", "--format", format_],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "WAITS": "1"},
+    ) as listing:
+        assert listing.stdout
+        assert listing.stderr
+        assert listing.stderr.readline() == b"Using the endless stack.\n"
+        assert listing.stderr.readline() == b"waiting\n"
+        listing.stdout.close()  # as head does
+        try:
+            assert listing.wait(60) == 1
+        finally:
+            listing.kill()
+        assert listing.stderr.read() == b""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full does not exist")
