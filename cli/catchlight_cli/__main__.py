@@ -1,6 +1,7 @@
 """Entry point of the `catchlight` command."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -15,9 +16,14 @@ def main() -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr] # a test's stream may be of another type
     try:
+        # Nearly nothing that the imports create becomes garbage. The collector leaves it out from now on, also when the
+        # program ends: a short command takes a fifth less time.
+        gc.disable()
         # Imported here: Ctrl-C during the imports, which take most of a second, shows no traceback either.
         from catchlight_cli.command_line import run
 
+        gc.freeze()
+        gc.enable()
         try:
             status = run()
         finally:  # also after --help, which ends with SystemExit
