@@ -1,4 +1,4 @@
-"""Waits for Ctrl-C, and ends commands whose output nobody reads any more."""
+"""Interruptions of a running command: Ctrl-C, and the end of the program that reads stdout."""
 
 import select
 import signal
@@ -31,19 +31,14 @@ def ended_by_closed_stdout() -> Iterator[None]:
     block can end at any point, also during a request: it must not change anything. Without effect on Windows, which has
     neither `select.poll` nor signals between threads, and where stdout is no file.
     """
-    main = threading.main_thread()
-    try:
-        stdout = sys.stdout.fileno()
-    except OSError:
-        stdout = None
-    if stdout is None or not hasattr(select, "poll") or threading.current_thread() is not main:
+    stdout = _descriptor_to_watch()
+    if stdout is None:
         yield
         return
-    assert main.ident
     ended, lock = threading.Event(), threading.Lock()
-    before = signal.signal(signal.SIGUSR1, _raise)
+    before = signal.signal(signal.SIGUSR1, _raise_stdout_closed)
     try:
-        threading.Thread(target=_interrupt_when_closed, args=(stdout, main.ident, ended, lock), daemon=True).start()
+        threading.Thread(target=_interrupt_when_closed, args=(stdout, ended, lock), daemon=True).start()
         try:
             yield
         finally:
@@ -55,20 +50,35 @@ def ended_by_closed_stdout() -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def _interrupt_when_closed(stdout: int, thread: int, ended: threading.Event, lock: threading.Lock) -> None:
+def _descriptor_to_watch() -> int | None:
+    """Returns the file descriptor of stdout, None if this platform or this stream cannot be watched."""
+    if not hasattr(select, "poll"):
+        return None
+    try:
+        return sys.stdout.fileno()
+    except OSError:
+        return None
+
+
+def _interrupt_when_closed(stdout: int, ended: threading.Event, lock: threading.Lock) -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread
     poll = select.poll()
     poll.register(stdout, 0)  # reports only that the reader has closed it
     while not ended.is_set():
         if poll.poll(_PAUSE_SECONDS * 1000):
             with lock:  # no signal after the end of the block, when the former handler is back
                 if not ended.is_set():
-                    signal.pthread_kill(thread, signal.SIGUSR1)
+                    signal.pthread_kill(main_thread, signal.SIGUSR1)
             return
 
 
 class _StdoutClosed(BaseException):
-    """No OSError: an HTTP client would take one for an error of its connection, and repeat the request."""
+    """Another program has closed stdout.
+
+    This is not an OSError: an HTTP client would take one for an error of its connection, and repeat the request.
+    """
 
 
-def _raise(_: int, __: FrameType | None) -> NoReturn:
+def _raise_stdout_closed(_: int, __: FrameType | None) -> NoReturn:
     raise _StdoutClosed

@@ -128,8 +128,8 @@ class CompactRecord:
 def items_sorted_by_values() -> Iterator[None]:
     """Sorts items by the values of their keys.
 
-    moto sorts all items of a table for each Query, and converts the keys again for each comparison: of 10,000 tasks, a
-    page took twice as long.
+    moto sorts all items of a table for each Query, and converts the keys again for each comparison: with 10,000 tasks,
+    a Query took twice the CPU time.
     """
 
     def all_items(table: Table) -> list[Item]:

@@ -222,7 +222,7 @@ def _next_step(
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed and not is_searched:
             return (
-                "None is automatic any more: only a callback has reported the failure, and its provider did not "
+                "None is automatic: only a callback has reported the failure, and its provider did not "
                 f"confirm it within 14 days. {_redrive(task)} asks again."
             )
         case TaskStatus.FAILED if task.is_unconfirmed:

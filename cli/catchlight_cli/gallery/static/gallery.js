@@ -65,7 +65,8 @@ function render() {
   grid.show(shown);
   shownCount = shown.length;
   const hasOlder = tasks.hasOlder(filter);
-  $("footer").hidden = !hasOlder || loading.isLoading;
+  // While scrolling loads older tasks by itself, they would push the button down as it comes into view.
+  $("footer").hidden = !hasOlder || loading.isLoading || (!failures && tasks.canLoadUnasked(filter));
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${format.count(shown.length, "task")}` : "";
   showUnreadable();
   showEmpty(shown.length === 0 && !loading.isLoading && !errors.has("tasks API"));
