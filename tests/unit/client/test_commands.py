@@ -382,7 +382,8 @@ def test_the_first_page_is_printed_before_the_second_is_asked_for(catchlight: Ca
     api.before = fail
     ran = catchlight(api, "list", "--all", "--format", format_)
     assert ran.status == 1
-    assert "t99" in ran.out
+    assert "t19" in ran.out
+    assert [request.url.params["limit"] for request in api.requests] == ["20", "100"]
     assert "t100" not in ran.out
 
 

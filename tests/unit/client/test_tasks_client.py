@@ -140,6 +140,14 @@ def test_no_more_than_the_limit_is_asked_for(connected: Connected) -> None:
     assert [request.url.params["limit"] for request in api.requests] == ["100", "20"]
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [(None, ["20", "100", "100", "100"]), (115, ["20", "95"]), (15, ["15"])])
+def test_the_first_page_can_be_smaller(connected: Connected, limit: int | None, sizes: list[str]) -> None:
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
+    pages = list(connected(api).pages(limit=limit, first_page=20))
+    assert [task.task_id for page in pages for task in page.tasks] == [f"t{n}" for n in range(limit or 250)]
+    assert [request.url.params["limit"] for request in api.requests] == sizes
+
+
 def test_short_pages_are_not_the_end(connected: Connected) -> None:
     tasks = [
         a_task(f"t{n}", provider="acedata" if n > 220 else "nanobanana", arrived_at=NOW - timedelta(minutes=n))

@@ -203,19 +203,25 @@ class Operations:
         metadata: str | None = None,
         reason: FailureReason | None = None,
         limit: int | None = None,
+        first_page: int = MAX_TASKS_PER_PAGE,
     ) -> Pages:
-        """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed."""
+        """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed.
+
+        The first page has at most `first_page` tasks: a small one arrives sooner. The others are as large as possible.
+        """
         filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
         left = limit
         cursor: str | None = None
+        largest = first_page
         while left is None or left > 0:
-            size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
+            size = largest if left is None else min(left, largest)
             page = yield self.page(**filters, ref=ref, metadata=metadata, reason=reason, limit=size, cursor=cursor)
             if page is None or not page.cursor:
                 return
             cursor = page.cursor
             if left is not None:
                 left -= len(page.tasks)
+            largest = MAX_TASKS_PER_PAGE
 
     def image_link(
         self, provider: str, task_id: str, kind: ImageKind | str, index: int, *, quarantined: bool = False
