@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from catchlight.models import TaskStatus
+from local.demo.chromium import wait_until
 from tests.browser.conftest import Visit, newest_with
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 
@@ -113,9 +114,12 @@ def test_statuses_are_distinguishable_without_colour(visit: Visit) -> None:
 
 
 def test_reduced_motion_disables_animations(visit: Visit, api: TasksApiInMemory) -> None:
+    moving = visit(api, reduced_motion="no-preference").open()
+    wait_until(moving, "document.getAnimations().length > 0")
     still = visit(api, reduced_motion="reduce").open()
+    # Animations begin with the frame that draws what moves.
+    still.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
     assert still.evaluate("document.getAnimations().length") == 0
-    assert visit(api, reduced_motion="no-preference").open().evaluate("document.getAnimations().length") > 0
 
 
 def test_narrow_screens_do_not_scroll_sideways(visit: Visit, api: TasksApiInMemory) -> None:

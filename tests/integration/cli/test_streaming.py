@@ -69,7 +69,7 @@ def test_the_first_page_is_printed_before_the_second_is_requested(
 
     assert catchlight(screen, "list", "--all", "--format", format_) == 0
 
-    assert printed == [0, 100, 200]
+    assert printed == [0, 20, 120, 220]  # the first page is a small one
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
