@@ -16,6 +16,7 @@ from catchlight.client.loopback_session import NO_PROXIES, loopback_session
 from catchlight_cli.http_server import HOST, ConnectionsEndWithServer, IdleConnectionsAreBounded, foreign_page
 from local.account import REGION
 from local.loopback import IDLE_SECONDS, listening_socket
+from local.moto import fast_paths
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 
@@ -95,6 +96,7 @@ class MotoServer:
         return self._server.port
 
     def start(self) -> None:
+        fast_paths.install()
         reset()
         self._thread.start()
 

@@ -24,14 +24,14 @@ from catchlight.tasks.images import TaskImages
 from catchlight.tasks.reports import Reports
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
+from local.moto import fast_paths
 from local.moto.patches import atomic_dynamodb_calls
 from local.template.expand import Template, load_template
-from tests import fast_moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-fast_moto.install()
+fast_paths.install()
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE_NAME = "tasks"

@@ -1,4 +1,4 @@
-"""Makes moto faster, which takes most of the time of the integration tests. What it answers stays the same.
+"""Makes moto faster, which takes most of the time of a local stack and of the tests. What it answers stays the same.
 
 Each part is a cache, or does the same in fewer steps. An UpdateItem takes a third of its time with them.
 """
@@ -31,8 +31,9 @@ ORIGINALS: dict[str, Any] = {
 }
 
 
+@functools.cache
 def install() -> None:
-    """Replaces functions of moto for the rest of this process."""
+    """Replaces functions of moto for the rest of this process; a second call does nothing."""
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
     for module in (responses, sqs_models):
         module.camelcase_to_underscores = functools.cache(module.camelcase_to_underscores)

@@ -1,4 +1,4 @@
-"""moto's answers with the caches of the tests are those that it gives without them."""
+"""moto's answers with the fast paths are those that it gives without them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from moto.dynamodb.comparisons import ConditionExpressionParser
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
 
-from tests import fast_moto
+from local.moto import fast_paths
 from tests.integration.conftest import TABLE_NAME, Store
 
 # A value of each type of DynamoDB.
@@ -69,7 +69,7 @@ def test_answers_are_the_same_with_and_without_shortcuts(store: Store, monkeypat
         (DepthFirstTraverser, "traverse"),
         (Node, "find_clauses"),
     ):
-        monkeypatch.setattr(owner, name, fast_moto.ORIGINALS[name])
+        monkeypatch.setattr(owner, name, fast_paths.ORIGINALS[name])
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "t1"}})
     slow = answers(store, "t1")
 
