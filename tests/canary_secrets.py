@@ -116,14 +116,18 @@ def _without_nulls(text: str) -> str:
 
 def _base64(text: str) -> str:
     """Returns what each part of the text means that may be base64. It may begin with characters that are not."""
-    parts = []
-    for match in re.finditer(r"[A-Za-z0-9+/_-]{11,}", text):
-        part = match[0].replace("-", "+").replace("_", "/")
-        for start in range(4):
-            whole = part[start:]
-            whole = whole[:-1] if len(whole) % 4 == 1 else whole + "=" * (-len(whole) % 4)
-            parts.append(base64.b64decode(whole).decode("latin-1"))
-    return "\n".join(parts)
+    return "\n".join(map(_decoded, re.findall(r"[A-Za-z0-9+/_-]{11,}", text)))
+
+
+@functools.lru_cache(10_000)  # the same paths and names are in many lines
+def _decoded(part: str) -> str:
+    part = part.replace("-", "+").replace("_", "/")
+    decoded = []
+    for start in range(4):
+        whole = part[start:]
+        whole = whole[:-1] if len(whole) % 4 == 1 else whole + "=" * (-len(whole) % 4)
+        decoded.append(base64.b64decode(whole).decode("latin-1"))
+    return "\n".join(decoded)
 
 
 # ------------------------------------------------------------------------------------------------ what is stored

@@ -101,6 +101,8 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    if not event.startswith("socket."):  # first, because most events are others
+        return
     match event:
         case "socket.connect" | "socket.sendto":
             address = arguments[1]
