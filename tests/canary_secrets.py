@@ -263,7 +263,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _find_written_leaks(texts: Iterable[str], where: str) -> list[Leak]:
-    """Searches each line once: most are lines of tracebacks, which are the same in many tests. No secret has two lines."""
+    """Searches each line once: most are of tracebacks, which are the same in many tests. No secret has two lines."""
     lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
     new = "\n".join(line for line in lines if hash(line) not in _clean_lines)
     leaks = list(find_leaks(new, where, levels=_LOGGED_LEVELS))
