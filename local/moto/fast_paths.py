@@ -66,7 +66,7 @@ def _parse(expression: str) -> Node:
 
 def _copied(value: Any) -> Any:
     """Copies a tree with pickle, which is written in C and needs to read the tree only once."""
-    return pickle.loads(_pickled(value)) if isinstance(value, Node) else copy.deepcopy(value)
+    return pickle.loads(_pickled(value)) if isinstance(value, Node) else copy.deepcopy(value)  # nosec B301 - our own
 
 
 @functools.cache
