@@ -121,6 +121,7 @@ def _base64(text: str) -> str:
 
 @functools.lru_cache(10_000)  # the same paths and names are in many lines
 def _decoded(part: str) -> str:
+    """Decodes a text from each of its first four characters on: base64 is read in groups of four."""
     part = part.replace("-", "+").replace("_", "/")
     decoded = []
     for start in range(4):
@@ -263,7 +264,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _find_written_leaks(texts: Iterable[str], where: str) -> list[Leak]:
-    """Searches each line once: most are of tracebacks, which are the same in many tests. No secret has two lines."""
+    """Searches each line once: most are of tracebacks, which are the same in many tests. No secret has a line break."""
     lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
     new = "\n".join(line for line in lines if hash(line) not in _clean_lines)
     leaks = list(find_leaks(new, where, levels=_LOGGED_LEVELS))

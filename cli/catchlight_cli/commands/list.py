@@ -17,7 +17,7 @@ from catchlight_cli.output import Output
 from catchlight_cli.output_tasks import TaskTable
 
 _DEFAULT_LIMIT = 50
-# The first rows appear sooner: a local stack needs 0.25 s for a page of 100 tasks, 0.1 s for one of 20.
+# A small first page shows its rows sooner: a local stack needs 0.25 s for a page of 100 tasks, 0.1 s for one of 20.
 _FIRST_PAGE = 20
 # All of them hold text that Catchlight writes or validates: a spreadsheet finds no formula in them.
 _CSV_COLUMNS: dict[str, Callable[[TaskResponse], object]] = {

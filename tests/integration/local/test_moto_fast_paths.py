@@ -1,12 +1,15 @@
 """moto's answers with the fast paths are those that it gives without them."""
 
+import copy
 from typing import Any
 
 import pytest
-from moto.core.serialize import ResponseSerializer
+from moto.core.serialize import AttributePicker, ResponseSerializer, XFormedAttributePicker
 from moto.dynamodb.comparisons import ConditionExpressionParser
 from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.parsing import validators
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
+from moto.dynamodb.parsing.expressions import UpdateExpressionParser
 
 from local.moto import fast_paths
 from tests.integration.conftest import TABLE_NAME, Store
@@ -68,8 +71,12 @@ def test_answers_are_the_same_with_and_without_shortcuts(store: Store, monkeypat
         (ResponseSerializer, "_serialize_type_structure"),
         (DepthFirstTraverser, "traverse"),
         (Node, "find_clauses"),
+        (UpdateExpressionParser, "make"),
     ):
         monkeypatch.setattr(owner, name, fast_paths.ORIGINALS[name])
+    monkeypatch.setattr(validators, "deepcopy", copy.deepcopy)
+    for picker in (AttributePicker, XFormedAttributePicker):
+        monkeypatch.setattr(picker, "get_possible_keys", picker.__dict__["get_possible_keys"].compute)
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "t1"}})
     slow = answers(store, "t1")
 

@@ -212,16 +212,16 @@ class Operations:
         filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
         left = limit
         cursor: str | None = None
-        largest = first_page
+        page_size = first_page
         while left is None or left > 0:
-            size = largest if left is None else min(left, largest)
+            size = page_size if left is None else min(left, page_size)
             page = yield self.page(**filters, ref=ref, metadata=metadata, reason=reason, limit=size, cursor=cursor)
             if page is None or not page.cursor:
                 return
             cursor = page.cursor
             if left is not None:
                 left -= len(page.tasks)
-            largest = MAX_TASKS_PER_PAGE
+            page_size = MAX_TASKS_PER_PAGE
 
     def image_link(
         self, provider: str, task_id: str, kind: ImageKind | str, index: int, *, quarantined: bool = False
