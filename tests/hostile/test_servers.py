@@ -1,5 +1,6 @@
 """Downloads from faulty servers end in time, take little memory, and accept only complete images."""
 
+import hashlib
 import logging
 import socket
 import tracemalloc
@@ -10,15 +11,19 @@ import pytest
 from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.stream import BLOCK_BYTES
 from catchlight.images.url_policy import UrlPolicy
 from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drip, rows, send, sized, stall, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
 from tests.image_server import LoopbackUrlPolicy, take
 
-# The memory that all behaviours together may take.
-MAX_GROWTH_BYTES = 64 * 1024 * 1024
+CONCURRENT_DOWNLOADS = 16
+# `SPOOL_BYTES` says what one download takes: 2 MB.
+MAX_GROWTH_BYTES = CONCURRENT_DOWNLOADS * 2 * 1024 * 1024
 
 QUERY = "sig=s3cret"
+URL = f"http://images.example:{{port}}/a.png?{QUERY}"
+DIGESTS = {hashlib.sha256(image).digest() for image in IMAGES.values()}
 
 
 def after_request(act: Behaviour) -> Behaviour:
@@ -33,12 +38,23 @@ def after_request(act: Behaviour) -> Behaviour:
 
 def fetch(port: int, server: Server) -> ImageError | None:
     """Returns the error of one download, or None; a downloaded image must equal one of IMAGES."""
-    url = f"http://images.example:{port}/a.png?{QUERY}"
     try:
-        fetched = take(ImageFetcher(LoopbackUrlPolicy(port)), url)
+        fetched = take(ImageFetcher(LoopbackUrlPolicy(port)), URL.format(port=port))
     except ImageError as exc:
         return exc
     assert fetched.content in IMAGES.values()
+    return None
+
+
+def discard(port: int) -> ImageError | None:
+    """Downloads an image without keeping it in memory. Returns the error, or None."""
+    try:
+        with ImageFetcher(LoopbackUrlPolicy(port)).fetch(URL.format(port=port), ["images.example"]) as image:
+            while image.read(BLOCK_BYTES):
+                pass
+            assert image.sha256() in DIGESTS
+    except ImageError as exc:
+        return exc
     return None
 
 
@@ -90,11 +106,11 @@ def test_all_behaviours_together_take_little_memory(monkeypatch: pytest.MonkeyPa
     def fetch_from(server: Server) -> ImageError | None:
         # A server ends with its download: those of a busy machine would keep what they have not sent yet.
         with listening(after_request(server.act)) as port:
-            return fetch(port, server)
+            return discard(port)
 
     tracemalloc.start()
     try:
-        with ThreadPoolExecutor(16) as threads:
+        with ThreadPoolExecutor(CONCURRENT_DOWNLOADS) as threads:
             problems = list(threads.map(fetch_from, servers))
         _, peak = tracemalloc.get_traced_memory()
     finally:
