@@ -131,7 +131,7 @@ def api() -> TasksApiInMemory:
 
 def load_all(page: Page, count: str) -> None:
     """Scrolls down until the page has loaded this number of tasks, and up again."""
-    expect(page.locator("#grid[aria-busy=false]")).to_be_attached()
+    page.wait_for_selector("#grid[aria-busy=false]")
     # On a busy machine a page of tasks may be requested later than the next scroll.
     deadline = time.monotonic() + 300
     while page.locator("#count").inner_text() != count and time.monotonic() < deadline:

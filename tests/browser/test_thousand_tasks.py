@@ -1,4 +1,8 @@
-"""A thousand tasks on one page: displayed quickly, without layout shifts, with images loaded only near the viewport."""
+"""A thousand tasks on one page: displayed quickly, without layout shifts, with images loaded only near the viewport.
+
+Elements that appear later are awaited by `wait_for`: `expect` describes the whole page each time that it does not find
+the element, which takes seconds with a thousand cards.
+"""
 
 import sys
 import time
@@ -29,7 +33,7 @@ def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api:
     assert page.locator(".card").count() == 100
     expect(page.locator("#count")).to_have_text("The latest 100 tasks")
     load_all(page, "1,000 tasks")
-    expect(page.locator(".picture img.is-loaded").nth(5)).to_be_visible()
+    page.locator(".picture img.is-loaded").nth(5).wait_for()
     for _ in range(6):
         page.mouse.wheel(0, 700)
         page.wait_for_timeout(150)
@@ -41,14 +45,14 @@ def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api:
 def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     page = visitor.open()
-    expect(page.locator(".picture img.is-loaded").nth(5)).to_be_visible()
+    page.locator(".picture img.is-loaded").nth(5).wait_for()
     page.wait_for_load_state("networkidle")
     assert len([url for url in visitor.requests if "/thumbnails/" in url]) < 150
     load_all(page, "1,000 tasks")
     last = page.locator(".card").last
     last.scroll_into_view_if_needed()
     expect(last.locator(".caption")).to_be_in_viewport()
-    expect(page.locator(".card:nth-last-child(-n + 24) img.is-loaded").first).to_be_visible()
+    page.locator(".card:nth-last-child(-n + 24) img.is-loaded").first.wait_for()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
