@@ -121,7 +121,7 @@ class Tasks:
 class NoConfirmation:
     """Replaces confirmation by the provider, and the record of tries, with methods that do nothing."""
 
-    def ask(self, task: Task, **_: Any) -> None:
+    def request_status(self, task: Task, **_: Any) -> None:
         """Sends no request."""
 
     def end(self, task: Task, **_: Any) -> None:

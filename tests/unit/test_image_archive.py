@@ -91,7 +91,7 @@ class Harness:
             raise self.recording_error
         self.recorded_tries.append("negative" if is_negative else "failed" if has_failed else "ended")
 
-    def ask(self, task: Task) -> None:
+    def request_status(self, task: Task) -> None:
         self.has_requested_record = True
         if isinstance(self.checked, Exception):
             raise self.checked
@@ -99,7 +99,7 @@ class Harness:
     def is_unknown(self, task: Task, error: Exception) -> bool:
         return False
 
-    def settle(self, task: Task, answer: None) -> ConfirmationResult:
+    def settle(self, task: Task, report: None) -> ConfirmationResult:
         assert isinstance(self.checked, ConfirmationResult)
         return self.checked
 
