@@ -20,7 +20,7 @@ from catchlight.errors import (
     TooManyPixelsError,
     UnknownFormatError,
 )
-from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_metadata
 
 WIDTH, HEIGHT = 61, 37
 
@@ -89,7 +89,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def read(data: bytes, *, is_all: bool = True) -> ImageMetadata:
-    return read_image_facts(BytesIO(data), len(data), is_all=is_all)
+    return read_image_metadata(BytesIO(data), len(data), is_all=is_all)
 
 
 # ------------------------------------------------------------------------------------------------ whole files

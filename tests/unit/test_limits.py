@@ -69,7 +69,7 @@ LIMITS: dict[str, object] = {
     "catchlight.images.stream.SPOOL_BYTES": MIB,
     "catchlight.images.stream.FILE_BUFFER_BYTES": 256 * KIB,
     "catchlight.images.stream.BLOCK_BYTES": 64 * KIB,
-    "catchlight.images.stream.LEAST_BLOCK_BYTES": 8 * KIB,
+    "catchlight.images.stream.MIN_BLOCK_BYTES": 8 * KIB,
     "catchlight.images.formats.MAX_PIXELS": 64_000_000,
     "catchlight.images.formats.SIGNATURE_BYTES": 12,
     "catchlight.images.formats.bounded_reader.MAX_PARTS": 200_000,

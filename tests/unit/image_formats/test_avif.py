@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError, UnknownFormatError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
 
 
@@ -150,9 +150,9 @@ def test_bytes_after_the_end_are_counted(more: bytes, mdat_length: int | None) -
 def test_a_box_that_is_cut_off_is_not_all_if_only_the_connection_s_end_marks_the_end() -> None:
     for data in (avif() + b"\0\0\1\0freeabc", avif(mdat_length=10_000)):
         with pytest.raises(ImageTruncatedError, match="its end is missing"):
-            read_image_facts(BytesIO(data), len(data), is_all=False)
+            read_image_metadata(BytesIO(data), len(data), is_all=False)
     for data in (avif(mdat_length=0), avif() + bytes(9), avif() + b"<html></html>"):
-        assert read_image_facts(BytesIO(data), len(data), is_all=False).width == WIDTH
+        assert read_image_metadata(BytesIO(data), len(data), is_all=False).width == WIDTH
 
 
 def test_frames_outside_of_items_need_a_box_with_an_end() -> None:
@@ -246,4 +246,4 @@ def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
 
 
 def _facts(data: bytes) -> ImageMetadata:
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))

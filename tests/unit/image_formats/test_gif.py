@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError, TooManyPixelsError
-from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_metadata
 
 WIDTH, HEIGHT = 61, 37
 TRAILER = b"\x3b"
@@ -40,7 +40,7 @@ LOOP = extension(b"\xff", b"\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
 
 def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageMetadata:
     data = signature + b"".join(blocks)
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.unit.image_formats.test_exif import tiff
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +36,7 @@ PIXELS, END = chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND")
 
 def read(*chunks: bytes) -> ImageMetadata:
     data = SIGNATURE + b"".join(chunks)
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32])

@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.unit.image_formats.test_exif import tiff
 
 WIDTH, HEIGHT = 301, 517
@@ -48,7 +48,7 @@ ANIM = chunk(b"ANIM", bytes(6))
 def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageMetadata:
     content = b"WEBP" + b"".join(chunks)
     data = b"RIFF" + (len(content) if length is None else length).to_bytes(4, "little") + content + more
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize(

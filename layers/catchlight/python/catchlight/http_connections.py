@@ -312,10 +312,10 @@ def failure_text(exc: Exception) -> str:
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
         return "the server's certificate is not valid"
     if isinstance(exc, httpcore.ConnectError):
-        return "no server answers there"
+        return "the server cannot be reached"
     if isinstance(exc, httpcore.ProtocolError):
-        return "the answer is cut off, or is not HTTP"
-    return "the server broke it off"
+        return "the response is cut off, or is not HTTP"
+    return "it was interrupted"
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def image_format(head: bytes) -> ImageFormat:
     raise NotAnImageError("not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF")
 
 
-def read_image_facts(file: BinaryIO, size: int, *, is_all: bool = True) -> ImageMetadata:
+def read_image_metadata(file: BinaryIO, size: int, *, is_all: bool = True) -> ImageMetadata:
     """Validates a JPEG, PNG, WebP, GIF or AVIF file of `size` bytes and returns its metadata.
 
     Args:
