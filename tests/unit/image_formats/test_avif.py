@@ -79,17 +79,17 @@ def _pixels_at(**choices: Any) -> int:
 
 
 ENDS = "it ends inside its structure"
-LOST = "its bytes lie behind its end"
+LOST = "its items extend beyond its end"
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "meta version 1": ({"meta_version": 1}, "a box is of no kind that exists"),
-    "pitm version 2": ({"pitm_version": 2}, "a box is of no kind that exists"),
-    "iinf version 2": ({"iinf_version": 2}, "a box is of no kind that exists"),
-    "infe version 4": ({"infe_version": 4}, "a box is of no kind that exists"),
-    "iloc version 3": ({"iloc_version": 3}, "a box is of no kind that exists"),
-    "ipma version 2": ({"ipma_version": 2}, "a box is of no kind that exists"),
-    "ispe version 1": ({"properties": (ispe(version=1),)}, "a box is of no kind that exists"),
-    "a film": ({"handler": b"vide"}, "it describes no picture"),
+    "meta version 1": ({"meta_version": 1}, "a box has an unknown version"),
+    "pitm version 2": ({"pitm_version": 2}, "a box has an unknown version"),
+    "iinf version 2": ({"iinf_version": 2}, "a box has an unknown version"),
+    "infe version 4": ({"infe_version": 4}, "a box has an unknown version"),
+    "iloc version 3": ({"iloc_version": 3}, "a box has an unknown version"),
+    "ipma version 2": ({"ipma_version": 2}, "a box has an unknown version"),
+    "ispe version 1": ({"properties": (ispe(version=1),)}, "a box has an unknown version"),
+    "a film": ({"handler": b"vide"}, "it does not describe an image"),
     "no size": ({"properties": (COLOR,)}, "its size is missing"),
     "a size that is not associated": ({"associations": ()}, "its size is missing"),
     "a property of number 0": ({"properties": (COLOR, ispe()), "associations": (0,)}, "its size is missing"),
@@ -126,7 +126,7 @@ def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
 @pytest.mark.parametrize("item_type", [b"Exif", b"hvc1", b"mime"])
 def test_only_av1_is_archived(item_type: bytes) -> None:
     with pytest.raises(
-        UnknownFormatError, match="the image/avif is not archived: its primary item is not coded as AV1"
+        UnknownFormatError, match="the image/avif is not archived: its primary item is not encoded as AV1"
     ):
         _facts(avif(item_type=item_type))
 
@@ -209,13 +209,13 @@ def test_the_orientation_is_the_one_that_pillow_writes(orientation: int) -> None
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        (b"meta", b"free", "it describes no picture"),
+        (b"meta", b"free", "it does not describe an image"),
         (b"ipco", b"free", "a box is missing"),
         (b"ipma", b"free", "a box is missing"),
-        (b"infe", b"free", "its primary item is not coded as AV1"),
-        (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it describes no picture"),
+        (b"infe", b"free", "its primary item is not encoded as AV1"),
+        (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it does not describe an image"),
         # One association more than the box has bytes for, and one item more.
-        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "goes on after"),
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "extends beyond"),
         (b"ipma" + bytes(4) + number(1, 4) + b"\0\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\2", "its size"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1\0\1", b"iloc" + bytes(4) + b"\x44\0\0\1\0\2", "its bytes are missing"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
@@ -235,7 +235,7 @@ def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
     one_extent = b"\0\1" + number(whole.index(PIXELS) + 10_000, 4)
     assert whole.count(one_extent) == 1
 
-    with pytest.raises(ImageTruncatedError, match="a box goes on after the end"):
+    with pytest.raises(ImageTruncatedError, match="a box extends beyond its end"):
         _facts(whole.replace(one_extent, b"\0\2" + one_extent[2:]))
 
 
