@@ -36,7 +36,7 @@ LIMITS: dict[str, object] = {
     "catchlight.outbound_http.MAX_CONNECT_SECONDS": 2.0,
     "catchlight.outbound_http.MIN_SHARE_SECONDS": 1.0,
     "catchlight.http_connections.KEEPALIVE_SECONDS": 5.0,
-    "catchlight.outbound_http.KEPT_ANSWER_SECONDS": 1.0,
+    "catchlight.outbound_http.REUSED_CONNECTION_SECONDS": 1.0,
     "catchlight.http_connections.MAX_IDLE_CONNECTIONS": 100,
     "catchlight.http_connections.MAX_HEAD_BYTES": 100 * KIB,
     "catchlight.http_connections.READ_BYTES": 64 * KIB,

@@ -215,7 +215,7 @@ def test_the_orientation_is_the_one_that_pillow_writes(orientation: int) -> None
         (b"infe", b"free", "its primary item is not encoded as AV1"),
         (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it does not describe an image"),
         # One association more than the box has bytes for, and one item more.
-        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "extends beyond"),
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "a box extends"),
         (b"ipma" + bytes(4) + number(1, 4) + b"\0\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\2", "its size"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1\0\1", b"iloc" + bytes(4) + b"\x44\0\0\1\0\2", "its bytes are missing"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
