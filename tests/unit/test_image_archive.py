@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive, _has_request
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
@@ -168,13 +169,14 @@ class Harness:
     def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
         parts: Any = self
         pool = PriorityThreadPool(threads)
-        archive = ImageArchive(
-            *(parts,) * 7,
+        copier = ImageCopier(
+            parts,
+            parts,
             additional_hosts=iter(["more.example"]),
             trusts_confirmed_hosts=self.trusts_confirmed_hosts,
-            pool=pool,
             now=lambda: NOW,
         )
+        archive = ImageArchive(*(parts,) * 5, copier, parts, pool=pool, now=lambda: NOW)
         if is_last_try:
             more["receives"] = MAX_ARCHIVE_TRIES
             self.failed_tries = self.negative_tries = MAX_ARCHIVE_TRIES - 1

@@ -52,8 +52,8 @@ def write(path: Path, content: Any) -> None:
 def remove_documentation(model: dict[str, Any]) -> None:
     """Removes the documentation of the service, its operations, shapes and members from a service model.
 
-    `documentation` fields at other places stay: botocore makes no S3 request without that of `clientContextParams`, and a
-    member of a shape may be called "documentation".
+    `documentation` fields at other places stay: botocore makes no S3 request without that of `clientContextParams`, and
+    a member of a shape may be called "documentation".
     """
     for documented in _documented(model):
         documented.pop("documentation", None)

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from catchlight.archiving.bucket import ImageBucket, folder, request_metadata
+from catchlight.archiving.bucket import ImageBucket, request_metadata
 from catchlight.archiving.confirmation import CallbackConfirmation
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import (
@@ -20,21 +21,8 @@ from catchlight.errors import (
     InterruptedTryError,
     StoreUnavailableError,
 )
-from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.stream import ImageStream, Received
-from catchlight.images.url_policy import ANY_HOST
-from catchlight.models import (
-    GenerationRequest,
-    Image,
-    ImageState,
-    Quarantined,
-    Task,
-    TaskStatus,
-    by_place,
-    split_task_key,
-)
+from catchlight.models import GenerationRequest, Image, ImageState, Task, TaskStatus, by_place
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
-from catchlight.providers import PROVIDERS
 from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
@@ -100,11 +88,9 @@ class ImageArchive:
         tries: ArchiveTries,
         confirmation: CallbackConfirmation,
         url_refresher: UrlRefresher,
-        fetcher: ImageFetcher,
+        copier: ImageCopier,
         bucket: ImageBucket,
         *,
-        additional_hosts: Iterable[str],
-        trusts_confirmed_hosts: bool,
         pool: PriorityThreadPool,
         now: Callable[[], datetime],
     ) -> None:
@@ -113,10 +99,8 @@ class ImageArchive:
         self._tries = tries
         self._confirmation = confirmation
         self._url_refresher = url_refresher
-        self._fetcher = fetcher
+        self._copier = copier
         self._bucket = bucket
-        self._additional_hosts = tuple(additional_hosts)
-        self._trusts_confirmed_hosts = trusts_confirmed_hosts
         self._pool = pool
         self._now = now
 
@@ -180,11 +164,11 @@ class ImageArchive:
 
     def _archive(self, found: Task, this_try: _Try) -> ArchiveRun | None:
         if _is_original_awaited(found):
-            return self._keep_original(found, this_try)
+            return self._quarantine_original(found, this_try)
         try:
             report = self._confirmation.request_status(found)
         except ImageTasksError as exc:
-            return self._keep_all(found, exc, this_try)
+            return self._quarantine_unconfirmed(found, exc, this_try)
         try:
             checked = self._confirmation.settle(found, report)
         except ImageTasksError as exc:
@@ -210,7 +194,7 @@ class ImageArchive:
             for index, image in enumerate(task.images)
             if image.state is ImageState.PENDING and index not in settled
         ]
-        copy_all = partial(self._for_each, self._copy, this_try)
+        copy_all = partial(self._for_each, self._copier.copy, this_try)
         results = copy_all(task, pending)
         failures: list[Exception] = []
         renewed: list[int] = []
@@ -259,7 +243,7 @@ class ImageArchive:
             are_answers_final=this_try.is_final,
         )
 
-    def _keep_all(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
+    def _quarantine_unconfirmed(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
         """Downloads the images of an unconfirmed task into quarantine before their URLs expire.
 
         The last try makes the task UNCONFIRMED, unless a further try may still download one of its images. If the task
@@ -268,23 +252,23 @@ class ImageArchive:
         """
         is_unknown = self._confirmation.is_unknown(task, reason)
         at_most = MAX_UNKNOWN_IMAGES if is_unknown else None
-        run = self._keep_images(task, this_try, at_most=at_most)
+        run = self._quarantine_images(task, this_try, at_most=at_most)
         if this_try.is_last and (is_unknown or not run.failures):
             unconfirmed = self._confirmation.mark_unconfirmed(run.task, reason, now=self._now())
             if unconfirmed:
                 return replace(run, task=unconfirmed, failures=())
         return replace(run, failures=(reason, *run.failures))
 
-    def _keep_original(self, task: Task, this_try: _Try) -> ArchiveRun | None:
+    def _quarantine_original(self, task: Task, this_try: _Try) -> ArchiveRun | None:
         """Downloads the original of a task without a result into quarantine. Returns None if nothing is left to do."""
-        run = self._keep_images(task, this_try)
+        run = self._quarantine_images(task, this_try)
         if this_try.is_last and task.is_unregistered:
             # Every client that knows the callback token can post such tasks, with image hosts that delay each try until
             # its timeout: the last try is not repeated.
             run = replace(run, failures=())
         return run if run.kept or run.failures else None
 
-    def _keep_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
+    def _quarantine_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
         """Downloads the images of a task, or only the first `at_most` of them, into quarantine.
 
         An image that is gone or rejected counts as a failure, which causes another try, until negative answers are
@@ -295,7 +279,7 @@ class ImageArchive:
             for index, image in enumerate(task.images[:at_most])
             if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
-        results = self._for_each(self._keep, this_try, task, left)
+        results = self._for_each(self._copier.copy_to_quarantine, this_try, task, left)
         kept = {index: result for index, result in results.items() if isinstance(result, Image)}
         if kept:
             task = self._images.keep(task, kept)
@@ -323,7 +307,7 @@ class ImageArchive:
         return image.model_copy(update={"state": ImageState.EXPIRED, "reason": reason, "expires_at": expires_at})
 
     def _for_each(
-        self, work: Callable[..., Result], this_try: _Try, task: Task, indices: Iterable[int]
+        self, work: Callable[..., Image], this_try: _Try, task: Task, indices: Iterable[int]
     ) -> dict[int, Result]:
         places = list(by_place(task.images))
         running = {}
@@ -335,7 +319,7 @@ class ImageArchive:
         return {index: result.result() for index, result in running.items()}
 
     def _before_deadline(
-        self, work: Callable[..., Result], this_try: _Try, task: Task, image: Image, name: str
+        self, work: Callable[..., Image], this_try: _Try, task: Task, image: Image, name: str
     ) -> Result:
         if time.monotonic() > this_try.deadline:
             return ImageUnavailableError("no time was left to download it")
@@ -343,121 +327,6 @@ class ImageArchive:
             return work(task, image, name, is_final=this_try.is_final)
         except Exception as exc:  # noqa: BLE001 - a bug that occurs with one image must not affect the others
             return exc
-
-    def _keep(self, task: Task, image: Image, name: str, *, is_final: bool) -> Image:
-        """Downloads an image into quarantine.
-
-        Raises:
-            ImageError: the image could not be downloaded, or S3 did not accept the object.
-        """
-        with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
-            try:
-                incoming.complete()
-            except ImageRejectedError:
-                incoming.receive()  # its bytes are put into quarantine all the same, for people to inspect
-            except ImageTruncatedError:
-                if not is_final:
-                    raise
-            if (body := incoming.received) is None:
-                raise ImageUnavailableError("no bytes arrived, or too many")
-            return image.model_copy(update={"quarantine": self._put_aside(task, image, name, incoming, body)})
-
-    def _open(self, stack: ExitStack, task: Task, image: Image, name: str) -> ImageStream:
-        """Opens an image from quarantine if an earlier try has put its bytes there, or else from its URL.
-
-        If this source does not have the image, the other one is tried: quarantine may hold the bytes although the
-        task's item does not name them.
-
-        Raises:
-            ImageGoneError: neither source has the image.
-        """
-
-        def from_url() -> ImageStream:
-            return stack.enter_context(self._fetcher.fetch(image.url, self._allowed_hosts(task)))
-
-        def from_quarantine() -> ImageStream:
-            key = f"{folder(task.task, 'quarantine')}/{name}"
-            return stack.enter_context(self._bucket.quarantined(key, image.url))
-
-        first, second = (from_quarantine, from_url) if image.quarantine else (from_url, from_quarantine)
-        try:
-            return first()
-        except ImageGoneError as exc:
-            gone = exc
-        try:
-            return second()
-        except ImageGoneError:
-            raise gone from None
-
-    def _copy(self, task: Task, image: Image, name: str, *, is_final: bool) -> Result:
-        try:
-            with ExitStack() as stack:
-                incoming = self._open(stack, task, image, name)
-                try:
-                    key = f"{folder(task.task)}/{name}.{incoming.format.extension}"
-                    sha256 = self._bucket.put(key, incoming, task)
-                    facts, size = incoming.complete(), incoming.size
-                except (ImageRejectedError, ImageTruncatedError) as exc:
-                    return self._quarantine(task, image, name, incoming, exc, is_final=is_final)
-        except ImageUnavailableError as exc:
-            return exc
-        except ImageRejectedError as exc:
-            return image.model_copy(update={"state": ImageState.REJECTED, "reason": str(exc)})
-        return image.model_copy(
-            update={
-                "state": ImageState.ARCHIVED,
-                "bucket": self._bucket.name,
-                "key": key,
-                "bytes": size,
-                "sha256": sha256,
-                "content_type": facts.content_type,
-                "width": facts.width,
-                "height": facts.height,
-                "orientation": facts.orientation,
-                "trailing_bytes": facts.trailing_bytes or None,
-                "archived_at": self._now(),
-                "quarantine": None,
-            }
-        )
-
-    def _allowed_hosts(self, task: Task) -> tuple[str, ...]:
-        if task.is_confirmed and self._trusts_confirmed_hosts:
-            return (ANY_HOST,)
-        provider = PROVIDERS.get(split_task_key(task.task)[0])
-        return (*(provider.image_hosts if provider else ()), *self._additional_hosts)
-
-    def _quarantine(
-        self,
-        task: Task,
-        image: Image,
-        name: str,
-        incoming: ImageStream,
-        reason: ImageRejectedError | ImageTruncatedError,
-        *,
-        is_final: bool,
-    ) -> Image:
-        """Puts the bytes of a rejected or cut body into quarantine and returns the image as REJECTED or EXPIRED.
-
-        Raises:
-            ImageUnavailableError: the whole body may arrive at another try, or S3 did not accept the object.
-        """
-        is_whole, body = incoming.receive(), incoming.received
-        is_cut = isinstance(reason, ImageTruncatedError)
-        if is_cut and not (is_final and body):
-            raise reason
-        if body and not is_whole and not is_final:
-            raise ImageTruncatedError(f"{reason}, and not all of it arrived") from reason
-        quarantined = None
-        if body:
-            quarantined = self._put_aside(task, image, name, incoming, body)
-        # After its URL has expired, a cut image cannot be downloaded whole any more.
-        is_expired = is_cut and image.expires_at <= self._now()
-        state = ImageState.EXPIRED if is_expired else ImageState.REJECTED
-        return image.model_copy(update={"state": state, "reason": str(reason), "quarantine": quarantined})
-
-    def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
-        key = f"{folder(task.task, 'quarantine')}/{name}"
-        return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
 
 
 def _has_same_images(task: Task, found: Task) -> bool:
