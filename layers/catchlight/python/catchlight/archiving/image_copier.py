@@ -34,13 +34,14 @@ class ImageCopier:
     def copy(self, task: Task, image: Image, name: str, *, is_final: bool) -> Image:
         """Copies an image into the bucket, and returns it as ARCHIVED.
 
-        An image that cannot be archived is returned as REJECTED or EXPIRED, after its bytes were put into quarantine.
+        An image that cannot be archived is returned as REJECTED or EXPIRED. The bytes that have arrived, if any, are put
+        into quarantine.
 
         Args:
             task: the task of the image. Its generation request becomes metadata of the object.
             image: the image to copy.
             name: the name of the object, `{kind}-{number}`, without an extension.
-            is_final: whether a body that is cut settles the image, instead of causing another try.
+            is_final: whether an incomplete body settles the image, instead of causing another try.
 
         Raises:
             ImageUnavailableError: the image must be tried again.
