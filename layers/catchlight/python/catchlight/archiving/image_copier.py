@@ -34,7 +34,7 @@ class ImageCopier:
     def copy(self, task: Task, image: Image, name: str, *, is_final: bool) -> Image:
         """Copies an image into the bucket, and returns it as ARCHIVED.
 
-        An image that cannot be archived is returned as REJECTED or EXPIRED. The bytes that have arrived, if any, are put
+        An image that cannot be archived is returned as REJECTED or EXPIRED. If bytes of it have arrived, they are put
         into quarantine.
 
         Args:
