@@ -27,7 +27,7 @@ import httpx
 
 from catchlight.aws.secrets import verify_token
 from catchlight.errors import ImageError, ImageRejectedError, ProviderError, RequestError, UnauthorizedError
-from catchlight.images.formats import MAX_PIXELS, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, read_image_metadata
 from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
 from catchlight.providers import PROVIDERS
 from catchlight.providers.kie import verify_signature
@@ -110,7 +110,7 @@ def url(data: bytes) -> None:
 def image(data: bytes) -> None:
     """Fuzzes the reading of an image's format and size."""
     try:
-        facts = read_image_facts(BytesIO(data), len(data))
+        facts = read_image_metadata(BytesIO(data), len(data))
     except ImageError as exc:
         str(exc).encode()
         return

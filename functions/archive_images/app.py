@@ -22,6 +22,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.archiving.confirmation import CallbackConfirmation
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.batches import batch_item_failures
@@ -88,16 +89,22 @@ class Dependencies:
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
         status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
         self.images = PriorityThreadPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
+        bucket = ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket)
+        copier = ImageCopier(
+            ImageFetcher(),
+            bucket,
+            additional_hosts=self.settings.additional_image_hosts,
+            trusts_confirmed_hosts=self.settings.image_hosts == "Confirmed",
+            now=utc_now,
+        )
         self.archive = ImageArchive(
             table,
             images,
             ArchiveTries(table),
             CallbackConfirmation(Confirmations(table), status_lookup),
             UrlRefresher(images, status_lookup),
-            ImageFetcher(),
-            ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket),
-            additional_hosts=self.settings.additional_image_hosts,
-            trusts_confirmed_hosts=self.settings.image_hosts == "Confirmed",
+            copier,
+            bucket,
             pool=self.images,
             now=utc_now,
         )

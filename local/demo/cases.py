@@ -133,7 +133,7 @@ CASES = (
     # true result. Its callback in between contradicts the forged report too. After the correction the callback is no
     # conflict any more, and after the poll's answer it changes nothing: hence several allowed numbers.
     Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=(1, 2), conflicts=(1, 2), forgery=WITH_TOKEN),
-    Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a name of the public internet"),
+    Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a public host name"),
     Case(
         FLUX_KONTEXT,
         "task12357",

@@ -31,11 +31,12 @@ from botocore.config import Config
 
 from catchlight.archiving.archiver import ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.aws.clients import AwsClients
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
-from catchlight.models import Image, ImageKind, Task, TaskStatus
+from catchlight.models import Image, ImageKind, Task, TaskStatus, utc_now
 from catchlight.tasks.confirmations import ConfirmationResult
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import peak_megabytes, reset_peak
@@ -121,7 +122,7 @@ class Tasks:
 class NoConfirmation:
     """Replaces confirmation by the provider, and the record of tries, with methods that do nothing."""
 
-    def ask(self, task: Task, **_: Any) -> None:
+    def request_status(self, task: Task, **_: Any) -> None:
         """Sends no request."""
 
     def end(self, task: Task, **_: Any) -> None:
@@ -224,18 +225,17 @@ class Transfers:
         pool = PriorityThreadPool(threads)
         no_confirmation: Any = NoConfirmation()
         table: Any = tasks
+        copier = ImageCopier(self._fetcher, self._bucket, additional_hosts=(), trusts_confirmed_hosts=True, now=utc_now)
         archive = ImageArchive(
             table,
             table,
             no_confirmation,
             no_confirmation,
             no_confirmation,
-            self._fetcher,
+            copier,
             self._bucket,
-            additional_hosts=(),
-            trusts_confirmed_hosts=True,
             pool=pool,
-            now=lambda: datetime.now(UTC),
+            now=utc_now,
         )
         with ThreadPoolExecutor(messages) as waiting:
             runs = waiting.map(lambda name: archive.archive(name, receives=1), names)

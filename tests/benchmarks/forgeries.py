@@ -118,7 +118,7 @@ class SlowPictures:
 
     def fetch(self, url: str, allowed_hosts: object) -> ImageStream:
         self.fetched += 1
-        raise ImageUnavailableError("it did not arrive within 7.5 s")
+        raise ImageUnavailableError("the image did not arrive within 7.5 s")
 
 
 class AttackedStack(CountedStack):

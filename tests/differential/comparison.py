@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile
 
 from catchlight.errors import ImageError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.differential.samples import Sample
 
 # Returns a digest of the pixels of each file, or None if the file cannot be decoded.
@@ -37,7 +37,7 @@ _DECODE = """async (files) => Promise.all(files.map(async (text) => {
 def accepted(data: bytes) -> ImageMetadata | None:
     """Returns the metadata of a file if the archiver would accept it as a complete body."""
     try:
-        return read_image_facts(BytesIO(data), len(data))
+        return read_image_metadata(BytesIO(data), len(data))
     except ImageError:
         return None
 

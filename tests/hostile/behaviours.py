@@ -46,7 +46,7 @@ REJECTED, UNAVAILABLE = ImageRejectedError, ImageUnavailableError
 TIMEOUT = (UNAVAILABLE, "did not arrive within")
 NOT_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
 INCOMPLETE_BODY = (ImageTruncatedError, "cut off, or is not HTTP")
-CONNECTION_LOST = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
+CONNECTION_LOST = (UNAVAILABLE, "connection failed: (it was interrupted|the response is cut off)")
 INCOMPLETE_IMAGE = (ImageTruncatedError, "is not whole")
 NOT_AN_IMAGE = (NotAnImageError, "not an image")
 UNKNOWN_FORMAT = (UnknownFormatError, "not an image that is archived")
@@ -305,7 +305,7 @@ def lengths() -> dict[str, Server]:
         "length and chunks": Server(
             send(head(f"Content-Length: {len(PNG)}", "Transfer-Encoding: chunked"), chunks(PNG), END_OF_CHUNKS),
             UNAVAILABLE,
-            "in two ways",
+            "both Transfer-Encoding and Content-Length",
         ),
     }
 

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile
 
 from catchlight.errors import ImageError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 
 SEED = 20260106
 SIZES = [(1, 1), (2, 3), (16, 16), (17, 31), (64, 48), (255, 256)]
@@ -118,7 +118,7 @@ WHOLE = list(whole_images())
 
 def parsed(data: bytes) -> ImageMetadata | None:
     try:
-        return read_image_facts(BytesIO(data), len(data))
+        return read_image_metadata(BytesIO(data), len(data))
     except ImageError:
         return None
 

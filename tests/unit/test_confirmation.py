@@ -63,7 +63,7 @@ class Harness(Confirmations):
     def check(self, task: Task) -> ConfirmationResult:
         provider: Any = self
         confirmation = CallbackConfirmation(self, provider)
-        return confirmation.settle(task, confirmation.ask(task))
+        return confirmation.settle(task, confirmation.request_status(task))
 
 
 UNCONFIRMED = a_task(image("a"))
@@ -133,7 +133,7 @@ def test_a_different_result_from_the_provider_corrects_the_task(reported: TaskRe
 
 
 def test_a_concurrent_change_makes_the_confirmation_be_retried() -> None:
-    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+    with pytest.raises(UnconfirmedError, match="changed during the request to its provider"):
         Harness(provider_report(TaskStatus.FAILED), afterwards=None).check(UNCONFIRMED)
 
 

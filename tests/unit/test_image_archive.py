@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive, _has_request
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
@@ -91,7 +92,7 @@ class Harness:
             raise self.recording_error
         self.recorded_tries.append("negative" if is_negative else "failed" if has_failed else "ended")
 
-    def ask(self, task: Task) -> None:
+    def request_status(self, task: Task) -> None:
         self.has_requested_record = True
         if isinstance(self.checked, Exception):
             raise self.checked
@@ -99,7 +100,7 @@ class Harness:
     def is_unknown(self, task: Task, error: Exception) -> bool:
         return False
 
-    def settle(self, task: Task, answer: None) -> ConfirmationResult:
+    def settle(self, task: Task, report: None) -> ConfirmationResult:
         assert isinstance(self.checked, ConfirmationResult)
         return self.checked
 
@@ -168,13 +169,14 @@ class Harness:
     def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
         parts: Any = self
         pool = PriorityThreadPool(threads)
-        archive = ImageArchive(
-            *(parts,) * 7,
+        copier = ImageCopier(
+            parts,
+            parts,
             additional_hosts=iter(["more.example"]),
             trusts_confirmed_hosts=self.trusts_confirmed_hosts,
-            pool=pool,
             now=lambda: NOW,
         )
+        archive = ImageArchive(*(parts,) * 5, copier, parts, pool=pool, now=lambda: NOW)
         if is_last_try:
             more["receives"] = MAX_ARCHIVE_TRIES
             self.failed_tries = self.negative_tries = MAX_ARCHIVE_TRIES - 1

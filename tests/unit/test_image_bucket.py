@@ -142,12 +142,12 @@ def test_another_image_that_is_there_already_stays(head: dict[str, str]) -> None
 @pytest.mark.parametrize(
     ("put_answer", "head", "reason"),
     [
-        (refusal("SlowDown"), None, "S3 did not take it: SlowDown"),
+        (refusal("SlowDown"), None, "S3 did not accept the object: SlowDown"),
         # Another writer is still uploading, and may fail.
-        (refusal("ConditionalRequestConflict"), None, "S3 did not take it: ConditionalRequestConflict"),
+        (refusal("ConditionalRequestConflict"), None, "S3 did not accept the object: ConditionalRequestConflict"),
         (NO_ANSWER, None, "S3 did not answer: ReadTimeoutError"),
-        (refusal("PreconditionFailed"), refusal("403"), "S3 does not say what it holds"),
-        (refusal("PreconditionFailed"), NO_ANSWER, "S3 does not say what it holds"),
+        (refusal("PreconditionFailed"), refusal("403"), "S3 does not return the metadata of the existing object"),
+        (refusal("PreconditionFailed"), NO_ANSWER, "S3 does not return the metadata of the existing object"),
     ],
 )
 def test_a_fault_of_s3_is_worth_another_try(put_answer: Any, head: Any, reason: str) -> None:

@@ -20,7 +20,7 @@ from catchlight.errors import (
     TooManyPixelsError,
     UnknownFormatError,
 )
-from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_metadata
 
 WIDTH, HEIGHT = 61, 37
 
@@ -89,7 +89,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def read(data: bytes, *, is_all: bool = True) -> ImageMetadata:
-    return read_image_facts(BytesIO(data), len(data), is_all=is_all)
+    return read_image_metadata(BytesIO(data), len(data), is_all=is_all)
 
 
 # ------------------------------------------------------------------------------------------------ whole files
@@ -215,7 +215,7 @@ NOT_AN_IMAGE, TRUNCATED, UNKNOWN = NotAnImageError, ImageTruncatedError, Unknown
     [
         ("PNG", lambda data: data.replace(b"IDAT", b"IDAt"), NOT_AN_IMAGE, "checksum of IDAt"),
         ("PNG", lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], TRUNCATED, "pixels are damaged"),
-        ("PNG", lambda data: data[:33] + data[8:], NOT_AN_IMAGE, "a chunk is missing"),  # a second IHDR
+        ("PNG", lambda data: data[:33] + data[8:], NOT_AN_IMAGE, "a chunk header is invalid"),  # a second IHDR
         ("PNG", lambda data: data[:33] + chunk(b"IEND", b""), NOT_AN_IMAGE, "no pixels"),
         ("PNG", lambda data: data[:8] + chunk(b"IHDR", bytes(8) + b"\3" + bytes(4)) + data[33:], NOT_AN_IMAGE, "its"),
         ("JPEG", lambda data: data[:20] + JPEG_HEAD[2:] + data[20:], NOT_AN_IMAGE, "two frames"),
@@ -227,7 +227,7 @@ NOT_AN_IMAGE, TRUNCATED, UNKNOWN = NotAnImageError, ImageTruncatedError, Unknown
         ("WebP animated", lambda data: data[:24] + bytes(6) + data[30:], TRUNCATED, "not fit into"),
         ("AVIF", lambda data: data.replace(b"ispe", b"free"), TRUNCATED, "its size is missing"),
         ("AVIF", lambda data: data.replace(b"pitm", b"free"), NOT_AN_IMAGE, "a box is missing"),
-        ("AVIF", lambda data: data.replace(b"av01", b"hvc1"), UNKNOWN, "not coded as AV1"),
+        ("AVIF", lambda data: data.replace(b"av01", b"hvc1"), UNKNOWN, "not encoded as AV1"),
     ],
 )  # fmt: skip
 def test_what_holds_together_only_at_a_glance_is_not_taken(
@@ -244,7 +244,7 @@ PAGE = b"<html><script>alert(document.domain)</script></html>" * 10
     "data",
     [
         b"\xff\xd8\xff" + PAGE,
-        b"\xff\xd8\xff\xe0" + PAGE,  # its first characters are a length that goes on after the end
+        b"\xff\xd8\xff\xe0" + PAGE,  # its first characters are a length that extends beyond the end
         BYTES["JPEG"][:20] + PAGE,
         BYTES["PNG"][:33] + PAGE,
         b"GIF89a" + PAGE,

@@ -93,7 +93,11 @@ def test_a_size_is_read_from_its_header(headers: dict[str, str], size: int | Non
     [
         ({"content_encoding": "gzip"}, ImageUnavailableError, "a compressed body"),
         ({"content_encoding": "identity, BR"}, ImageUnavailableError, "a compressed body"),
-        ({"content_length": "9", "transfer_encoding": "chunked"}, ImageUnavailableError, "tells in two ways"),
+        (
+            {"content_length": "9", "transfer_encoding": "chunked"},
+            ImageUnavailableError,
+            "both Transfer-Encoding and Content-Length",
+        ),
     ],
 )
 def test_a_body_that_cannot_be_trusted_is_not_read(
@@ -114,14 +118,14 @@ def of_tls() -> Exception:
 
 
 def failures() -> Iterator[tuple[Exception, str]]:
-    yield httpcore.ReadTimeout(), "it did not arrive within 7.5 s"
-    yield httpcore.ConnectTimeout(), "it did not arrive within 7.5 s"
+    yield httpcore.ReadTimeout(), "the image did not arrive within 7.5 s"
+    yield httpcore.ConnectTimeout(), "the image did not arrive within 7.5 s"
     yield of_tls(), "the connection failed: the server's certificate is not valid"
-    yield httpcore.ConnectError(), "the connection failed: no server answers there"
-    yield httpcore.RemoteProtocolError(), "the connection failed: the answer is cut off, or is not HTTP"
-    yield httpcore.LocalProtocolError(), "the connection failed: the answer is cut off, or is not HTTP"
-    yield httpcore.ReadError(), "the connection failed: the server broke it off"
-    yield httpcore.WriteError(), "the connection failed: the server broke it off"
+    yield httpcore.ConnectError(), "the connection failed: the server cannot be reached"
+    yield httpcore.RemoteProtocolError(), "the connection failed: the response is cut off, or is not HTTP"
+    yield httpcore.LocalProtocolError(), "the connection failed: the response is cut off, or is not HTTP"
+    yield httpcore.ReadError(), "the connection failed: it was interrupted"
+    yield httpcore.WriteError(), "the connection failed: it was interrupted"
 
 
 @pytest.mark.parametrize(("failure", "reason"), list(failures()), ids=lambda value: type(value).__name__)

@@ -193,10 +193,10 @@ def test_the_first_block_is_small_and_the_others_are_large() -> None:
     """The upload starts while the rest is downloaded, and then has few pieces."""
     sizes = []
     with ImageStream(in_pieces([1000]), len(IMAGE), "images.example") as image:
-        while image._take():
+        while image._next_block():
             sizes.append(len(image._block))
 
-    first = stream.LEAST_BLOCK_BYTES
+    first = stream.MIN_BLOCK_BYTES
     assert len(IMAGE) - sum(sizes) in range(first, first + 1000)
     assert all(BLOCK_BYTES <= size < BLOCK_BYTES + 1000 for size in sizes[:-1])
 

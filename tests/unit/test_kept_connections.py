@@ -244,7 +244,7 @@ def test_no_connection_is_kept_to_a_host_whose_addresses_are_refused() -> None:
 def test_a_request_is_sent_again_if_a_kept_connection_does_not_answer(
     fails: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound_http, "KEPT_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(outbound_http, "REUSED_CONNECTION_SECONDS", 0.2)
     host = Host(sends(FIRST), fails, sends(SECOND))
     with requesting(host) as client:
         assert [client.get(), client.get()] == [FIRST, SECOND]
@@ -253,7 +253,7 @@ def test_a_request_is_sent_again_if_a_kept_connection_does_not_answer(
 
 
 def test_other_kept_connections_are_closed_with_the_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound_http, "KEPT_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(outbound_http, "REUSED_CONNECTION_SECONDS", 0.2)
     both = threading.Barrier(2, timeout=60)
 
     def act(connection: socket.socket) -> None:
@@ -275,7 +275,7 @@ def test_other_kept_connections_are_closed_with_the_one_that_does_not_answer(mon
 
 
 def test_a_response_may_take_longer_than_its_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound_http, "KEPT_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(outbound_http, "REUSED_CONNECTION_SECONDS", 0.2)
     sent = threading.Event()
 
     def act(connection: socket.socket) -> None:

@@ -129,12 +129,12 @@ def test_if_the_provider_returns_no_download_url_nothing_is_written() -> None:
 def test_a_concurrent_change_makes_the_download_url_be_requested_again() -> None:
     harness = Harness(None, is_unchanged=False)
     harness.download_urls = {"https://h.example/a": "https://h.example/a3"}
-    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+    with pytest.raises(UnconfirmedError, match="changed during the request to its provider"):
         harness.urls().request_download_urls(KNOWN, [1], now=NOW)
 
 
 def test_a_concurrent_change_makes_the_fresh_urls_be_requested_again() -> None:
-    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+    with pytest.raises(UnconfirmedError, match="changed during the request to its provider"):
         Harness(ALL_NEW, is_unchanged=False).urls().renew(KNOWN, {1})
 
 

@@ -52,8 +52,8 @@ def write(path: Path, content: Any) -> None:
 def remove_documentation(model: dict[str, Any]) -> None:
     """Removes the documentation of the service, its operations, shapes and members from a service model.
 
-    Only `documentation` fields at these places are removed: botocore requires the one of `clientContextParams`, without
-    which it makes no S3 request, and "documentation" may also be the name of a member.
+    `documentation` fields at other places stay: botocore makes no S3 request without that of `clientContextParams`, and
+    a member of a shape may be called "documentation".
     """
     for documented in _documented(model):
         documented.pop("documentation", None)

@@ -472,8 +472,8 @@ def test_urls_that_may_not_be_fetched_are_rejected_at_once(archiver: Archiver, u
     [
         ("https://images.example/".ljust(9000, "x"), "longer than 8,192 characters"),
         ("ftp://images.example/a.png", "not https"),
-        ("https://images.example/a\nb.png", "characters that no URL may hold"),
-        ("https://b\u00fccher.example/a.png", "not a name of the public internet"),
+        ("https://images.example/a\nb.png", "characters that are not allowed in URLs"),
+        ("https://b\u00fccher.example/a.png", "not a public host name"),
         (5, "not https"),
     ],
 )

@@ -52,8 +52,9 @@ class Queue:
         self._archiver = archiver
         self._messages = archiver.receive(POISON, *NEIGHBOURS)
         self._receives = 0
-        self.fetcher = Fetcher(app.dependencies().archive._fetcher)
-        monkeypatch.setattr(app.dependencies().archive, "_fetcher", self.fetcher)
+        copier = app.dependencies().archive._copier
+        self.fetcher = Fetcher(copier._fetcher)
+        monkeypatch.setattr(copier, "_fetcher", self.fetcher)
         monkeypatch.setattr(app.dependencies().archive, "_now", lambda: self.now)
 
     def deliver(self) -> None:

@@ -102,7 +102,7 @@ def _failed_archiving_is_consumed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _reports_are_not_confirmed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(CallbackConfirmation, "ask", lambda self, task: None)
+    patches.setattr(CallbackConfirmation, "request_status", lambda self, task: None)
 
 
 def _reread_task_is_used_as_correction(patches: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from catchlight.images.formats import read_image_facts
+from catchlight.images.formats import read_image_metadata
 from catchlight.providers import PROVIDERS
 from tests.searches.soak.bodies import callback_body
 from tests.searches.soak.images import image_bytes
@@ -79,7 +79,7 @@ def test_images_are_valid_and_unique() -> None:
 
     assert len(set(contents)) == len(images) > 2000
     for image, content in list(zip(images, contents, strict=True))[:100]:
-        facts = read_image_facts(io.BytesIO(content), len(content))
+        facts = read_image_metadata(io.BytesIO(content), len(content))
         opened = Image.open(io.BytesIO(content))
         opened.load()
         assert (opened.format, opened.size) == (image.format, (facts.width, facts.height))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError, UnknownFormatError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
 
 
@@ -79,17 +79,17 @@ def _pixels_at(**choices: Any) -> int:
 
 
 ENDS = "it ends inside its structure"
-LOST = "its bytes lie behind its end"
+LOST = "its items extend beyond its end"
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "meta version 1": ({"meta_version": 1}, "a box is of no kind that exists"),
-    "pitm version 2": ({"pitm_version": 2}, "a box is of no kind that exists"),
-    "iinf version 2": ({"iinf_version": 2}, "a box is of no kind that exists"),
-    "infe version 4": ({"infe_version": 4}, "a box is of no kind that exists"),
-    "iloc version 3": ({"iloc_version": 3}, "a box is of no kind that exists"),
-    "ipma version 2": ({"ipma_version": 2}, "a box is of no kind that exists"),
-    "ispe version 1": ({"properties": (ispe(version=1),)}, "a box is of no kind that exists"),
-    "a film": ({"handler": b"vide"}, "it describes no picture"),
+    "meta version 1": ({"meta_version": 1}, "a box has an unknown version"),
+    "pitm version 2": ({"pitm_version": 2}, "a box has an unknown version"),
+    "iinf version 2": ({"iinf_version": 2}, "a box has an unknown version"),
+    "infe version 4": ({"infe_version": 4}, "a box has an unknown version"),
+    "iloc version 3": ({"iloc_version": 3}, "a box has an unknown version"),
+    "ipma version 2": ({"ipma_version": 2}, "a box has an unknown version"),
+    "ispe version 1": ({"properties": (ispe(version=1),)}, "a box has an unknown version"),
+    "a film": ({"handler": b"vide"}, "it does not describe an image"),
     "no size": ({"properties": (COLOR,)}, "its size is missing"),
     "a size that is not associated": ({"associations": ()}, "its size is missing"),
     "a property of number 0": ({"properties": (COLOR, ispe()), "associations": (0,)}, "its size is missing"),
@@ -126,7 +126,7 @@ def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
 @pytest.mark.parametrize("item_type", [b"Exif", b"hvc1", b"mime"])
 def test_only_av1_is_archived(item_type: bytes) -> None:
     with pytest.raises(
-        UnknownFormatError, match="the image/avif is not archived: its primary item is not coded as AV1"
+        UnknownFormatError, match="the image/avif is not archived: its primary item is not encoded as AV1"
     ):
         _facts(avif(item_type=item_type))
 
@@ -150,9 +150,9 @@ def test_bytes_after_the_end_are_counted(more: bytes, mdat_length: int | None) -
 def test_a_box_that_is_cut_off_is_not_all_if_only_the_connection_s_end_marks_the_end() -> None:
     for data in (avif() + b"\0\0\1\0freeabc", avif(mdat_length=10_000)):
         with pytest.raises(ImageTruncatedError, match="its end is missing"):
-            read_image_facts(BytesIO(data), len(data), is_all=False)
+            read_image_metadata(BytesIO(data), len(data), is_all=False)
     for data in (avif(mdat_length=0), avif() + bytes(9), avif() + b"<html></html>"):
-        assert read_image_facts(BytesIO(data), len(data), is_all=False).width == WIDTH
+        assert read_image_metadata(BytesIO(data), len(data), is_all=False).width == WIDTH
 
 
 def test_frames_outside_of_items_need_a_box_with_an_end() -> None:
@@ -209,13 +209,13 @@ def test_the_orientation_is_the_one_that_pillow_writes(orientation: int) -> None
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        (b"meta", b"free", "it describes no picture"),
+        (b"meta", b"free", "it does not describe an image"),
         (b"ipco", b"free", "a box is missing"),
         (b"ipma", b"free", "a box is missing"),
-        (b"infe", b"free", "its primary item is not coded as AV1"),
-        (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it describes no picture"),
+        (b"infe", b"free", "its primary item is not encoded as AV1"),
+        (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it does not describe an image"),
         # One association more than the box has bytes for, and one item more.
-        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "goes on after"),
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "a box extends"),
         (b"ipma" + bytes(4) + number(1, 4) + b"\0\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\2", "its size"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1\0\1", b"iloc" + bytes(4) + b"\x44\0\0\1\0\2", "its bytes are missing"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
@@ -235,7 +235,7 @@ def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
     one_extent = b"\0\1" + number(whole.index(PIXELS) + 10_000, 4)
     assert whole.count(one_extent) == 1
 
-    with pytest.raises(ImageTruncatedError, match="a box goes on after the end"):
+    with pytest.raises(ImageTruncatedError, match="a box extends beyond its end"):
         _facts(whole.replace(one_extent, b"\0\2" + one_extent[2:]))
 
 
@@ -246,4 +246,4 @@ def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
 
 
 def _facts(data: bytes) -> ImageMetadata:
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))

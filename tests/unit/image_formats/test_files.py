@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from catchlight.errors import ImageTruncatedError, UnknownFormatError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 
 FILES = Path(__file__).parent / "files"
 AVIF = ImageMetadata("image/avif", "avif", 64, 48)
@@ -44,7 +44,7 @@ def test_every_file_has_a_row() -> None:
 def test_what_is_shown_whole_is_archived(name: str, is_all: bool) -> None:
     data = (FILES / name).read_bytes()
 
-    assert read_image_facts(BytesIO(data), len(data), is_all=is_all) == ARCHIVED[name]
+    assert read_image_metadata(BytesIO(data), len(data), is_all=is_all) == ARCHIVED[name]
 
 
 @pytest.mark.parametrize("is_all", [True, False])
@@ -53,4 +53,4 @@ def test_what_is_not_shown_whole_is_refused(name: str, is_all: bool) -> None:
     data = (FILES / name).read_bytes()
 
     with pytest.raises(REFUSED[name]):
-        read_image_facts(BytesIO(data), len(data), is_all=is_all)
+        read_image_metadata(BytesIO(data), len(data), is_all=is_all)

@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError, TooManyPixelsError
-from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_metadata
 
 WIDTH, HEIGHT = 61, 37
 TRAILER = b"\x3b"
@@ -40,7 +40,7 @@ LOOP = extension(b"\xff", b"\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
 
 def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageMetadata:
     data = signature + b"".join(blocks)
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_the_pixels_of_all_images_together_are_limited(blocks: tuple[bytes, ...]
     [
         ((screen(),), NotAnImageError, "it has no pixels"),
         ((screen(), extension()), NotAnImageError, "it has no pixels"),
-        ((screen(), image(width=0)), NotAnImageError, "an image is of no kind that exists"),
-        ((screen(), image(height=0)), NotAnImageError, "an image is of no kind that exists"),
-        ((screen(), image(), image(height=0)), ImageTruncatedError, "an image is of no kind that exists"),
-        ((screen(), image(code_bits=0)), NotAnImageError, "an image is of no kind that exists"),
-        ((screen(), image(code_bits=9)), NotAnImageError, "an image is of no kind that exists"),
+        ((screen(), image(width=0)), NotAnImageError, "an image descriptor is invalid"),
+        ((screen(), image(height=0)), NotAnImageError, "an image descriptor is invalid"),
+        ((screen(), image(), image(height=0)), ImageTruncatedError, "an image descriptor is invalid"),
+        ((screen(), image(code_bits=0)), NotAnImageError, "an image descriptor is invalid"),
+        ((screen(), image(code_bits=9)), NotAnImageError, "an image descriptor is invalid"),
         ((screen(), b"\0", image()), NotAnImageError, "a block is missing"),
         ((screen(flags=0x80, table=5), image()), NotAnImageError, "a block is missing"),
         ((screen(flags=0x80, table=7), image()), NotAnImageError, "a block is missing"),

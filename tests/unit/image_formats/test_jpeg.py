@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from catchlight.errors import ImageError, ImageTruncatedError, NotAnImageError, UnknownFormatError
-from catchlight.images.formats import ImageMetadata, jpeg_scans, read_image_facts
+from catchlight.images.formats import ImageMetadata, jpeg_scans, read_image_metadata
 from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BYTES
 from tests.unit.image_formats.test_exif import tiff
 
@@ -45,7 +45,7 @@ def tables(*numbers: int, length: int = 65) -> bytes:
 
 def read(*parts: bytes, end: bytes = END) -> ImageMetadata:
     data = START + b"".join(parts) + end
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "progressive arithmetic"}
@@ -78,7 +78,7 @@ def test_tables_and_metadata_are_passed_over_wherever_they_stand(kind: int) -> N
 
 @pytest.mark.parametrize("kind", sorted(OTHERS))
 def test_markers_that_do_not_exist_are_damage(kind: int) -> None:
-    with pytest.raises(NotAnImageError, match="a marker is none that exists"):
+    with pytest.raises(NotAnImageError, match="a marker is unknown"):
         read(segment(kind, b"x"), frame(), scan())
     with pytest.raises(ImageTruncatedError):
         read(frame(), scan(), segment(kind, b"x"))
@@ -121,22 +121,22 @@ def test_a_marker_across_two_blocks_is_found(around: int, shift: int) -> None:
     ("parts", "reason"),
     [
         ((frame(), frame(), scan()), "it has two frames"),
-        ((scan(), frame()), "a scan is of no kind that exists"),
-        ((frame(), scan(3, described=2)), "a scan is of no kind that exists"),
-        ((frame(), scan(3, described=4)), "a scan is of no kind that exists"),
+        ((scan(), frame()), "a scan header is invalid"),
+        ((frame(), scan(3, described=2)), "a scan header is invalid"),
+        ((frame(), scan(3, described=4)), "a scan header is invalid"),
         ((frame(),), "it has no pixels"),
         ((tables(0),), "it has no pixels"),
-        ((frame(components=0), scan()), "its frame is of no kind that exists"),
-        ((frame(components=2), scan()), "its frame is of no kind that exists"),
-        ((frame(components=5), scan()), "its frame is of no kind that exists"),
-        ((frame(described=2), scan()), "its frame is of no kind that exists"),
-        ((frame(described=4), scan()), "its frame is of no kind that exists"),
-        ((segment(0xC0, bytes([8, 0, 1, 0, 1])), scan()), "its frame is of no kind that exists"),
-        ((tables(0x20, length=193), frame(), scan()), "its tables are of no kind that exists"),
-        ((tables(0x04), frame(), scan()), "its tables are of no kind that exists"),
-        ((tables(0x00, length=64), frame(), scan()), "its tables are of no kind that exists"),
-        ((tables(0x10, length=128), frame(), scan()), "its tables are of no kind that exists"),
-        ((tables(0x00, length=66), frame(), scan()), "its tables are of no kind that exists"),
+        ((frame(components=0), scan()), "its frame header is invalid"),
+        ((frame(components=2), scan()), "its frame header is invalid"),
+        ((frame(components=5), scan()), "its frame header is invalid"),
+        ((frame(described=2), scan()), "its frame header is invalid"),
+        ((frame(described=4), scan()), "its frame header is invalid"),
+        ((segment(0xC0, bytes([8, 0, 1, 0, 1])), scan()), "its frame header is invalid"),
+        ((tables(0x20, length=193), frame(), scan()), "its tables are invalid"),
+        ((tables(0x04), frame(), scan()), "its tables are invalid"),
+        ((tables(0x00, length=64), frame(), scan()), "its tables are invalid"),
+        ((tables(0x10, length=128), frame(), scan()), "its tables are invalid"),
+        ((tables(0x00, length=66), frame(), scan()), "its tables are invalid"),
         ((segment(0xE0, length=1), frame(), scan()), "a segment is shorter than its length"),
         ((segment(0xE0, length=0), frame(), scan()), "a segment is shorter than its length"),
     ],
@@ -216,12 +216,12 @@ ENCODINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", ENCODINGS, ids=str)
 def test_pixels_are_counted_if_the_end_marker_is_missing(options: dict[str, Any]) -> None:
     whole = picture(**options)
-    facts = read_image_facts(BytesIO(whole), len(whole))
+    facts = read_image_metadata(BytesIO(whole), len(whole))
 
     for length in (len(whole) - 1, len(whole) - 2):
-        assert read_image_facts(BytesIO(whole[:length]), length) == facts
+        assert read_image_metadata(BytesIO(whole[:length]), length) == facts
     junk = whole[:-2] + b"\xff\x03junk" + END
-    assert read_image_facts(BytesIO(junk), len(junk)).trailing_bytes == 8
+    assert read_image_metadata(BytesIO(junk), len(junk)).trailing_bytes == 8
     check_lacks_pixels(whole, {*range(len(whole) - 9, len(whole) - 2), *range(31, len(whole) - 9, len(whole) // 16)})
 
 
@@ -229,17 +229,17 @@ def check_lacks_pixels(whole: bytes, lengths: Iterable[int]) -> None:
     """Checks that a file of each of these lengths is refused. tests/searches/test_cut_files.py tries many more."""
     for length in lengths:
         with pytest.raises(ImageTruncatedError):
-            read_image_facts(BytesIO(whole[:length]), length)
+            read_image_metadata(BytesIO(whole[:length]), length)
 
 
 @pytest.mark.parametrize("is_all", [True, False])
 def test_a_connection_s_end_proves_nothing(is_all: bool) -> None:
     whole = picture()[:-2]
     if is_all:
-        assert read_image_facts(BytesIO(whole), len(whole), is_all=True).width == 41
+        assert read_image_metadata(BytesIO(whole), len(whole), is_all=True).width == 41
     else:
         with pytest.raises(ImageTruncatedError, match="its end is missing"):
-            read_image_facts(BytesIO(whole), len(whole), is_all=False)
+            read_image_metadata(BytesIO(whole), len(whole), is_all=False)
 
 
 def test_a_scan_of_each_component_is_needed() -> None:
@@ -248,7 +248,7 @@ def test_a_scan_of_each_component_is_needed() -> None:
     assert len(scans) > 5
     for place in scans[1:]:
         with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
-            read_image_facts(BytesIO(whole[:place]), place)
+            read_image_metadata(BytesIO(whole[:place]), place)
 
 
 def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.Mo
     whole = picture()
     monkeypatch.setattr(jpeg_scans, "MAX_CODED_BYTES", 100)
     with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
-        read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
+        read_image_metadata(BytesIO(whole[:-2]), len(whole) - 2)
 
 
 @pytest.mark.parametrize("factors", [0x01, 0x10, 0x00], ids=hex)
@@ -267,14 +267,14 @@ def test_each_component_has_sampling_factors(component: int, factors: int) -> No
     at = whole.index(b"\xff\xc0") + 11 + 3 * component
     assert whole[at] in {0x22, 0x11}
     whole[at] = factors
-    with pytest.raises(ImageTruncatedError, match="its frame is of no kind that exists"):
-        read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
+    with pytest.raises(ImageTruncatedError, match="its frame header is invalid"):
+        read_image_metadata(BytesIO(whole[:-2]), len(whole) - 2)
 
 
 @pytest.mark.parametrize("header", [b"", b"\0", b"\0\0\0\0", b"\1\1\0", b"\3\1\0\0\0\0"], ids=repr)
 def test_a_scan_describes_its_components(header: bytes) -> None:
     for more in (b"", END):
-        with pytest.raises(NotAnImageError, match="a scan is of no kind that exists"):
+        with pytest.raises(NotAnImageError, match="a scan header is invalid"):
             read(frame(), segment(0xDA, header) + DATA, end=more)
 
 
@@ -283,7 +283,7 @@ def test_tables_and_blocks_take_little_memory() -> None:
     huge = segment(0xC2, b"\x08" + b"\xff" * 4 + b"\1\1\x11\0")
     tracemalloc.start()
     try:
-        with pytest.raises(ImageTruncatedError, match="its tables are of no kind that exists"):
+        with pytest.raises(ImageTruncatedError, match="its tables are invalid"):
             read(codes, frame(), scan(), end=b"")
         with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
             read(huge, scan(1), end=b"")
@@ -298,4 +298,4 @@ def test_no_damage_of_tables_and_scans_leads_to_another_error(data: st.DataObjec
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(2, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with suppress(ImageError):
-        read_image_facts(BytesIO(bytes(whole)), len(whole))
+        read_image_metadata(BytesIO(bytes(whole)), len(whole))

@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageTruncatedError, NotAnImageError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_metadata
 from tests.unit.image_formats.test_exif import tiff
 
 WIDTH, HEIGHT = 301, 517
@@ -48,7 +48,7 @@ ANIM = chunk(b"ANIM", bytes(6))
 def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageMetadata:
     content = b"WEBP" + b"".join(chunks)
     data = b"RIFF" + (len(content) if length is None else length).to_bytes(4, "little") + content + more
-    return read_image_facts(BytesIO(data), len(data))
+    return read_image_metadata(BytesIO(data), len(data))
 
 
 @pytest.mark.parametrize(
@@ -91,29 +91,29 @@ def test_a_canvas_has_24_bits(width: int, height: int) -> None:
         read(extended(0, width, height), lossy())
 
 
-NO_KIND = "its image is of no kind that exists"
+INVALID_HEADER = "its image header is invalid"
 DAMAGED = {
     "a chunk before a simple image": ((chunk(b"EXIF", b""), lossy()), "it has no pixels"),
     "no chunk": ((), "it has no pixels"),
     "no image": ((chunk(b"EXIF", bytes(20)),), "it has no pixels"),
     "an extended file without an image": ((extended(EXIF), chunk(b"EXIF", bytes(9))), r"it has no pixels, or too many"),
     "an extended file with two": ((extended(), lossy(), lossless()), r"it has no pixels, or too many"),
-    "not a key frame": ((lossy(tag=LOSSY_TAG | 1),), NO_KIND),
-    "a frame that is not shown": ((lossy(tag=0),), NO_KIND),
-    "version 4": ((lossy(tag=LOSSY_TAG | 4 << 1),), NO_KIND),
-    "a first partition as long as the chunk": ((lossy(tag=LOSSY_TAG | 21 << 5),), NO_KIND),
-    "a first partition that is longer": ((lossy(tag=LOSSY_TAG | 1 << 23),), NO_KIND),
-    "another start code": ((lossy(start=b"\x9d\x01+"),), NO_KIND),
-    "another start code, first byte": ((lossy(start=b"\x9c\x01*"),), NO_KIND),
-    "another signature": ((lossless(signature=0x2E),), NO_KIND),
-    "lossless version 1": ((lossless(more=2),), NO_KIND),
-    "lossless version 4": ((lossless(more=8),), NO_KIND),
-    "the lowest reserved flag": ((extended(0x01), lossy()), "its header is of no kind that exists"),
-    "the next reserved flag": ((extended(0x40), lossy()), "its header is of no kind that exists"),
-    "the highest reserved flag": ((extended(0x80), lossy()), "its header is of no kind that exists"),
+    "not a key frame": ((lossy(tag=LOSSY_TAG | 1),), INVALID_HEADER),
+    "a frame that is not shown": ((lossy(tag=0),), INVALID_HEADER),
+    "version 4": ((lossy(tag=LOSSY_TAG | 4 << 1),), INVALID_HEADER),
+    "a first partition as long as the chunk": ((lossy(tag=LOSSY_TAG | 21 << 5),), INVALID_HEADER),
+    "a first partition that is longer": ((lossy(tag=LOSSY_TAG | 1 << 23),), INVALID_HEADER),
+    "another start code": ((lossy(start=b"\x9d\x01+"),), INVALID_HEADER),
+    "another start code, first byte": ((lossy(start=b"\x9c\x01*"),), INVALID_HEADER),
+    "another signature": ((lossless(signature=0x2E),), INVALID_HEADER),
+    "lossless version 1": ((lossless(more=2),), INVALID_HEADER),
+    "lossless version 4": ((lossless(more=8),), INVALID_HEADER),
+    "the lowest reserved flag": ((extended(0x01), lossy()), "its header is invalid"),
+    "the next reserved flag": ((extended(0x40), lossy()), "its header is invalid"),
+    "the highest reserved flag": ((extended(0x80), lossy()), "its header is invalid"),
     "a narrower image": ((extended(), lossy(WIDTH - 1)), "its image does not fill its canvas"),
     "a lower image": ((extended(), lossless(height=HEIGHT - 1)), "its image does not fill its canvas"),
-    "no ANIM": ((extended(ANIMATION), frame()), "a chunk is missing"),
+    "no ANIM": ((extended(ANIMATION), frame()), "its ANIM chunk is missing"),
     "no frame": ((extended(ANIMATION), ANIM), "it has no pixels"),
     "a still image in an animation": ((extended(ANIMATION), ANIM, lossy()), "it has no pixels"),
     "a frame too far right": ((extended(ANIMATION), ANIM, frame(left=2)), "a frame does not fit into its canvas"),
@@ -132,7 +132,7 @@ DAMAGED = {
     ),
     "a frame without an image": ((extended(ANIMATION), ANIM, frame(chunk(b"ALPH", b"x"))), r"it has no pixels, or"),
     "a frame whose chunk is longer": (
-        (extended(ANIMATION), ANIM, frame(lossy()[:-2]), chunk(b"abcd", bytes(20))), "a chunk goes on after the end"
+        (extended(ANIMATION), ANIM, frame(lossy()[:-2]), chunk(b"abcd", bytes(20))), "a chunk extends beyond its end"
     ),
 }  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_the_image_ends_where_riff_says() -> None:
         read(lossy(), length=4 + len(lossy()) + 1)
     with pytest.raises(ImageTruncatedError, match="it ends inside a chunk"):
         read(lossy()[:-2], length=4 + len(lossy()))
-    with pytest.raises(NotAnImageError, match="a chunk goes on after the end"):
+    with pytest.raises(NotAnImageError, match="a chunk extends beyond its end"):
         read(lossy(), length=4 + len(lossy()) - 1)
 
 
@@ -167,5 +167,5 @@ def test_the_orientation_is_that_of_its_exif(prefix: bytes) -> None:
 def test_a_chunk_ends_within_the_file_with_its_padding() -> None:
     odd = b"EXIF" + (3).to_bytes(4, "little") + b"abc"
     assert read(extended(EXIF), lossy(), odd + b"\0").width == WIDTH
-    with pytest.raises(ImageTruncatedError, match="a chunk goes on after the end"):
+    with pytest.raises(ImageTruncatedError, match="a chunk extends beyond its end"):
         read(extended(EXIF), lossy(), odd)

@@ -1,10 +1,10 @@
-"""Connections that send one HTTP request after the other, each within its own deadline.
+"""HTTP connections that send one request after the other, each within its own deadline.
 
-    Exchange                 one request: its deadline, and whether any byte of it was sent
+    Exchange                 the deadline of one request, and whether any byte of it was sent
     HttpConnection.send      request → head of the response → HttpResponse, whose body is read from the connection
-    IdleConnections          connections that may serve another request: no unread bytes are left in them
+    IdleConnections          connections that can send another request, because they have no unread bytes
 
-HTTP/1.1 itself is h11's, URLs and errors are httpcore's.
+h11 implements HTTP/1.1. The classes of URLs and errors are those of httpcore.
 """
 
 import select
@@ -22,14 +22,14 @@ import httpcore
 
 # A connection that has been idle for longer may have been closed by the server or by a router on the way.
 KEEPALIVE_SECONDS = 5.0
-# As many as the concurrent requests of one client, of which polling has the most (`max_concurrent_polls`).
+# The maximum number of concurrent requests of one client: polling has the most (`max_concurrent_polls`).
 MAX_IDLE_CONNECTIONS = 100
 # The limit of httpcore. The longest heads that image hosts send have some 10 KB.
 MAX_HEAD_BYTES = 100 * 1024
 # TLS returns at most 16 KB at a time. Joining four of them saves the layers above three quarters of the calls.
 READ_BYTES = 64 * 1024
 
-# Errors of the network and of HTTP. All others are errors of the request itself or of the resolver.
+# Errors of the network and of HTTP. Other exceptions are errors of the request itself or of the name's resolution.
 HTTP_ERRORS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -63,13 +63,13 @@ class Exchange:
     """A request and its response."""
 
     deadline: Deadline
-    # False: the server has certainly not received any part of the request, even if an error follows.
+    # False: the server has certainly not received any part of the request, even if an error was raised.
     was_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request that HTTP allows, and the origin that it is sent to."""
+    """A request that was validated by h11, and the origin that it is sent to."""
 
     origin: httpcore.Origin
     head: h11.Request
@@ -98,7 +98,7 @@ def http_request(method: str, url: httpcore.URL, headers: Mapping[str, str], con
 
 
 class HttpResponse:
-    """The status and headers of a response; the body is read by `pieces` or `read`."""
+    """The status and headers of a response, whose body is read by `pieces` or `read`."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: Iterator[bytes]) -> None:
         self.status = status
@@ -107,7 +107,7 @@ class HttpResponse:
         self._body = body
 
     def pieces(self) -> Iterator[bytes]:
-        """Yields the body as it arrives, as the server encoded it.
+        """Yields the parts of the body as they arrive, without decompressing them.
 
         Raises:
             HTTP_ERRORS: the body is incomplete.
@@ -119,7 +119,7 @@ class HttpResponse:
 
         Raises:
             HTTP_ERRORS: the body is incomplete.
-            ResponseTooLargeError: it is larger than `max_bytes`.
+            ResponseTooLargeError: the body is larger than `max_bytes`.
         """
         body = bytearray()
         for piece in self.pieces():
@@ -132,7 +132,7 @@ class HttpResponse:
 
 
 class HttpConnection:
-    """A connection to one address of one origin, which serves one request at a time.
+    """A connection to one address of an origin, for one request at a time.
 
     All reads and writes end at the deadline of the current exchange.
     """
@@ -144,10 +144,14 @@ class HttpConnection:
         self.address = address
         self._socket = connected
 
-    def send(self, request: HttpRequest, exchange: Exchange, answer_by: Deadline | None = None) -> HttpResponse:
-        """Sends a request and returns the response. Its first byte must arrive by `answer_by`, if that is set."""
+    def send(self, request: HttpRequest, exchange: Exchange, first_byte_by: Deadline | None = None) -> HttpResponse:
+        """Sends a request and returns the response, whose first byte must arrive by `first_byte_by`, if that is set.
+
+        Raises:
+            HTTP_ERRORS: the request failed, or the response did not arrive in time. The connection is closed.
+        """
         self._exchange = exchange
-        self._answer_by = answer_by  # None as soon as the first byte has arrived
+        self._first_byte_by = first_byte_by  # None as soon as the first byte has arrived
         self._is_at_end = False  # the response was read completely, and nothing follows it
         self._http = h11.Connection(h11.CLIENT, MAX_HEAD_BYTES)
         try:
@@ -164,15 +168,15 @@ class HttpConnection:
         return HttpResponse(head.status_code, headers, self._body(head, headers))
 
     @property
-    def is_unanswered(self) -> bool:
-        """Whether `answer_by` was set, and no byte of the response has arrived."""
-        return self._answer_by is not None
+    def awaits_first_byte(self) -> bool:
+        """Whether `first_byte_by` was set, and no byte of the response has arrived."""
+        return self._first_byte_by is not None
 
     def is_reusable(self) -> bool:
         """Returns whether the next byte that arrives is the first one of the next response.
 
-        The last response was read completely, and the server has neither closed the connection nor sent anything more,
-        which would be read as the response to the next request.
+        That is the case if the last response was read completely, and the server has neither closed the connection nor
+        sent further bytes, which would be read as the response to the next request.
         """
         return self._is_at_end and not self._is_readable()
 
@@ -192,9 +196,9 @@ class HttpConnection:
         self._is_at_end = self._http.their_state is h11.DONE and not self._http.trailing_data[0]
 
     def _rest_of_body(self, left: int) -> Iterator[bytes]:
-        """Yields the rest of a body of known length, after h11 has yielded all that it had received of it.
+        """Yields the rest of a body of known length without h11, which would copy each byte three times.
 
-        h11 would copy each byte three times. Nothing that follows the body is read.
+        Called after h11 has yielded the bytes that it had received. Bytes that follow the body are not read.
         """
         pieces: list[bytes] = []
         room = READ_BYTES
@@ -229,14 +233,14 @@ class HttpConnection:
             self._http.receive_data(received)
 
     def _receive(self, max_bytes: int) -> bytes:
-        """Returns the next bytes, none if the server has closed the connection."""
+        """Waits for the next bytes and returns them; empty if the server has closed the connection."""
         seconds = self._exchange.deadline.seconds_left()
-        if self._answer_by:
-            seconds = min(seconds, self._answer_by.seconds_left())
+        if self._first_byte_by:
+            seconds = min(seconds, self._first_byte_by.seconds_left())
         self._socket.settimeout(seconds)
         received = self._socket.recv(max_bytes)
         if received:
-            self._answer_by = None
+            self._first_byte_by = None
         return received
 
     def _write(self, message: bytes) -> None:
@@ -248,7 +252,7 @@ class HttpConnection:
                 unsent = unsent[self._socket.send(unsent) :]
 
     def _is_readable(self) -> bool:
-        """Returns whether unread bytes, or the end of the connection, have arrived."""
+        """Returns whether unread bytes have arrived, or the server has closed the connection."""
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         poll = select.poll()
@@ -257,7 +261,7 @@ class HttpConnection:
 
 
 class IdleConnections:
-    """Connections without a request, the one used last at the end. Thread-safe."""
+    """Connections that wait for their next request, in the order of their last use. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -271,9 +275,9 @@ class IdleConnections:
             self._close_old()
 
     def take(self, origin: httpcore.Origin, addresses: Collection[str] | None) -> HttpConnection | None:
-        """Removes and returns a connection to an origin, to one of the addresses unless they are None.
+        """Removes and returns a connection to an origin, and to one of `addresses` unless they are None.
 
-        The connection used last is the least likely to have been closed by the server.
+        Returns the connection that was used last, which the server is least likely to have closed; None without one.
         """
         while connection := self._pop(origin, addresses):
             if connection.is_reusable():
@@ -299,7 +303,7 @@ class IdleConnections:
         return None
 
     def _close_old(self) -> None:
-        """Closes connections that have expired, of all origins: no other request may come to some of them."""
+        """Closes expired connections to all origins: some origins may never get another request."""
         now = time.monotonic()
         while self._connections and (
             self._connections[0].expires_at < now or len(self._connections) > MAX_IDLE_CONNECTIONS
@@ -308,19 +312,19 @@ class IdleConnections:
 
 
 def failure_text(exc: Exception) -> str:
-    """Returns why one of HTTP_ERRORS occurred, in words that contain no URL."""
+    """Returns a text without a URL that explains one of HTTP_ERRORS."""
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
         return "the server's certificate is not valid"
     if isinstance(exc, httpcore.ConnectError):
-        return "no server answers there"
+        return "the server cannot be reached"
     if isinstance(exc, httpcore.ProtocolError):
-        return "the answer is cut off, or is not HTTP"
-    return "the server broke it off"
+        return "the response is cut off, or is not HTTP"
+    return "it was interrupted"
 
 
 @contextmanager
 def httpcore_errors(timeout: type[httpcore.TimeoutException], failure: type[httpcore.NetworkError]) -> Iterator[None]:
-    """Maps errors of sockets to those of httpcore."""
+    """Converts errors of sockets into errors of httpcore."""
     try:
         yield
     except TimeoutError as exc:
@@ -344,7 +348,7 @@ def _decompressed(body: bytes, max_bytes: int) -> bytes:
     try:
         plain = decompressor.decompress(body, max_bytes + 1)
     except zlib.error as exc:
-        raise httpcore.RemoteProtocolError("the body is not compressed as its header says") from exc
+        raise httpcore.RemoteProtocolError("the body is not gzip, although its header says so") from exc
     if len(plain) > max_bytes:
         raise ResponseTooLargeError
     if not decompressor.eof:

@@ -1,11 +1,13 @@
 """Sends HTTP requests to providers and image hosts, each with one deadline for the request and its whole response.
 
 The deadline covers resolving the name, connecting, the TLS handshake, sending, and every byte of the response's head
-and body. The timeouts of HTTP libraries apply to single reads: they do not end a response that arrives byte by byte.
+and body. The timeouts of HTTP libraries apply to single reads: a response that arrives byte by byte does not exceed
+them.
 
     HttpClient.send          resolve → connect (each address has a share of the deadline) → TLS → HttpConnection.send
 
-httpx would parse the URL again, use proxies and .netrc of the environment, keep cookies and log whole URLs.
+httpx is not used: it would parse the URL again, use proxies and .netrc of the environment, keep cookies and log whole
+URLs.
 """
 
 import socket
@@ -32,14 +34,15 @@ from catchlight.http_connections import (
     httpcore_errors,
 )
 
-# Two SYN packets: the second is sent after one second. A host that accepts no connection by then is tried again later.
+# Time for two SYN packets: the second is sent after one second. A host that has not accepted the connection by then is
+# tried again later.
 MAX_CONNECT_SECONDS = 2.0
-# The least share of an address. A distant host answers in well under a second; without the minimum, a name with many
-# addresses would have too little time at each of them.
+# The minimum time for connecting to one address. A distant host responds in well under a second; without the minimum,
+# each address of a name with many addresses would have too little time.
 MIN_SHARE_SECONDS = 1.0
-# A router may have dropped an idle connection silently. A host answers in well under a second, also a distant one; the
-# deadline of an image has 6.5 s left for a new connection.
-KEPT_ANSWER_SECONDS = 1.0
+# The time for the first byte of a response over a reused connection, which a router may have dropped silently. Even a
+# distant host responds in well under a second; 6.5 s of an image's deadline are then left for a new connection.
+REUSED_CONNECTION_SECONDS = 1.0
 
 # Returns the addresses to connect to for a host name and a port.
 Resolve = Callable[[str, int], Sequence[str]]
@@ -76,10 +79,11 @@ class HttpClient:
 
         Args:
             resolve: returns the addresses of a host. Connections are made to these addresses only.
-            keeps_connections: whether a connection is used for further requests to the same origin.
-            trusts_hosts: False if untrusted input names the hosts. The name is then resolved for every request, and a
-                kept connection is used only if its address is among the addresses. A GET that it does not begin to
-                answer within KEPT_ANSWER_SECONDS is sent again over a new connection.
+            keeps_connections: whether a connection is reused for further requests to the same origin.
+            trusts_hosts: False if the hosts come from untrusted input. The name is then resolved for every request, and
+                a connection is reused only if its address is one of the name's addresses. If no byte of the response to
+                a GET arrives over a reused connection within REUSED_CONNECTION_SECONDS, the request is sent again over
+                a new one.
         """
         self._resolve = resolve
         self._keeps_connections = keeps_connections
@@ -93,13 +97,13 @@ class HttpClient:
     def send(
         self, method: str, url: httpcore.URL, headers: Mapping[str, str], content: bytes = b"", *, exchange: Exchange
     ) -> Iterator[HttpResponse]:
-        """Sends a request and yields the response, before its body has arrived.
+        """Sends a request and yields the response before its body has arrived.
 
-        Redirects are not followed, and nothing is sent twice, except for a GET as described at `trusts_hosts`.
+        Redirects are not followed. No request is sent twice, except for a GET as described at `trusts_hosts`.
 
         Raises:
-            HTTP_ERRORS: no response has arrived by the exchange's deadline.
-            Exception: the request cannot be sent (such as a header that HTTP does not allow), or an error of `resolve`.
+            HTTP_ERRORS: the request failed, or no response has arrived by the deadline.
+            Exception: the request cannot be sent, for example because of an invalid header, or `resolve` has failed.
         """
         if not self._keeps_connections:
             headers = {**headers, "Connection": "close"}
@@ -121,11 +125,13 @@ class HttpClient:
         if kept := self._idle.take(request.origin, addresses):
             is_repeatable = not self._trusts_hosts and request.head.method == b"GET"
             try:
-                return kept, kept.send(request, exchange, Deadline(KEPT_ANSWER_SECONDS) if is_repeatable else None)
+                return kept, kept.send(
+                    request, exchange, Deadline(REUSED_CONNECTION_SECONDS) if is_repeatable else None
+                )
             except HTTP_ERRORS:
-                if not kept.is_unanswered:
+                if not kept.awaits_first_byte:
                     raise
-                # The others have probably failed with it, and each would cost another request as much time.
+                # The other connections to this origin have probably failed too, and would delay other requests as long.
                 self._idle.close(request.origin)
         if addresses is None:
             addresses = self._addresses(request.origin, exchange.deadline)
@@ -137,7 +143,7 @@ class HttpClient:
             with httpcore_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
                 return _resolved(self._resolve, origin.host.decode("ascii"), origin.port, deadline)
         except BaseException:
-            # No connection is kept to a host whose addresses are refused.
+            # If the addresses of a host are not allowed, its idle connections must not be reused.
             self._idle.close(origin)
             raise
 
@@ -145,7 +151,7 @@ class HttpClient:
         with httpcore_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
             failure = OSError("the name has no address")
             for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-                # One address that does not answer must not use up the time of the others.
+                # One address that does not respond must not use up the time of the others.
                 seconds = deadline.seconds_left()
                 share = Deadline(min(seconds, max(seconds / left, MIN_SHARE_SECONDS)))
                 try:
@@ -156,10 +162,10 @@ class HttpClient:
 
 
 def _resolved(resolve: Resolve, host: str, port: int, deadline: Deadline) -> Sequence[str]:
-    """Returns the addresses of a host by the deadline, although `getaddrinfo` has no timeout parameter.
+    """Returns the addresses of a host within the deadline, although `getaddrinfo` has no timeout parameter.
 
-    Each resolution has a thread of its own: names whose servers do not answer must not keep other names waiting. Such a
-    thread ends when the system's resolver gives up, after some 30 s.
+    Each resolution has a thread of its own, so that names whose servers do not respond do not delay other names. Such a
+    thread ends when the system's resolver stops trying, after about 30 s.
     """
     addresses: Future[Sequence[str]] = Future()
 
@@ -174,10 +180,10 @@ def _resolved(resolve: Resolve, host: str, port: int, deadline: Deadline) -> Seq
 
 
 def _opened(address: str, origin: httpcore.Origin, tls: ssl.SSLContext, deadline: Deadline) -> socket.socket:
-    """Connects to an address. TLS verifies that the server has a certificate of the origin's host name.
+    """Connects to an address. TLS verifies that the server has a certificate for the origin's host name.
 
     Raises:
-        OSError: the address does not answer by the deadline, or the certificate is not valid.
+        OSError: the address does not respond by the deadline, or the certificate is not valid.
     """
     opened = socket.create_connection((address, origin.port), min(deadline.seconds_left(), MAX_CONNECT_SECONDS))
     try:

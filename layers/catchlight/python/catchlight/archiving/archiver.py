@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from catchlight.archiving.bucket import ImageBucket, folder, request_metadata
+from catchlight.archiving.bucket import ImageBucket, request_metadata
 from catchlight.archiving.confirmation import CallbackConfirmation
+from catchlight.archiving.image_copier import ImageCopier
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import (
@@ -20,21 +21,8 @@ from catchlight.errors import (
     InterruptedTryError,
     StoreUnavailableError,
 )
-from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.stream import ImageStream, Received
-from catchlight.images.url_policy import ANY_HOST
-from catchlight.models import (
-    GenerationRequest,
-    Image,
-    ImageState,
-    Quarantined,
-    Task,
-    TaskStatus,
-    by_place,
-    split_task_key,
-)
+from catchlight.models import GenerationRequest, Image, ImageState, Task, TaskStatus, by_place
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
-from catchlight.providers import PROVIDERS
 from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
@@ -43,10 +31,11 @@ from catchlight.tasks.table import TasksTable
 # Why an original is not archived if the parameter Originals is Ignored.
 ORIGINAL_IGNORED = "originals are not archived: the parameter Originals is Ignored"
 
-# Who knows the callback token can make up tasks whose images take storage. A task has rarely more images than this.
+# Every client that knows the callback token can post tasks that do not exist at the provider. This limits the storage
+# that the images of one such task can take; real tasks rarely have more images.
 MAX_UNKNOWN_IMAGES = 8
 
-# An image that is ARCHIVED or REJECTED now, or the error after which it is to be retried.
+# The image in its new state, or the error because of which it must be tried again.
 Result = Image | Exception
 
 
@@ -54,19 +43,19 @@ Result = Image | Exception
 class ArchiveRun:
     """The result of one archiving run of a task."""
 
-    task: Task  # as after this run
-    images: tuple[Image, ...] = ()  # the images that this run settled
-    not_needed: tuple[Image, ...] = ()  # settled originals that are not archived, and that ARCHIVED does not need
-    failures: tuple[Exception, ...] = ()  # why the message is to be received again
-    kept: tuple[Image, ...] = ()  # the images whose bytes this run put into quarantine until they are confirmed
-    tries: int = 1  # of archiving the task, this one included
-    renewed: int = 0  # images for which the provider returned a fresh URL
+    task: Task  # in the state after this run
+    images: tuple[Image, ...] = ()  # settled by this run: ARCHIVED, REJECTED or EXPIRED
+    not_needed: tuple[Image, ...] = ()  # settled originals without which the task becomes ARCHIVED all the same
+    failures: tuple[Exception, ...] = ()  # errors because of which the message must be received again
+    kept: tuple[Image, ...] = ()  # downloaded into quarantine until the provider confirms the result
+    tries: int = 1  # of archiving the task, including this one
+    renewed: int = 0  # number of images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
-    are_answers_final: bool = False  # a negative answer of an image's host settles the image
+    are_answers_final: bool = False  # see `_Try.is_final`
 
     @property
     def is_negative(self) -> bool:
-        """Whether an image is to be retried because its host has no image there, or has not sent all of it."""
+        """Whether an image must be tried again after a negative answer: its host has no image, or sent only a part."""
         return any(isinstance(failure, ImageGoneError | ImageTruncatedError) for failure in self.failures)
 
     @property
@@ -75,7 +64,7 @@ class ArchiveRun:
         return self.is_negative and not self.are_answers_final
 
     def next_expiry(self, now: datetime) -> datetime | None:
-        """Returns when the next URL of the images still to be archived expires; None if all URLs have expired."""
+        """Returns the earliest future expiry of the URLs of pending images; None if all of them have expired."""
         pending = (image.expires_at for image in self.task.images if image.state is ImageState.PENDING)
         return min((expires_at for expires_at in pending if expires_at > now), default=None)
 
@@ -84,9 +73,9 @@ class ArchiveRun:
 class _Try:
     """One try of archiving a task."""
 
-    is_last: bool  # a task that its provider does not confirm becomes UNCONFIRMED
-    is_final: bool  # negative answers of an image's host settle the image
-    deadline: float  # no copy starts later; on the monotonic clock
+    is_last: bool  # the task becomes UNCONFIRMED if its provider does not confirm it this time
+    is_final: bool  # a negative answer of an image's host settles the image, instead of causing another try
+    deadline: float  # on the monotonic clock: no copy starts later
 
 
 class ImageArchive:
@@ -99,11 +88,9 @@ class ImageArchive:
         tries: ArchiveTries,
         confirmation: CallbackConfirmation,
         url_refresher: UrlRefresher,
-        fetcher: ImageFetcher,
+        copier: ImageCopier,
         bucket: ImageBucket,
         *,
-        additional_hosts: Iterable[str],
-        trusts_confirmed_hosts: bool,
         pool: PriorityThreadPool,
         now: Callable[[], datetime],
     ) -> None:
@@ -112,10 +99,8 @@ class ImageArchive:
         self._tries = tries
         self._confirmation = confirmation
         self._url_refresher = url_refresher
-        self._fetcher = fetcher
+        self._copier = copier
         self._bucket = bucket
-        self._additional_hosts = tuple(additional_hosts)
-        self._trusts_confirmed_hosts = trusts_confirmed_hosts
         self._pool = pool
         self._now = now
 
@@ -124,19 +109,28 @@ class ImageArchive:
     ) -> ArchiveRun | None:
         """Archives all pending images of a task in parallel.
 
-        `receives`: how often the task's message was received. From the try MAX_ARCHIVE_TRIES on, negative answers are
-        final, those of an image's host if it has given them in as many tries: an outage costs no image a chance.
-        Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
-        (on the monotonic clock): the remaining images are left to the next message.
-        If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
-        does not confirm it, they are downloaded into quarantine, because their URLs expire; after the last try the
-        task is UNCONFIRMED. An image becomes EXPIRED only after a fresh URL was requested.
+        Among the images of all tasks, those whose URLs expire first are copied first.
+        If the provider can be queried, images are archived only after it has confirmed the callback's result. Until
+        then they are downloaded into quarantine, because their URLs expire.
         The original of a task whose result is still polled for is downloaded into quarantine, too.
-        Returns None if there is nothing to do: the task does not exist, has no images, or is not SUCCEEDED (any more).
+        From the try MAX_ARCHIVE_TRIES on, negative answers are final: a task that its provider does not confirm becomes
+        UNCONFIRMED, and an image that its host does not have becomes EXPIRED. The answers of image hosts are final only
+        if as many tries had one: tries during an outage do not count. Before an image becomes EXPIRED because its host
+        does not have it, a fresh URL is requested, if the provider can be queried and no operator accepted the task.
+
+        Args:
+            task_key: the partition key of the task's item.
+            receives: the number of times that the task's message was received.
+            is_alone: True if no other task is archived at the same time.
+            deadline: on the monotonic clock. No copy starts later; the remaining images count as failures.
+
+        Returns:
+            None if there is nothing to archive: the task does not exist, has no images, or is not SUCCEEDED (any more).
 
         Raises:
-            StoreUnavailableError: the message is to be received again. Objects written already are recognised then.
-            InterruptedTryError: the task is to be archived by itself, with `is_alone`.
+            StoreUnavailableError: the message must be received again. The next run recognizes the objects that this
+                run has written.
+            InterruptedTryError: an earlier try was killed. The task must be archived with `is_alone`.
         """
         found = self._table.get(task_key)
         if found is None or not (found.status is TaskStatus.SUCCEEDED or _is_original_awaited(found)):
@@ -150,14 +144,14 @@ class ImageArchive:
             deadline=deadline,
         )
         is_noted = receives > 1 or is_alone
-        # The mark of a try that may still be running stays: several messages of a task would renew it again and again,
-        # and it would never be old enough to be that of a killed try.
+        # The mark of a try that may still be running is not overwritten. If several messages of a task renewed it again
+        # and again, it would never become old enough to show that its try was killed.
         if is_noted and (is_alone or not found.unended_try):
             self._tries.begin(found, now=self._now())
         try:
             run = self._archive(found, this_try)
         except Exception:
-            with suppress(StoreUnavailableError):  # the error itself matters more than its count
+            with suppress(StoreUnavailableError):  # the error of the try is raised even if the try cannot be counted
                 self._tries.end(found, has_failed=True)
             raise
         has_failed = run is not None and bool(run.failures)
@@ -170,25 +164,25 @@ class ImageArchive:
 
     def _archive(self, found: Task, this_try: _Try) -> ArchiveRun | None:
         if _is_original_awaited(found):
-            return self._keep_original(found, this_try)
+            return self._quarantine_original(found, this_try)
         try:
-            answer = self._confirmation.ask(found)
+            report = self._confirmation.request_status(found)
         except ImageTasksError as exc:
-            return self._keep_all(found, exc, this_try)
+            return self._quarantine_unconfirmed(found, exc, this_try)
         try:
-            checked = self._confirmation.settle(found, answer)
+            checked = self._confirmation.settle(found, report)
         except ImageTasksError as exc:
             return ArchiveRun(found, failures=(exc,))
         if checked.task.status is not TaskStatus.SUCCEEDED:
             return ArchiveRun(checked.task, is_contradicted=checked.is_contradicted)
         if not _has_same_images(checked.task, found):
-            # Earlier answers were about the images of a callback that the provider has contradicted.
+            # The earlier negative answers were about the URLs from the callback; the provider returned other ones.
             this_try = replace(this_try, is_final=False)
         return self._archive_images(checked, this_try)
 
     def _archive_images(self, checked: ConfirmationResult, this_try: _Try) -> ArchiveRun:
         task = checked.task
-        # The provider of an accepted task has not confirmed it: its images are archived without another question.
+        # The provider did not confirm a task that an operator accepted: it gets no further status request.
         was_asked = checked.was_asked or task.accepted_at is not None
         settled = {
             index: image.model_copy(update={"state": ImageState.REJECTED, "reason": ORIGINAL_IGNORED})
@@ -200,7 +194,7 @@ class ImageArchive:
             for index, image in enumerate(task.images)
             if image.state is ImageState.PENDING and index not in settled
         ]
-        copy_all = partial(self._for_each, self._copy, this_try)
+        copy_all = partial(self._for_each, self._copier.copy, this_try)
         results = copy_all(task, pending)
         failures: list[Exception] = []
         renewed: list[int] = []
@@ -232,11 +226,11 @@ class ImageArchive:
             elif isinstance(result, Exception):
                 failures.append(result)
         if not failures and not _has_request(settled.values(), task, put_with=checked.task.request):
-            # Before the final status is written: from then on consumers may rely on request.json.
+            # Before the final status is written: from that time on, consumers may rely on request.json.
             self._bucket.put_request(task)
         if settled or not failures:
-            # One write for all images. After a crash before this write, the next run repeats the copies and S3 reports
-            # the objects that exist already.
+            # One write for all images. After a crash before this write, the next run repeats the copies, and S3 reports
+            # that the objects exist already.
             task = self._images.save(task, settled, now=self._now(), known_request=checked.known_request)
         needed = [image for image in settled.values() if self._images.is_needed(task, image)]
         return ArchiveRun(
@@ -249,41 +243,43 @@ class ImageArchive:
             are_answers_final=this_try.is_final,
         )
 
-    def _keep_all(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
-        """Downloads the images of an unconfirmed task into quarantine while their URLs live.
+    def _quarantine_unconfirmed(self, task: Task, reason: ImageTasksError, this_try: _Try) -> ArchiveRun:
+        """Downloads the images of an unconfirmed task into quarantine before their URLs expire.
 
-        After the last try the task is UNCONFIRMED, unless another try may still download one of its images. There is no
-        further try, and only the first MAX_UNKNOWN_IMAGES are downloaded, if the provider does not know the task and
-        it is not registered.
+        The last try makes the task UNCONFIRMED, unless a further try may still download one of its images. If the task
+        is not registered and its provider does not have it, only its first MAX_UNKNOWN_IMAGES images are downloaded,
+        and the last try makes it UNCONFIRMED even if downloads have failed.
         """
         is_unknown = self._confirmation.is_unknown(task, reason)
         at_most = MAX_UNKNOWN_IMAGES if is_unknown else None
-        run = self._keep_images(task, this_try, at_most=at_most)
+        run = self._quarantine_images(task, this_try, at_most=at_most)
         if this_try.is_last and (is_unknown or not run.failures):
-            unconfirmed = self._confirmation.give_up(run.task, reason, now=self._now())
+            unconfirmed = self._confirmation.mark_unconfirmed(run.task, reason, now=self._now())
             if unconfirmed:
                 return replace(run, task=unconfirmed, failures=())
         return replace(run, failures=(reason, *run.failures))
 
-    def _keep_original(self, task: Task, this_try: _Try) -> ArchiveRun | None:
-        """Downloads the original of a task without a result into quarantine. Returns None if nothing is to be done."""
-        run = self._keep_images(task, this_try)
+    def _quarantine_original(self, task: Task, this_try: _Try) -> ArchiveRun | None:
+        """Downloads the original of a task without a result into quarantine. Returns None if nothing is left to do."""
+        run = self._quarantine_images(task, this_try)
         if this_try.is_last and task.is_unregistered:
-            # Who knows the callback token can make up such tasks, at hosts that keep each try waiting.
+            # Every client that knows the callback token can post such tasks, with image hosts that delay each try until
+            # its timeout: the last try is not repeated.
             run = replace(run, failures=())
         return run if run.kept or run.failures else None
 
-    def _keep_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
-        """Downloads a task's first images into quarantine.
+    def _quarantine_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
+        """Downloads the images of a task, or only the first `at_most` of them, into quarantine.
 
-        Failures that no further try can mend count until negative answers are final.
+        An image that is gone or rejected counts as a failure, which causes another try, until negative answers are
+        final.
         """
         left = [
             index
             for index, image in enumerate(task.images[:at_most])
             if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
-        results = self._for_each(self._keep, this_try, task, left)
+        results = self._for_each(self._copier.copy_to_quarantine, this_try, task, left)
         kept = {index: result for index, result in results.items() if isinstance(result, Image)}
         if kept:
             task = self._images.keep(task, kept)
@@ -298,11 +294,12 @@ class ImageArchive:
         )
 
     def _expired(self, task: Task, image: Image, reason: str) -> Image:
-        """Returns an image whose URL is dead as EXPIRED.
+        """Returns an image that its host does not have any more as EXPIRED, and corrects the time of its expiry.
 
-        The lifetime of its URL is counted from the report if the provider does not say when the task was completed. So
-        a URL that is dead in the first half of its lifetime had expired before the report. Not in all of it, because
-        a callback comes some seconds after the completion.
+        If the provider does not report when the task was completed, `expires_at` was computed from the time of the
+        report. An image that is gone in the first half of that lifetime had therefore expired before the report:
+        `expires_at` becomes the time of the report. In the second half it stays, because the lifetime may have ended
+        normally: a callback arrives some seconds after the completion, so that `expires_at` is too late by as much.
         """
         reported_at, expires_at, now = task.reported_time, image.expires_at, self._now()
         if reported_at and expires_at - now > now - reported_at:
@@ -310,135 +307,26 @@ class ImageArchive:
         return image.model_copy(update={"state": ImageState.EXPIRED, "reason": reason, "expires_at": expires_at})
 
     def _for_each(
-        self, work: Callable[..., Result], this_try: _Try, task: Task, indices: Iterable[int]
+        self, work: Callable[..., Image], this_try: _Try, task: Task, indices: Iterable[int]
     ) -> dict[int, Result]:
         places = list(by_place(task.images))
         running = {}
         for index in sorted(indices, key=lambda index: task.images[index].expires_at):
             kind, number = places[index]
             image = task.images[index]
-            one = partial(self._unless_late, work, this_try, task, image, f"{kind}-{number}")
-            running[index] = self._pool.submit(image.expires_at, one)
+            job = partial(self._before_deadline, work, this_try, task, image, f"{kind}-{number}")
+            running[index] = self._pool.submit(image.expires_at, job)
         return {index: result.result() for index, result in running.items()}
 
-    def _unless_late(self, work: Callable[..., Result], this_try: _Try, task: Task, image: Image, name: str) -> Result:
+    def _before_deadline(
+        self, work: Callable[..., Image], this_try: _Try, task: Task, image: Image, name: str
+    ) -> Result:
         if time.monotonic() > this_try.deadline:
             return ImageUnavailableError("no time was left to download it")
         try:
             return work(task, image, name, is_final=this_try.is_final)
-        except Exception as exc:  # noqa: BLE001 - a bug met with one image must not stop the task's other images
+        except Exception as exc:  # noqa: BLE001 - a bug that occurs with one image must not affect the others
             return exc
-
-    def _keep(self, task: Task, image: Image, name: str, *, is_final: bool) -> Image:
-        """Downloads an image into quarantine.
-
-        Raises:
-            ImageError: the image could not be downloaded, or S3 did not accept the object.
-        """
-        with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
-            try:
-                incoming.complete()
-            except ImageRejectedError:
-                incoming.receive()  # its bytes are kept all the same: a person may look at them
-            except ImageTruncatedError:
-                if not is_final:
-                    raise
-            if (body := incoming.received) is None:
-                raise ImageUnavailableError("no bytes arrived, or too many")
-            return image.model_copy(update={"quarantine": self._put_aside(task, image, name, incoming, body)})
-
-    def _open(self, stack: ExitStack, task: Task, image: Image, name: str) -> ImageStream:
-        """Opens an image: from quarantine if its bytes were kept there until it was confirmed, or else from its URL.
-
-        Bytes in quarantine are also the last resort for a URL that has expired.
-        """
-
-        def from_url() -> ImageStream:
-            return stack.enter_context(self._fetcher.fetch(image.url, self._allowed_hosts(task)))
-
-        def from_quarantine() -> ImageStream:
-            key = f"{folder(task.task, 'quarantine')}/{name}"
-            return stack.enter_context(self._bucket.quarantined(key, image.url))
-
-        first, second = (from_quarantine, from_url) if image.quarantine else (from_url, from_quarantine)
-        try:
-            return first()
-        except ImageGoneError as exc:
-            gone = exc
-        try:
-            return second()
-        except ImageGoneError:
-            raise gone from None
-
-    def _copy(self, task: Task, image: Image, name: str, *, is_final: bool) -> Result:
-        try:
-            with ExitStack() as stack:
-                incoming = self._open(stack, task, image, name)
-                try:
-                    key = f"{folder(task.task)}/{name}.{incoming.format.extension}"
-                    sha256 = self._bucket.put(key, incoming, task)
-                    facts, size = incoming.complete(), incoming.size
-                except (ImageRejectedError, ImageTruncatedError) as exc:
-                    return self._quarantine(task, image, name, incoming, exc, is_final=is_final)
-        except ImageUnavailableError as exc:
-            return exc
-        except ImageRejectedError as exc:
-            return image.model_copy(update={"state": ImageState.REJECTED, "reason": str(exc)})
-        return image.model_copy(
-            update={
-                "state": ImageState.ARCHIVED,
-                "bucket": self._bucket.name,
-                "key": key,
-                "bytes": size,
-                "sha256": sha256,
-                "content_type": facts.content_type,
-                "width": facts.width,
-                "height": facts.height,
-                "orientation": facts.orientation,
-                "trailing_bytes": facts.trailing_bytes or None,
-                "archived_at": self._now(),
-                "quarantine": None,
-            }
-        )
-
-    def _allowed_hosts(self, task: Task) -> tuple[str, ...]:
-        if task.is_confirmed and self._trusts_confirmed_hosts:
-            return (ANY_HOST,)
-        provider = PROVIDERS.get(split_task_key(task.task)[0])
-        return (*(provider.image_hosts if provider else ()), *self._additional_hosts)
-
-    def _quarantine(
-        self,
-        task: Task,
-        image: Image,
-        name: str,
-        incoming: ImageStream,
-        reason: ImageRejectedError | ImageTruncatedError,
-        *,
-        is_final: bool,
-    ) -> Image:
-        """Keeps the bytes of a body that is not archived, and returns the image as settled.
-
-        Raises:
-            ImageUnavailableError: the whole body may arrive at another try, or S3 did not accept the object.
-        """
-        is_whole, body = incoming.receive(), incoming.received
-        is_cut = isinstance(reason, ImageTruncatedError)
-        if is_cut and not (is_final and body):
-            raise reason
-        if body and not is_whole and not is_final:
-            raise ImageTruncatedError(f"{reason}, and not all of it arrived") from reason
-        quarantined = None
-        if body:
-            quarantined = self._put_aside(task, image, name, incoming, body)
-        # A cut image may be served whole later; once its URL has expired, it cannot.
-        is_expired = is_cut and image.expires_at <= self._now()
-        state = ImageState.EXPIRED if is_expired else ImageState.REJECTED
-        return image.model_copy(update={"state": state, "reason": str(reason), "quarantine": quarantined})
-
-    def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
-        key = f"{folder(task.task, 'quarantine')}/{name}"
-        return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
 
 
 def _has_same_images(task: Task, found: Task) -> bool:
@@ -446,20 +334,20 @@ def _has_same_images(task: Task, found: Task) -> bool:
 
 
 def _is_original_awaited(task: Task) -> bool:
-    """Decides whether a task without a result has an original, which is downloaded into quarantine."""
+    """Returns whether a task has no result yet, but an original, which is downloaded into quarantine."""
     return task.status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and bool(task.images)
 
 
 def _has_request(settled: Collection[Image], task: Task, *, put_with: GenerationRequest | None) -> bool:
-    """Returns whether the task has archived images, and the metadata of each has the generation request.
+    """Returns whether the task has archived images, and the metadata of each contains the generation request.
 
-    This is the case if this run settled all images and wrote the archived ones with the request that the task has now:
-    objects of earlier runs may be older than the request.
+    This is the case if this run settled all images and wrote the archived ones with the request that the task has now.
+    Objects that earlier runs wrote may be older than the request.
 
     Args:
         settled: the images that this run settled.
-        task: as it is now.
-        put_with: the request with which this run wrote the images.
+        task: the task in its current state.
+        put_with: the request that this run wrote into the metadata of the images.
     """
     is_only_run = len(settled) == len(task.images)
     has_images = any(image.state is ImageState.ARCHIVED for image in settled)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
 
-# A message has 20 s. A write that fails twice is retried with the next message.
+# The function has 20 s for a batch of messages. After a write has failed twice, the message is received again.
 S3_CONFIG = Config(
     connect_timeout=1,
     read_timeout=4,
@@ -39,7 +39,7 @@ _EXISTS = "PreconditionFailed"
 
 
 def folder(task: str, prefix: Literal["images", "quarantine"] = "images") -> str:
-    """Returns the S3 key prefix of the images of a task, or of its refused bytes, given its task key."""
+    """Returns the S3 key prefix of a task's images, or of its bytes in quarantine. `task` is the task key."""
     provider, task_id = split_task_key(task)
     return f"{prefix}/{provider}/{task_id}"
 
@@ -47,7 +47,7 @@ def folder(task: str, prefix: Literal["images", "quarantine"] = "images") -> str
 def request_metadata(request: GenerationRequest | None) -> dict[str, str]:
     """Returns the generation request as metadata of an object: JSON in printable ASCII.
 
-    Empty if there is no request, or if it is longer than MAX_REQUEST_BYTES.
+    The metadata is empty if there is no request, or if its JSON is longer than MAX_REQUEST_BYTES.
     """
     if request is None:
         return {}
@@ -58,7 +58,7 @@ def request_metadata(request: GenerationRequest | None) -> dict[str, str]:
 
 
 def _url_digest(url: str) -> str:
-    # Without the query, which is a signature: a newly signed URL is that of the same image.
+    # Without the query, which holds the signature: a newly signed URL of the same object is the same image.
     return hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
 
 
@@ -69,7 +69,7 @@ def _pieces(body: "StreamingBody") -> Iterator[bytes]:
         raise ImageUnavailableError("S3 did not return all bytes in quarantine") from exc
 
 
-class _NoImageError(BaseException):
+class _PutAbortedError(BaseException):
     """Aborts a put while its body is being read. A BaseException, because botocore would retry after an `Exception`."""
 
     def __init__(self, reason: ImageRejectedError | ImageUnavailableError) -> None:
@@ -88,7 +88,7 @@ class _Body:
         try:
             return self._image.read(size)
         except (ImageRejectedError, ImageUnavailableError) as exc:
-            raise _NoImageError(exc) from exc
+            raise _PutAbortedError(exc) from exc
 
 
 class ImageBucket:
@@ -101,10 +101,10 @@ class ImageBucket:
     def put(self, key: str, image: ImageStream, task: Task) -> str:
         """Writes the image as an object and returns its SHA-256 in hex. Existing objects are never overwritten.
 
-        The metadata of the object has the task's key, the host that the image comes from, and the generation request
+        The metadata of the object contains the task's key, the host that sent the image, and the generation request
         if it fits.
         An existing object with the same bytes counts as written. The upload runs during the download. ImageStream
-        delivers the last block only after the image was verified, and S3 stores no incomplete object.
+        returns the last block only after the image was validated, and S3 stores no incomplete object.
 
         Raises:
             ImageRejectedError: the bytes are not a valid image, or the key holds an object with other bytes.
@@ -112,7 +112,7 @@ class ImageBucket:
         """
         request = request_metadata(task.request)
         try:
-            answer = self._put_once(
+            response = self._put_once(
                 Key=key,
                 Body=_Body(image),
                 ContentLength=image.size,
@@ -121,12 +121,12 @@ class ImageBucket:
                 ChecksumAlgorithm="SHA256",
                 Metadata={"task": task.task, "source-host": image.source_host, **request},
             )
-        except _NoImageError as exc:
+        except _PutAbortedError as exc:
             raise exc.reason from None
-        checksum = answer.get("ChecksumSHA256") if answer else None
+        checksum = response.get("ChecksumSHA256") if response else None
         if checksum is None:
             checksum = base64.b64encode(image.sha256()).decode()
-        if answer is None:
+        if response is None:
             stored = self._head(key)
             if stored.get("ChecksumSHA256") != checksum:
                 raise ImageRejectedError(f"the bucket holds another image under {key} already")
@@ -135,9 +135,9 @@ class ImageBucket:
         return base64.b64decode(checksum).hex()
 
     def quarantine(self, key: str, body: Received, *, task: str, url: str, source_host: str) -> Quarantined:
-        """Writes bytes that are not archived as an image (yet), as a file that browsers save and never show.
+        """Writes bytes that are not archived as an image (yet). Browsers save the object and do not display it.
 
-        Other bytes under the key are replaced: the bucket's versioning keeps them as long as the quarantine does.
+        An existing object is replaced. It stays in the bucket as a noncurrent version for QuarantineRetentionDays.
 
         Raises:
             ImageUnavailableError: S3 did not accept the object at the moment.
@@ -157,11 +157,13 @@ class ImageBucket:
 
     @contextmanager
     def quarantined(self, key: str, url: str) -> Iterator[ImageStream]:
-        """Yields the bytes in quarantine that were downloaded from `url`, with any query.
+        """Opens an object in quarantine whose bytes were downloaded from `url`, and yields it as a stream.
+
+        The query of the URL, which holds its signature, may differ.
 
         Raises:
-            ImageGoneError: there are none, or they were downloaded from another URL.
-            ImageUnavailableError: S3 did not answer.
+            ImageGoneError: there is no such object, or its bytes were downloaded from another URL.
+            ImageUnavailableError: S3 did not return the object.
         """
         try:
             found = self._s3.get_object(Bucket=self.name, Key=key)
@@ -182,7 +184,7 @@ class ImageBucket:
     def put_request(self, task: Task) -> None:
         """Writes the generation request as `request.json` next to the images, if the request is known.
 
-        For requests that are not in the metadata of every image.
+        It is called if the metadata of some images does not contain the request.
 
         Raises:
             ImageUnavailableError: S3 did not accept the object at the moment.
@@ -197,20 +199,20 @@ class ImageBucket:
             ContentType="application/json",
         )
 
-    def _put_once(self, **what: Any) -> "PutObjectOutputTypeDef | None":
-        """Puts an object unless the key exists. Returns S3's answer, or None if there is an object already.
+    def _put_once(self, **arguments: Any) -> "PutObjectOutputTypeDef | None":
+        """Puts an object unless the key exists. Returns S3's response, or None if there is an object already.
 
         Neither a repeated run nor a forged callback can overwrite an object.
         """
-        return self._put(IfNoneMatch="*", **what)
+        return self._put(IfNoneMatch="*", **arguments)
 
-    def _put(self, **what: Any) -> "PutObjectOutputTypeDef | None":
+    def _put(self, **arguments: Any) -> "PutObjectOutputTypeDef | None":
         try:
-            return self._s3.put_object(Bucket=self.name, **what)
+            return self._s3.put_object(Bucket=self.name, **arguments)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == _EXISTS:
                 return None
-            raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
+            raise ImageUnavailableError(f"S3 did not accept the object: {exc.response['Error']['Code']}") from exc
         except BotoCoreError as exc:
             raise ImageUnavailableError(f"S3 did not answer: {type(exc).__name__}") from exc
 
@@ -218,4 +220,4 @@ class ImageBucket:
         try:
             return self._s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
         except (ClientError, BotoCoreError) as exc:
-            raise ImageUnavailableError("S3 does not say what it holds") from exc
+            raise ImageUnavailableError("S3 does not return the metadata of the existing object") from exc

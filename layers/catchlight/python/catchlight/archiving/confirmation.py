@@ -1,4 +1,4 @@
-"""Asks providers whether the results of callbacks are true."""
+"""Compares the results that callbacks reported with the providers' own records."""
 
 from datetime import datetime
 
@@ -16,39 +16,39 @@ from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 
 
 class CallbackConfirmation:
-    """Confirms or corrects single tasks. Thread-safe."""
+    """Confirms or corrects the result of one task at a time. Thread-safe."""
 
     def __init__(self, confirmations: Confirmations, status_lookup: StatusLookup) -> None:
         self._confirmations = confirmations
         self._status_lookup = status_lookup
 
-    def ask(self, task: Task) -> TaskReport | None:
-        """Asks an unconfirmed task's provider for its status and URLs.
+    def request_status(self, task: Task) -> TaskReport | None:
+        """Requests the status and URLs of an unconfirmed task from its provider.
 
-        Returns None if there is nothing to ask: the task was reported by a poll or is confirmed already, or its
-        provider has no API key here.
+        Returns None if no request is sent: the task is not unconfirmed, or no API key is configured for its provider.
 
         Raises:
             ProviderError: the status request failed.
-            UnconfirmedError: the provider reports no result yet. Its record may be updated after its callback was sent.
+            UnconfirmedError: the provider reports no result yet. It may update its record after it has sent the
+                callback.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
-        answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
-        if answer and answer.status is TaskStatus.PENDING:
-            error = UnknownTaskError if answer.answer is LastAnswer.NOT_FOUND else UnconfirmedError
-            raise error(describe(answer.answer))
-        return answer
+        report = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
+        if report and report.status is TaskStatus.PENDING:
+            error = UnknownTaskError if report.answer is LastAnswer.NOT_FOUND else UnconfirmedError
+            raise error(describe(report.answer))
+        return report
 
     @staticmethod
     def is_unknown(task: Task, error: ImageTasksError) -> bool:
-        """Decides whether only callbacks name the task: it is not registered, and its provider has no such task.
+        """Decides whether a task is known from callbacks only: it is not registered, and its provider does not have it.
 
-        `error`: what `ask` has raised.
+        `error`: the error that `request_status` has raised.
         """
         return task.is_unregistered and isinstance(error, UnknownTaskError | RequestRefusedError)
 
-    def give_up(self, task: Task, error: ImageTasksError, *, now: datetime) -> Task | None:
-        """Makes the task UNCONFIRMED, if `error` of the last try says that its provider has not confirmed it.
+    def mark_unconfirmed(self, task: Task, error: ImageTasksError, *, now: datetime) -> Task | None:
+        """Makes the task UNCONFIRMED if `error`, which `request_status` has raised, comes from its provider.
 
         Returns None if nothing was written: the error is one of this stack, or the task has changed meanwhile.
 
@@ -57,20 +57,20 @@ class CallbackConfirmation:
         """
         if not isinstance(error, UnconfirmedError | ProviderError):
             return None
-        # One execution that polls for such a task is enough.
+        # Such a task is polled for by one execution only: if it was started already, no other one follows.
         is_unknown = self.is_unknown(task, error) and task.polling_since is not None
         return self._confirmations.give_up(task, not_confirmed(error), is_unknown=is_unknown, now=now)
 
-    def settle(self, task: Task, answer: TaskReport | None) -> ConfirmationResult:
-        """Confirms or corrects a task by its provider's answer, if there is one.
+    def settle(self, task: Task, report: TaskReport | None) -> ConfirmationResult:
+        """Confirms or corrects a task by its provider's report. Without a report, the task is returned unchanged.
 
         Raises:
-            UnconfirmedError: the task has changed while its provider was asked. Try again.
+            UnconfirmedError: the task has changed since it was read. Try again.
             StoreUnavailableError: the provider's report could not be written.
         """
-        if answer is None:
+        if report is None:
             return ConfirmationResult(task)
-        result = self._confirmations.settle(task, answer)
+        result = self._confirmations.settle(task, report)
         if result is None:
-            raise UnconfirmedError("the task has changed while its provider was asked")
+            raise UnconfirmedError("the task has changed during the request to its provider")
         return result

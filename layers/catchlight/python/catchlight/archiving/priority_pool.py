@@ -23,15 +23,15 @@ class PriorityThreadPool:
         """Runs the work as soon as a thread is free and no waiting work is due earlier. Returns its future."""
         future: Future[T] = Future()
         self._waiting.put((due, next(self._arrivals), future, work))
-        # One turn for each piece of work. The thread that takes the turn picks the work that is due first then.
-        self._threads.submit(self._take_turn)
+        # One call per piece of work. It runs the work that is due first at that time, which may be another one.
+        self._threads.submit(self._run_next)
         return future
 
     def shutdown(self) -> None:
         """Waits until all work is done."""
         self._threads.shutdown()
 
-    def _take_turn(self) -> None:
+    def _run_next(self) -> None:
         _, _, future, work = self._waiting.get_nowait()
         try:
             result = work()

@@ -12,35 +12,37 @@ from catchlight.tasks.images import TaskImages
 
 
 class UrlRefresher:
-    """Refreshes the image URLs of single tasks. Thread-safe."""
+    """Requests and writes fresh image URLs of one task at a time. Thread-safe."""
 
     def __init__(self, images: TaskImages, status_lookup: StatusLookup) -> None:
         self._images = images
         self._status_lookup = status_lookup
 
     def renew(self, task: Task, stale: Collection[int]) -> Task:
-        """Requests fresh URLs for `stale` images (positions), writes them, and returns the task with them.
+        """Requests fresh URLs of images, writes them, and returns the task with them.
 
-        Images with a fresh URL are PENDING again. The task is returned unchanged if there are no fresh URLs: no API key
-        is configured, or the provider reports no success or the same URLs.
+        `stale` has the positions of the images in the task's list. Images with a fresh URL are PENDING again. The task
+        is returned unchanged if there are no fresh URLs: no API key is configured, or the provider reports no success
+        or the same URLs.
 
         Raises:
             ProviderError: the status request failed.
             UnconfirmedError: the task has changed meanwhile. Try again.
             SettingsError, StoreUnavailableError: the API key could not be read, or the fresh URLs not written.
         """
-        answer, renewed = self._ask(task, stale)
-        if answer is None or not renewed:
+        report, renewed = self._request(task, stale)
+        if report is None or not renewed:
             return task
-        if not self._images.replace(task, renewed, now=answer.reported_at):
-            raise UnconfirmedError("the task has changed while its provider was asked")
-        return task.with_images(renewed, now=answer.reported_at)
+        if not self._images.replace(task, renewed, now=report.reported_at):
+            raise UnconfirmedError("the task has changed during the request to its provider")
+        return task.with_images(renewed, now=report.reported_at)
 
     def request_download_urls(self, task: Task, stale: Collection[int], *, now: datetime) -> Task:
-        """Requests other URLs for the files at the URLs of `stale` images (positions), and writes them.
+        """Requests download URLs for the files of images, which the provider creates per request, and writes them.
 
-        This is the last resort for URLs of the provider's record that have expired. Returns the task with the URLs, or
-        unchanged if the provider has no such request or returns none.
+        This is the last resort if the URLs in the provider's record have expired. `stale` has the positions of the
+        images in the task's list. Returns the task with the new URLs; it is unchanged if the provider has no such
+        request or returns no URL.
 
         Raises:
             UnconfirmedError: the task has changed meanwhile. Try again.
@@ -49,7 +51,7 @@ class UrlRefresher:
         renewed = {}
         for index in stale:
             image = task.images[index]
-            # Without another URL the image is what it was before: its URL has expired.
+            # If the request fails, the image keeps its expired URL.
             with suppress(ProviderError):
                 if found := self._status_lookup.download_url(task.task, image.url):
                     url, expires_at = found
@@ -57,25 +59,25 @@ class UrlRefresher:
         if not renewed:
             return task
         if not self._images.replace(task, renewed, now=now):
-            raise UnconfirmedError("the task has changed while its provider was asked")
+            raise UnconfirmedError("the task has changed during the request to its provider")
         return task.with_images(renewed, now=now)
 
     def find(self, task: Task, stale: Collection[int]) -> dict[int, Image]:
-        """Returns the images with fresh URLs that `renew` would write, by position. Writes nothing.
+        """Returns the images with the fresh URLs that `renew` would write, by position, without writing them.
 
         Raises:
             ProviderError: the status request failed.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
-        return self._ask(task, stale)[1]
+        return self._request(task, stale)[1]
 
-    def _ask(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
-        answer = self._status_lookup.ask(task.task)
-        if answer is None or answer.status is not TaskStatus.SUCCEEDED:
-            return answer, {}
-        present = by_place(answer.images)
-        return answer, {
-            index: _with_new_expiry(present[place], answer)
+    def _request(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
+        report = self._status_lookup.ask(task.task)
+        if report is None or report.status is not TaskStatus.SUCCEEDED:
+            return report, {}
+        present = by_place(report.images)
+        return report, {
+            index: _with_new_expiry(present[place], report)
             for index, (place, image) in enumerate(by_place(task.images).items())
             if index in stale
             and image.state is not ImageState.ARCHIVED
@@ -84,8 +86,8 @@ class UrlRefresher:
         }
 
 
-def _with_new_expiry(image: Image, answer: TaskReport) -> Image:
-    # A URL not seen before was created for the current answer: its lifetime starts now, regardless of the image's age.
+def _with_new_expiry(image: Image, report: TaskReport) -> Image:
+    # The provider created this new URL for its current response: its lifetime starts now, whatever the image's age.
     return image.model_copy(
-        update={"expires_at": answer.reported_at + PROVIDERS[answer.provider].url_lifetimes[image.kind]}
+        update={"expires_at": report.reported_at + PROVIDERS[report.provider].url_lifetimes[image.kind]}
     )

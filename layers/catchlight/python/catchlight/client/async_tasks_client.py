@@ -40,7 +40,7 @@ def connect_async(
 ) -> "AsyncTasksClient":
     """Returns an asynchronous client of the stack that `connect` selects with these arguments.
 
-    It reads the stack's outputs from CloudFormation and blocks meanwhile: call it once, when the program starts.
+    Blocks while it reads the stack's outputs from CloudFormation: call it once, when the program starts.
 
     Raises:
         UsageError: the arguments and configuration files do not determine a stack; nothing was sent.
@@ -100,7 +100,7 @@ def _awaiting_tasks(
 class AsyncTasksClient:
     """TasksClient for asyncio: `async with connect_async("catchlight") as api: await api.submit(...)`.
 
-    Its methods have the arguments, results and errors of those of TasksClient. Use it in one event loop.
+    Its methods have the same arguments, results and errors as those of TasksClient. Use it in one event loop only.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class AsyncTasksClient:
             step = next(operation)
             while True:
                 try:
-                    response = await self._take(step)
+                    response = await self._perform(step)
                 except httpx.RequestError as exc:
                     step = operation.throw(exc)
                 else:
@@ -173,7 +173,7 @@ class AsyncTasksClient:
             result: Result = end.value
             return result
 
-    async def _take(self, step: Step) -> httpx.Response | None:
+    async def _perform(self, step: Step) -> httpx.Response | None:
         if isinstance(step, Pause):
             await self.retry_policy.async_sleep(step.seconds)
             return None

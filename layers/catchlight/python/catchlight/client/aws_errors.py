@@ -1,4 +1,4 @@
-"""Converts errors of AWS calls into messages that tell users what to do next."""
+"""Converts errors of AWS calls into messages with the user's next step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ def explained_errors() -> Iterator[None]:
 
 
 def describe_error(exc: Exception) -> str:
-    """Returns a message that explains an error of AWS or of the package to the user, and says what to do next."""
+    """Returns a message that explains an error of AWS or of the package to the user, with the next step."""
     cause = exc.__cause__ if isinstance(exc, ImageTasksError) and exc.__cause__ else exc
     match cause:
         case ClientError():

@@ -1,4 +1,4 @@
-"""Determines name, region and profile of the deployed stack that a command uses, before any request is sent."""
+"""Determines the name, region and profile of the deployed stack that a command uses, before any request is sent."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ DEFAULT_STACK_NAME = "catchlight"
 
 
 def deployed_target(stack_name: str | None, region: str | None, profile: str | None) -> tuple[str, boto3.Session]:
-    """Returns a stack's name and a session for it. None means the value that `sam deploy` uses in this folder.
+    """Returns a stack's name and a session for it. None means: the value that `sam deploy` uses in this folder.
 
     Raises:
         UsageError: the name cannot be determined, or the region or the profile is unknown.

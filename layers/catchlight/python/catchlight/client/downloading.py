@@ -32,7 +32,7 @@ _IS_WINDOWS = os.name == "nt"
 
 
 class Download(Model):
-    """The outcome for one image."""
+    """The outcome of the download of one image."""
 
     provider: str
     task_id: str
@@ -40,7 +40,7 @@ class Download(Model):
     outcome: Literal["downloaded", "present", "missing", "failed"]
     path: str | None = None
     bytes: int | None = None
-    reason: str | None = None  # why it is missing or failed
+    reason: str | None = None  # why the image is not archived, or its download failed
 
 
 def download(
@@ -54,9 +54,9 @@ def download(
     """Saves the images of tasks into a folder, MAX_PARALLEL_DOWNLOADS at a time, and yields the outcome of each image.
 
     Images that were saved before are skipped, interrupted downloads are resumed, and other files are never
-    overwritten. Tasks are taken from `tasks` a page at a time, as they are needed.
-    With `quarantined`, the bytes that were kept instead of archived images are saved, as files that end in
-    `.quarantined`. They come from servers that are not trusted.
+    overwritten. `tasks` is read in batches of MAX_TASKS_PER_PAGE, each when it is needed.
+    With `quarantined`, the bytes in quarantine are saved instead, as files that end in `.quarantined`. They come from
+    servers that are not trusted.
 
     Raises:
         TasksApiError: the next tasks could not be read. The failure of one image is reported in its Download instead.
@@ -82,12 +82,12 @@ def download(
 
 
 def images_to_save(task: TaskResponse, kinds: Collection[ImageKind], *, quarantined: bool) -> list[ImageResponse]:
-    """Returns the images that `download` tries to save: with `quarantined`, those with bytes in quarantine."""
+    """Returns the images of these kinds that `download` tries to save; with `quarantined`, those in quarantine."""
     return [image for image in task.images if image.kind in kinds and (image.quarantine or not quarantined)]
 
 
 def _deduplicated(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
-    """Yields each task once: a task that changes while pages are read may be on two of them."""
+    """Yields each task once. A task that changes while pages are read may be on two pages."""
     for task in tasks:
         if task.task not in seen:
             seen.add(task.task)
@@ -150,9 +150,10 @@ class _ImageSaver:
 
     @contextmanager
     def _partial_locked(self) -> Iterator[BufferedRandom]:
-        """Opens the partial file, and locks it against other processes on this machine until it is published.
+        """Opens the partial file and locks it against other processes on this machine.
 
-        It is removed afterwards if it has been published or is empty; else the next run resumes it.
+        Afterwards the file is removed if the image was published or no byte has arrived. Otherwise the next run resumes
+        the download.
         """
         with _opened(self._partial, os.O_RDWR | os.O_CREAT) as file:
             if not self._is_locked(file):
@@ -163,7 +164,7 @@ class _ImageSaver:
                 is_done = not os.fstat(file.fileno()).st_size or os.path.lexists(self._target)
                 if is_done and not _IS_WINDOWS:
                     self._partial.unlink(missing_ok=True)
-        if is_done and _IS_WINDOWS:  # which removes no open file
+        if is_done and _IS_WINDOWS:  # Windows cannot remove an open file
             self._partial.unlink(missing_ok=True)
 
     def _is_locked(self, file: BufferedRandom) -> bool:
@@ -191,7 +192,7 @@ class _ImageSaver:
             )
 
     def _publish(self, partial: BufferedRandom) -> None:
-        """Gives the verified bytes their final name, without replacing anything that has this name meanwhile.
+        """Gives the partial file its final name, without replacing another file of this name.
 
         Raises:
             DownloadError: another file has the name.
@@ -199,7 +200,7 @@ class _ImageSaver:
         try:
             os.link(self._partial, self._target)
         except FileExistsError:
-            self._is_present()  # raises if it is another file
+            self._is_present()  # raises DownloadError if it is another file
         except OSError:  # the file system has no hard links
             self._copy(partial)
         else:
@@ -260,14 +261,15 @@ class _ImageSaver:
 
 
 def _opened(path: Path, flags: int, *, is_own: bool = True) -> BufferedRandom:
-    """Opens a regular file without following a link.
+    """Opens a regular file without following symbolic links.
 
-    With `is_own`, the file must belong to this user and have no second name: others may write into the folder, such as
-    /tmp, and what is written would reach a file of theirs, or another file of this user.
+    With `is_own`, the file must belong to this user and have no second hard link. In a folder that is writable for
+    others, such as /tmp, the bytes could otherwise be written to a file of another user, or to another file of this
+    user.
 
     Raises:
-        DownloadError: it is something else.
-        OSError: it cannot be opened.
+        DownloadError: it is not such a file.
+        OSError: the file cannot be opened.
     """
     # O_NONBLOCK: opening a pipe must not wait for its other end.
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
@@ -276,12 +278,12 @@ def _opened(path: Path, flags: int, *, is_own: bool = True) -> BufferedRandom:
         descriptor = os.open(path, flags, 0o666)
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise _not_usable(path, "is no regular file") from exc
+            raise _not_usable(path, "is not a regular file") from exc
         raise
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise _not_usable(path, "is no regular file")
+            raise _not_usable(path, "is not a regular file")
         if is_own and found.st_nlink > 1:
             raise _not_usable(path, "has a second name (a hard link)")
         if is_own and not _IS_WINDOWS and found.st_uid != os.geteuid():
@@ -308,12 +310,12 @@ def _is_valid_link(image: ImageResponse) -> bool:
 def file_name(task: TaskResponse, image: ImageResponse, *, quarantined: bool = False) -> str:
     """Returns a unique file name, `{provider}_{taskId}_{kind}-{index}.{ext}`, valid on every file system."""
     suffix = PurePosixPath(image.key or "").suffix.lstrip(".")
-    # No program opens a file of this extension by a double click.
+    # No program is registered for the extension "quarantined", so a double click does not open the bytes.
     extension = "quarantined" if quarantined else suffix if suffix in _EXTENSIONS else "image"
     stem = f"{task.provider}_{task.task_id}_{image.kind}-{image.index}"
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
     if safe != stem.lower() or len(safe) > _MAX_NAME_CHARACTERS:
-        # Different names may become equal when characters are replaced or cut, and on file systems that ignore case:
-        # a hash keeps them apart.
+        # The hash keeps names different that would become equal because characters are replaced or cut, or on file
+        # systems that ignore case.
         safe = f"{safe[:_MAX_NAME_CHARACTERS]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
     return f"{safe}.{extension}"

@@ -6,7 +6,7 @@ CatchlightError
     ├── APIConnectionError          no response, after all retries
     ├── PermissionDeniedError       401, 403  API Gateway refuses these credentials
     ├── UnexpectedResponseError     not a response of the tasks API: another server, or a stack of another version
-    ├── APIError                    the tasks API refused the request; its body says why and what to do next
+    ├── APIError                    the tasks API refused the request; its body has the reason and the next step
     │   ├── NotFoundError           404  no such task, image or submission
     │   ├── RateLimitError          429, 503  the same request may succeed later
     │   └── UnknownOutcomeError     409  the provider may have accepted a submission: it is not sent again automatically
@@ -20,7 +20,7 @@ from catchlight.api.schemas import ProblemBody
 
 
 class CatchlightError(Exception):
-    """A command or a request failed. The message says what to do next and contains no secrets; the exit status is 1."""
+    """A command or a request failed. The message has the next step and contains no secrets; the exit status is 1."""
 
 
 class UsageError(CatchlightError):
@@ -28,7 +28,7 @@ class UsageError(CatchlightError):
 
 
 class TasksApiError(CatchlightError):
-    """Base class of the client's errors; raised itself for invalid keys and for API Gateway's own HTTP 429 and 5xx."""
+    """Base class of the client's errors; raised itself for invalid keys, S3's errors, and API Gateway's 429 and 5xx."""
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class TasksApiError(CatchlightError):
 
 
 class APIConnectionError(TasksApiError):
-    """No response arrived. A submission may be sent again with the same idempotency key."""
+    """No response arrived, or not all of it. A submission may be sent again with the same idempotency key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=True)
@@ -48,7 +48,7 @@ class PermissionDeniedError(TasksApiError):
 
 
 class UnexpectedResponseError(TasksApiError):
-    """The response is not one of this version's tasks API."""
+    """The response does not come from a tasks API of this version."""
 
 
 class APIError(TasksApiError):
@@ -76,7 +76,7 @@ class DownloadError(TasksApiError):
 
 
 def api_error(body: ProblemBody) -> APIError:
-    """Returns the error whose class fits a problem body."""
+    """Returns the error for a problem body."""
     match body.status:
         case HTTPStatus.NOT_FOUND:
             return NotFoundError(body)

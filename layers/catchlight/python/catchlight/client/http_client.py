@@ -8,14 +8,14 @@ import httpx
 
 from catchlight.client.errors import CatchlightError
 
-# A submission is answered only after its provider has responded; API Gateway allows 30 s for that.
+# The tasks API responds to a submission only after the provider has responded; API Gateway allows 30 s for that.
 TIMEOUT = httpx.Timeout(connect=5, read=35, write=10, pool=60)
 
 
 def http_client(*, trust_environment: bool, **settings: Any) -> httpx.Client:
     """Creates an HTTP client.
 
-    With `trust_environment` it uses the proxies and certificates of the environment, as AWS's own tools do.
+    With `trust_environment`, it uses the proxies and certificates of the environment, as AWS's own tools do.
 
     Raises:
         CatchlightError: the proxies or certificates in the environment cannot be used.
@@ -34,7 +34,7 @@ def async_http_client(*, trust_environment: bool, **settings: Any) -> httpx.Asyn
 def _explained_errors() -> Iterator[None]:
     try:
         yield
-    # Unreadable certificates; an invalid proxy address; a SOCKS proxy without the package that supports it.
+    # In this order: unreadable certificates, an invalid proxy address, a SOCKS proxy without the package for it.
     except (OSError, ValueError, ImportError) as exc:
         raise CatchlightError(
             f"The HTTP client cannot be created: {exc}. Check SSL_CERT_FILE, SSL_CERT_DIR and the proxies in your "

@@ -1,4 +1,4 @@
-"""Reads the state folder of a local stack: stack.json with its addresses, and the lock that it holds while it runs."""
+"""Reads the state folder of a local stack: stack.json with its addresses, and its lock file, locked while it runs."""
 
 import socket
 from pathlib import Path
@@ -19,7 +19,7 @@ class LocalState(BaseModel):
     """The fields of stack.json that the client and the command line read."""
 
     api_url: str
-    # A local stack listens on this address only. The pattern keeps a damaged file from directing requests elsewhere.
+    # A local stack listens on this address only. The pattern prevents requests to other hosts if the file is damaged.
     aws_endpoint_url: str = Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")
     region: str
     tasks_api_url: str | None = None
@@ -29,10 +29,10 @@ class LocalState(BaseModel):
 
 
 def read_local_state(folder: Path) -> LocalState | None:
-    """Reads the state of the local stack that runs with this folder; None if there is none.
+    """Reads the state of the local stack that runs with this folder. Returns None if the folder has no state.
 
     Raises:
-        UsageError: the state cannot be read, or its stack is starting, ending or no longer running.
+        UsageError: the state cannot be read, or its stack is starting, stopping or no longer running.
     """
     path = folder / STATE_FILE
     try:
@@ -52,7 +52,7 @@ def read_local_state(folder: Path) -> LocalState | None:
         state = LocalState.model_validate_json(text)
     except ValidationError as exc:
         raise _unreadable(path, exc) from exc
-    if is_locked(folder) is False or not _answers(state.aws_endpoint_url):
+    if is_locked(folder) is False or not _accepts_connections(state.aws_endpoint_url):
         raise UsageError(
             f"{path} exists, but the local stack of {folder} is not running. Start it with `make up`, or select a "
             "deployed stack with --stack-name. If you delete the file, commands use the deployed stack by default."
@@ -61,7 +61,7 @@ def read_local_state(folder: Path) -> LocalState | None:
 
 
 def is_locked(folder: Path) -> bool | None:
-    """Whether a local stack holds the lock of this folder; None if there is no lock file, or no support for locks."""
+    """Returns whether a local stack holds the lock of this folder; None without a lock file or support for locks."""
     try:
         import fcntl  # not available on Windows, where no local stack runs either
     except ImportError:
@@ -76,7 +76,7 @@ def is_locked(folder: Path) -> bool | None:
     return False
 
 
-def _answers(endpoint_url: str) -> bool:
+def _accepts_connections(endpoint_url: str) -> bool:
     address = urlsplit(endpoint_url)
     try:
         with socket.create_connection((address.hostname, address.port), _CONNECT_TIMEOUT_SECONDS):

@@ -15,12 +15,12 @@ NO_PROXIES = Config(proxies={})
 def loopback_session(region: str) -> boto3.Session:
     """Returns a session with dummy credentials that reads neither AWS environment variables nor AWS files.
 
-    A missing profile, a broken configuration file or an unknown retry mode in the user's settings would make every
-    client fail, and a configured endpoint could direct requests to another machine. Clients must be created with
-    `endpoint_url` and NO_PROXIES.
+    With the user's settings, a missing profile, an invalid configuration file or an unknown retry mode would make every
+    client fail, and requests could go to an endpoint on another machine. Clients must be created with `endpoint_url`
+    and NO_PROXIES.
     """
     variables: dict[str, Any] = {
-        # Without names in the configuration file and the environment, botocore uses the default.
+        # The two Nones replace the names in the configuration file and in the environment: botocore uses the default.
         name: (None, None, default, conversion)
         for name, (_, _, default, conversion) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
     }

@@ -81,12 +81,13 @@ class Operations:
         """Sends a request for images to its provider and registers the task.
 
         Requests with the same idempotency key generate images only once, however often they are sent. Pass and store a
-        key if you may have to repeat the call: by default each call creates a new key, which only its retries share.
+        key if you may have to repeat the call. By default, each call creates a new key, which only its retries share.
 
         Raises:
-            UnknownOutcomeError: the provider may have accepted the request. `release_key` allows to send it again.
+            UnknownOutcomeError: the provider may have accepted the request. After `release_key`, the request can be
+                sent again.
             ValueError, TypeError: the request cannot be encoded as JSON.
-            APIError: the provider or the tasks API refused the request; its `body` says why.
+            APIError: the provider or the tasks API refused the request; the error's `body` has the reason.
         """
         body: dict[str, Any] = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
         body |= ({"metadata": dict(metadata)} if metadata else {}) | ({"ref": ref} if ref else {})
@@ -119,9 +120,9 @@ class Operations:
         return parse_response(response, RegisteredTasks).tasks
 
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> Operation[TaskResponse]:
-        """Returns one task with links to its images, as soon as it is done or `wait_seconds` (at most 20) are over.
+        """Returns one task with links to its images, as soon as it is done or `wait_seconds` (at most 20) have passed.
 
-        The stack answers earlier if too many requests wait already.
+        The stack responds earlier if too many requests are waiting already.
 
         Raises:
             NotFoundError: there is no such task.
@@ -133,7 +134,7 @@ class Operations:
         return self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> Operation[TaskResponse]:
-        """Returns the task as soon as it is done or `timeout_seconds` are over; its `done` says which of the two."""
+        """Returns the task as soon as it is done or `timeout_seconds` have passed; check its `done`."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             left = deadline - time.monotonic()
@@ -159,8 +160,8 @@ class Operations:
     ) -> Operation[TaskPage]:
         """Returns one page of tasks, newest first; with a status, the most recently changed first.
 
-        `ref`, `metadata` (`NAME=VALUE`) and `reason` (of a failure) select the tasks with these: a page may then be
-        empty and have a cursor.
+        All arguments except `limit` and `cursor` filter the tasks. `metadata` has the format `NAME=VALUE`; `reason` is
+        that of a failure. With `ref`, `metadata` or `reason`, a page may be empty and still have a cursor.
         """
         parameters = {
             "status": status,
@@ -188,7 +189,7 @@ class Operations:
     ) -> Pages:
         """Yields the tasks of all pages, at most `limit`; each page is requested when it is needed.
 
-        Malformed items of the table are left out. The pages that `pages` yields list their keys in `unreadable`.
+        Malformed items of the table are left out. The pages of `pages` list their keys in `unreadable`.
         """
         filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
         return self.pages(**filters, ref=ref, metadata=metadata, reason=reason, limit=limit)
@@ -207,7 +208,8 @@ class Operations:
     ) -> Pages:
         """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed.
 
-        The first page has at most `first_page` tasks: a small one arrives sooner. The others are as large as possible.
+        The first page has at most `first_page` tasks, because a small page arrives sooner. The others are as large as
+        possible.
         """
         filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
         left = limit
@@ -226,12 +228,12 @@ class Operations:
     def image_link(
         self, provider: str, task_id: str, kind: ImageKind | str, index: int, *, quarantined: bool = False
     ) -> Operation[str]:
-        """Returns a presigned URL of an archived image: it can be read by GET without credentials for about 15 minutes.
+        """Returns a presigned URL of an archived image, for GET requests without credentials for about 15 minutes.
 
-        With `quarantined`, the URL is that of the bytes which were kept because they could not be archived.
+        With `quarantined`, it is the URL of the image's bytes in quarantine.
 
         Raises:
-            NotFoundError: there is no such image, it could not be archived, or nothing is in quarantine for it.
+            NotFoundError: there is no such image, it could not be archived, or it has no bytes in quarantine.
             APIError: the image is not archived yet, or the task's item is malformed.
         """
         path = f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}"
@@ -247,7 +249,7 @@ class Operations:
         parameters: Mapping[str, object] | None = None,
         **content: Any,
     ) -> Operation[httpx.Response]:
-        """Sends a request, with retries except for DELETE; returns a success or a redirection."""
+        """Sends a request, with retries except for DELETE. Returns the response, which is a success or a redirect."""
         given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
         # Encoded once, as Signature Version 4 requires, so that the signed URL is the URL that is sent.
         query = f"?{urlencode(given, quote_via=quote, safe='')}" if given else ""

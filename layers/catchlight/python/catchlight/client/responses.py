@@ -33,7 +33,7 @@ def parse_response(response: httpx.Response, model: type[Body]) -> Body:
 
 
 def error_from(response: httpx.Response) -> TasksApiError:
-    """Returns the error for a response that is neither a success nor a redirection, with its Retry-After."""
+    """Returns the error for a response that is neither a success nor a redirect, with the seconds of Retry-After."""
     error = _error_from(response)
     error.retry_after_seconds = retry_after_seconds(response)
     return error

@@ -17,7 +17,7 @@ _LONGEST_PAUSE_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Retries temporary failures. The pauses between attempts double, or have the length that Retry-After demands."""
+    """Retries temporary failures. Pauses between attempts double, or have the length of the response's Retry-After."""
 
     max_seconds: float = 60  # for all attempts and pauses together
     max_attempts: int = 6

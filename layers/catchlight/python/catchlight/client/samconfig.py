@@ -17,7 +17,7 @@ _COMMANDS = ("global", "deploy")
 
 @dataclass(frozen=True)
 class DeploySettings:
-    """Name, region and profile of the stack that `sam deploy` deploys; None if the file does not set them."""
+    """The name, region and profile of the stack that `sam deploy` deploys. Each is None if the file does not set it."""
 
     file_name: str
     stack_name: str | None
@@ -26,11 +26,11 @@ class DeploySettings:
 
 
 def read_deploy_settings(folder: Path) -> DeploySettings | None:
-    """Reads the settings of `sam deploy` in this folder; None if it has no configuration file.
+    """Reads the settings of `sam deploy` in this folder. Returns None if the folder has no configuration file.
 
     Raises:
-        UsageError: the file cannot be read. SAM ignores some unreadable files; here that could select a stack other
-            than the one in the file.
+        UsageError: the file cannot be read. SAM ignores some unreadable files; here, this could select another stack
+            than the file's.
     """
     for name in FILE_NAMES:
         path = folder / name

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError, NoRegionError
 
-# Only these headers are signed: proxies, and httpx itself, may change others on the way.
+# Besides those that SigV4Auth adds, only these headers are signed: httpx and proxies may change the other ones.
 _SIGNED = ("content-type", "idempotency-key")
 
 
@@ -43,7 +43,7 @@ class SignedRequests(httpx.Auth):
         yield request
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Does the same. Credentials are read in a thread, because botocore blocks while it renews them."""
+        """Does the same. A thread reads the credentials, because botocore blocks while it renews them."""
         await request.aread()
         self._sign(request, await asyncio.to_thread(self._credentials.get_frozen_credentials))
         yield request

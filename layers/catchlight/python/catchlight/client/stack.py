@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
-# More retries than in the functions: no provider waits for a response here, so commands can wait out throttling.
+# More retries than in the functions: no provider waits for a response here, so commands can wait until throttling ends.
 CLIENT_CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
@@ -47,8 +47,8 @@ class Stack:
     tasks_api_url: str = ""  # empty if the stack's template is older than the tasks API
     endpoint_url: str | None = None
     simulator_url: str | None = None
-    logs: Path | None = None  # the folder of a local stack's function logs
-    custom_endpoint: str = ""  # set by the user's AWS settings (AWS_ENDPOINT_URL) instead of AWS's own
+    logs: Path | None = None  # the folder with the logs of a local stack's functions
+    custom_endpoint: str = ""  # CloudFormation's endpoint, if the user's AWS settings (AWS_ENDPOINT_URL) replace it
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, service: str, config: Config | None = None) -> Any:
@@ -56,7 +56,7 @@ class Stack:
         if service not in self._clients:
             config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
             config = config.merge(NO_PROXIES) if self.is_local else config
-            self._clients[service] = self.session.client(  # type: ignore[call-overload] # a name that is not literal
+            self._clients[service] = self.session.client(  # type: ignore[call-overload] # the name is not a literal
                 service, endpoint_url=self.endpoint_url, config=config
             )
         return self._clients[service]
@@ -117,7 +117,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class StackChoice:
-    """The options that choose a stack; None means that the option was not given. docs/command-line.md has the order."""
+    """The options that select a stack; None if an option was not given. docs/command-line.md describes their order."""
 
     stack_name: str | None = None
     local: bool = False
@@ -126,7 +126,7 @@ class StackChoice:
     profile: str | None = None
 
     def find(self) -> Stack:
-        """Finds the chosen stack. A candidate that cannot be read is an error; the next one is not tried instead.
+        """Finds the selected stack. If a candidate cannot be read, an error is raised; the next one is not tried.
 
         Raises:
             UsageError: the options contradict each other, or do not determine a stack.
@@ -137,7 +137,7 @@ class StackChoice:
         if self.local or self.state_dir is not None:
             return find_local(state_dir)
         names_aws = self.stack_name or self.region or self.profile
-        # Prevents changes in AWS by mistake: while a local stack runs, a deployed one must be chosen by an option.
+        # Prevents changes in AWS by mistake: while a local stack runs, a deployed one must be selected by an option.
         if not names_aws and (state := read_local_state(state_dir)):
             return _local_stack(state, state_dir)
         return find_deployed(self.stack_name, region=self.region, profile=self.profile)
@@ -160,7 +160,7 @@ def find_local(state_dir: Path) -> Stack:
 
     Raises:
         CatchlightError: the folder has no state of a local stack.
-        UsageError: the state cannot be read, or its stack is starting, ending or no longer running.
+        UsageError: the state cannot be read, or its stack is starting, stopping or no longer running.
     """
     state = read_local_state(state_dir)
     if state is None:
@@ -212,7 +212,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         resources=resources,
         parameters=parameters,
         session=session,
-        # AWS's own endpoints begin with the service's name in every partition.
+        # In every partition, AWS's own endpoints begin with the service's name.
         custom_endpoint="" if str(urlsplit(endpoint).hostname).startswith("cloudformation") else endpoint,
     )
 

@@ -38,10 +38,10 @@ def connect(
     region: str | None = None,
     profile: str | None = None,
 ) -> "TasksClient":
-    """Returns a client of the deployed stack of this name, or with `local` of the local stack of `make up`.
+    """Returns a client of the deployed stack with this name, or with `local`, of the local stack of `make up`.
 
-    `state_dir` is the folder of a local stack's state (default: .local). Without arguments, the stack is selected as by
-    the command line: see docs/command-line.md.
+    `state_dir` is the folder of a local stack's state (default: .local). Without arguments, the stack is selected like
+    the command line does it: see docs/command-line.md.
 
     Raises:
         UsageError: the arguments and configuration files do not determine a stack; nothing was sent.
@@ -96,8 +96,8 @@ def _blocking_tasks(
 class TasksClient:
     """Submits, registers, looks up, lists and waits for tasks, and opens their images. Thread-safe.
 
-    After failed connections, HTTP 429 and 5xx, requests that are safe to repeat are retried by `retry_policy`:
-    look-ups, registrations and, because they have idempotency keys, submissions.
+    After failed connections, HTTP 429 and HTTP 5xx, requests that are safe to repeat are retried by `retry_policy`: GET
+    requests, registrations and, because they have idempotency keys, submissions.
 
     Every method may raise:
         TasksApiError: see `catchlight.client.errors`.
@@ -167,7 +167,7 @@ class TasksClient:
             step = next(operation)
             while True:
                 try:
-                    response = self._take(step)
+                    response = self._perform(step)
                 except httpx.RequestError as exc:
                     step = operation.throw(exc)
                 else:
@@ -176,7 +176,7 @@ class TasksClient:
             result: Result = end.value
             return result
 
-    def _take(self, step: Step) -> httpx.Response | None:
+    def _perform(self, step: Step) -> httpx.Response | None:
         if isinstance(step, Pause):
             self.retry_policy.sleep(step.seconds)
             return None

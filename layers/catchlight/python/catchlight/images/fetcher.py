@@ -1,4 +1,4 @@
-"""Downloads one image over https, checked by the URL policy and within one deadline, and only as a whole."""
+"""Downloads one image over https. The URL policy checks its URL, and one deadline covers the whole download."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ from catchlight.images.url_policy import ANY_HOST, UrlPolicy
 from catchlight.models import encode_url
 from catchlight.outbound_http import HttpClient
 
-# From the name's resolution to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
+# From resolving the name to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
 # With the work before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
-# From a provider's address to its storage, on to a CDN and to a region of it. Each has to resolve, connect and answer
-# within the one deadline.
+# Enough to redirect from a provider's own host to its storage, from there to a CDN, and to a region of the CDN. All
+# these requests share the one deadline.
 MAX_REDIRECTS = 3
 
 HEADERS: Mapping[str, str] = {
@@ -30,14 +30,15 @@ HEADERS: Mapping[str, str] = {
     "Accept-Encoding": "identity",
 }
 
-# CDNs also send these statuses for a moment before an object has reached them, and to clients classified as bots.
+# CDNs also send these statuses while a new object is not distributed yet, and to clients that they classify as bots.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _REDIRECTS = {301, 302, 303, 307, 308}
-# Browsers take what follows three slashes for a host, RFC 3986 for a path.
+# The text after three slashes is a host according to browsers, and a path according to RFC 3986.
 _AMBIGUOUS = re.compile(r"([a-z]+:)?///", re.IGNORECASE)
-# Content encodings that servers were seen to name for plain bytes: the format of an upload, or a character set.
+# Values of Content-Encoding that servers send with unencoded bytes: the format of an upload, or a character set.
 _WITHOUT_EFFECT = {"", "identity", "aws-chunked", "binary", "utf-8", "none"}
-# Registered ones (IANA, HTTP content coding registry). They are not decoded: a small body may decompress to a huge one.
+# Registered encodings (IANA HTTP content coding registry). They are not decoded: a small body may decompress to a huge
+# one.
 _COMPRESSIONS = {
     "gzip",
     "x-gzip",
@@ -58,28 +59,27 @@ class ImageFetcher:
 
     def __init__(self, url_policy: UrlPolicy | None = None) -> None:
         self._url_policy = url_policy or UrlPolicy()
-        # Uses connections to addresses that the policy has checked only, new or kept. The name is resolved once per
-        # request: a second resolution may return other addresses (DNS rebinding).
+        # All connections, new and reused ones, are to addresses that the policy has checked. The name is resolved once
+        # per request: a second resolution may return other addresses (DNS rebinding).
         self._http = HttpClient(self._url_policy.resolve, keeps_connections=True, trusts_hosts=False)
 
     @contextmanager
     def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
         """Downloads the image at a URL and yields it as a stream that can be read during the download.
 
-        Redirects are followed. A host that is allowed may redirect to any public host: it could as well send the bytes
-        of that host itself.
+        Redirects are followed. An allowed host may redirect to any public host, because it could also send the bytes of
+        that host itself.
 
         Args:
             url: untrusted input.
             allowed_hosts: hosts of the provider's images, see `UrlPolicy.check_url`.
 
         Raises:
-            ImageRejectedError: the URL or a redirect is not acceptable, or the image is too large. A retry does not
-                help.
-            ImageGoneError: the server answers 403, 404 or 410. Retry, or request a fresh URL.
+            ImageRejectedError: the URL or a redirect is not allowed, or the image is too large. A retry does not help.
+            ImageGoneError: the server responds with 403, 404 or 410. Retry, or request a fresh URL.
             ImageUnavailableError: the download failed. Retry.
 
-        Whether the body is an image is decided by the stream: see `ImageStream.complete`.
+        The stream validates that the body is an image: see `ImageStream.complete`.
         """
         with _connection_errors(), self._response(url, allowed_hosts) as (host, response):
             size = _check_head(response)
@@ -109,12 +109,12 @@ class ImageFetcher:
 
 
 def _pieces(response: HttpResponse) -> Iterator[bytes]:
-    # Runs while the image is being copied: connection errors must be image errors for that code.
+    # The copying code reads these pieces and handles image errors only, so connection errors are converted here.
     with _connection_errors():
         try:
             yield from response.pieces()
         except httpcore.RemoteProtocolError as exc:
-            raise ImageTruncatedError("the answer is cut off, or is not HTTP") from exc
+            raise ImageTruncatedError("the response is cut off, or is not HTTP") from exc
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:
@@ -125,17 +125,17 @@ def _request_url(url: str, host: str) -> httpcore.URL:
 
 
 def _redirect_target(response: HttpResponse, requested: Sequence[str]) -> str:
-    """Returns the URL that a redirect leads to; `requested` has the URLs so far, the redirecting one last.
+    """Returns the target URL of a redirect. `requested` has the URLs requested so far; the last one redirects.
 
     Raises:
-        ImageRejectedError: there is no such URL, it was requested before, or the redirects are too many.
+        ImageRejectedError: the redirect has no valid URL or one that was requested before, or exceeds MAX_REDIRECTS.
     """
     # Header values are bytes. The URL policy refuses backslashes.
     location = encode_url(response.headers.get("location", "").encode("latin-1"))
     if "location" not in response.headers:
         raise ImageRejectedError("the server redirects without a URL")
     if _AMBIGUOUS.match(location):
-        raise ImageRejectedError("the server redirects to a URL that programs read differently")
+        raise ImageRejectedError("the server redirects to a URL that programs interpret differently")
     try:
         target = _without_fragment(urljoin(requested[-1], location))
     except ValueError:
@@ -163,9 +163,9 @@ def _check_head(response: HttpResponse) -> int | None:
     if status != HTTPStatus.OK:
         raise ImageUnavailableError(f"the server answers {status}")
     if _COMPRESSIONS & _encodings(response):
-        raise ImageUnavailableError("the server sends a compressed body, which was not asked for")
+        raise ImageUnavailableError("the server sends a compressed body, which was not requested")
     if {"transfer-encoding", "content-length"} <= headers.keys():
-        raise ImageUnavailableError("the server tells in two ways where the body ends")
+        raise ImageUnavailableError("the server sends both Transfer-Encoding and Content-Length")
     return int(headers["content-length"]) if "content-length" in headers else None
 
 
@@ -176,10 +176,10 @@ def _encodings(response: HttpResponse) -> set[str]:
 
 
 def _check_encoding(response: HttpResponse, image: ImageStream) -> None:
-    """Checks that a body with an unknown content encoding is an image as it is.
+    """Checks that a body with an unknown content encoding is an image without being decoded.
 
     Raises:
-        ImageUnavailableError: it is not. It may be an image once decoded, so this is no verdict on the image.
+        ImageUnavailableError: it is not. The decoded body may be an image, so the image is not rejected.
     """
     if not _encodings(response):
         return
@@ -195,6 +195,6 @@ def _connection_errors() -> Iterator[None]:
     try:
         yield
     except httpcore.TimeoutException as exc:
-        raise ImageUnavailableError(f"it did not arrive within {FETCH_DEADLINE_SECONDS:g} s") from exc
+        raise ImageUnavailableError(f"the image did not arrive within {FETCH_DEADLINE_SECONDS:g} s") from exc
     except HTTP_ERRORS as exc:
         raise ImageUnavailableError(f"the connection failed: {failure_text(exc)}") from exc

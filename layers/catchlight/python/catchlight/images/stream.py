@@ -1,4 +1,4 @@
-"""Presents an image that is being downloaded as a file; the end can be read only after the image was validated."""
+"""Provides an image that is being downloaded as a file, whose end can be read only after the image was validated."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from catchlight.errors import ImageError, ImageRejectedError
-from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_facts
+from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_metadata
 
 # 4K PNGs have 10-25 MB; the providers generate no larger images.
 MAX_IMAGE_BYTES = 25 * 1024 * 1024
@@ -20,25 +20,25 @@ SPOOL_BYTES = 1024 * 1024
 FILE_BUFFER_BYTES = 256 * 1024
 # The block size of reads, the same as httpcore's read size.
 BLOCK_BYTES = 64 * 1024
-# The smallest block, except the last one: S3 accepts no smaller chunks. The first block has this size, so that the
-# upload to S3 starts while the rest is being downloaded.
-LEAST_BLOCK_BYTES = 8 * 1024
+# The minimum size of all blocks except the last one: S3 accepts no smaller chunks. The first block has this size, so
+# that the upload to S3 starts while the rest is being downloaded.
+MIN_BLOCK_BYTES = 8 * 1024
 
 
 class Received(NamedTuple):
-    """A body as it arrived, which need not be an image."""
+    """The bytes of a body that have arrived, whether or not they are an image."""
 
-    file: SpooledTemporaryFile[bytes]  # at its start
+    file: SpooledTemporaryFile[bytes]  # positioned at its start
     size: int  # bytes
 
 
 class ImageStream:
-    """A readable, seekable file over an image that is being downloaded. Reads wait for bytes not received yet.
+    """A readable, seekable file with an image that is being downloaded. Reads wait for bytes not received yet.
 
-    The last block is held back until the whole image is validated, so a copy made during the download can be completed
-    only with a valid image. This holds however many bytes follow the image's own end: they are part of the copy, and
-    the image is validated after all of them have arrived. Received bytes stay in a temporary file for readers that
-    start again, and for the quarantine of bodies that are no image.
+    The last block can be read only after the whole image was validated, so a copy made during the download can be
+    completed only if the image is valid. Bytes that follow the image's own end are part of the copy, and the image is
+    validated after all of them have arrived. Received bytes stay in a temporary file for readers that start again, and
+    for the quarantine of bodies that are not archived.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class ImageStream:
         """Waits for the first bytes, or for the whole image if its size is unknown.
 
         Args:
-            pieces: the bytes; raises ImageUnavailableError if the download fails.
-            size: the number of bytes announced by the server, None if unknown.
+            pieces: yields the bytes, and raises ImageUnavailableError if the download fails.
+            size: the number of bytes according to the server, None if unknown.
             source_host: the host that sends the image.
-            is_delimited: False if only the connection's end marks the body's end: it may have ended too early.
+            is_delimited: False if only the connection's end marks the body's end: an interrupted body looks complete.
 
         Raises:
-            ImageRejectedError: the announced size is too large. All other errors are raised by `format` and `read`.
+            ImageRejectedError: `size` is too large. All other errors are raised by `format`, `read` and `complete`.
         """
         if (size or 0) > MAX_IMAGE_BYTES:
             raise _too_large()
@@ -63,20 +63,20 @@ class ImageStream:
         self._is_at_end = True  # the file's own position is at its end
         self._position = 0  # the reader's position
         self._block = b""  # the last block received
-        self._come = 0  # bytes received, including that block
+        self._readable = 0  # bytes in all blocks received so far
         self._written = 0  # bytes in the file, including those that no block contains yet
         self._is_whole = False  # the whole body has arrived
         self._is_delimited = is_delimited
-        self._facts: ImageMetadata | None = None
+        self._metadata: ImageMetadata | None = None
         self._failure: Exception | None = None
-        self._blocks = self._verified_blocks(pieces)
+        self._blocks = self._validated_blocks(pieces)
         try:
-            self._take()
+            self._next_block()
             self._format: ImageFormat = image_format(self._block)
             if size is None:
                 self.complete()
         except ImageError as exc:
-            self._failure = exc  # raised by all methods that return parts of the image
+            self._failure = exc  # raised by `format`, `read` and `complete`
         except BaseException:
             self.close()
             raise
@@ -95,7 +95,7 @@ class ImageStream:
 
     @property
     def format(self) -> ImageFormat:
-        """Returns the format by the first bytes. Raises the errors of `complete` as far as they are known by now."""
+        """Returns the format, detected from the first bytes. Raises errors of `complete` that have occurred already."""
         if self._failure:
             raise self._failure
         return self._format
@@ -104,16 +104,16 @@ class ImageStream:
         """Waits for the rest of the image and returns the metadata of the validated image.
 
         Raises:
-            NotAnImageError: the body is certainly no image.
-            UnknownFormatError: it is a picture or video of a format that is not archived.
-            TooManyPixelsError: it is an image with too many pixels.
-            ImageRejectedError: it has more than MAX_IMAGE_BYTES.
-            ImageTruncatedError: it is an image that is cut or damaged.
+            NotAnImageError: the body is certainly not an image.
+            UnknownFormatError: the body is a picture or video of a format that is not archived.
+            TooManyPixelsError: the image has more than MAX_PIXELS.
+            ImageRejectedError: the body has more than MAX_IMAGE_BYTES.
+            ImageTruncatedError: the image is cut or damaged.
             ImageUnavailableError: the download failed.
         """
-        while self._facts is None:
-            self._take()
-        return self._facts
+        while self._metadata is None:
+            self._next_block()
+        return self._metadata
 
     def sha256(self) -> bytes:
         """Returns the SHA-256 digest of the whole image. Raises the same errors as `complete`."""
@@ -140,20 +140,20 @@ class ImageStream:
         return Received(self._file, self._written)
 
     def read(self, size: int = -1) -> bytes:
-        """Returns at most `size` of the next bytes (all if negative), none at the end.
+        """Returns at most `size` bytes from the position on, all if `size` is negative, none at the end.
 
         Raises the same errors as `complete`.
         """
         if size < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
-        while self._come - self._position < min(size, LEAST_BLOCK_BYTES) and self._take():
+        while self._readable - self._position < min(size, MIN_BLOCK_BYTES) and self._next_block():
             pass
-        begin = self._position - (self._come - len(self._block))
+        begin = self._position - (self._readable - len(self._block))
         if begin >= 0:
             data = self._block[begin : begin + size]
         else:
             self._seek_in_file(self._position)
-            data = self._file.read(min(size, self._come - self._position))
+            data = self._file.read(min(size, self._readable - self._position))
         self._position += len(data)
         return data
 
@@ -167,44 +167,43 @@ class ImageStream:
         """Returns the position like `io.IOBase.tell`."""
         return self._position
 
-    def _take(self) -> bool:
+    def _next_block(self) -> bool:
         """Waits for the next block. Returns False if there are no more blocks."""
         if self._failure:
             raise self._failure
         try:
             block = next(self._blocks, b"")
         except Exception as exc:
-            self._failure = exc  # raised again by later calls, which would otherwise see the end of the file
+            self._failure = exc  # raised again by later calls, which would otherwise return no bytes, as at the end
             raise
         if block:
             self._block = block
-            self._come += len(block)
+            self._readable += len(block)
         return bool(block)
 
-    def _verified_blocks(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        block, come = bytearray(), 0
+    def _validated_blocks(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        block = bytearray()
         for piece in pieces:
-            come += len(piece)
-            self._written = come
-            if come > MAX_IMAGE_BYTES:
+            self._written += len(piece)
+            if self._written > MAX_IMAGE_BYTES:
                 raise _too_large()
             if not self._is_at_end:
                 self._seek_in_file(0, io.SEEK_END)
                 self._is_at_end = True
             self._file.write(piece)
-            is_last = come == self.size
-            enough = BLOCK_BYTES if self._come else LEAST_BLOCK_BYTES
+            is_last = self._written == self.size
+            enough = BLOCK_BYTES if self._readable else MIN_BLOCK_BYTES
             if not block and len(piece) >= enough and not is_last:
-                yield piece  # without a copy, which is the usual case
+                yield piece  # the usual case: without a copy
                 continue
             block += piece
             if len(block) >= enough and not is_last:
                 yield bytes(block)
                 block.clear()
         self._is_whole = True
-        self.size = come
+        self.size = self._written
         self._is_at_end = False
-        self._facts = read_image_facts(self._file, come, is_all=self._is_delimited)  # type: ignore[arg-type]
+        self._metadata = read_image_metadata(self._file, self.size, is_all=self._is_delimited)  # type: ignore[arg-type]
         yield bytes(block)
 
     def _seek_in_file(self, offset: int, whence: int = io.SEEK_SET) -> None:
@@ -213,4 +212,4 @@ class ImageStream:
 
 
 def _too_large() -> ImageRejectedError:
-    return ImageRejectedError(f"it is larger than {MAX_IMAGE_BYTES} bytes")
+    return ImageRejectedError(f"the image is larger than {MAX_IMAGE_BYTES} bytes")

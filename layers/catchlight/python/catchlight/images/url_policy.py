@@ -14,7 +14,7 @@ from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.models import MAX_URL_LENGTH
 
 HTTPS_PORT = 443
-# Allows any host name; its addresses must be public all the same.
+# Allows every host name. Its addresses must still be public.
 ANY_HOST = "*"
 
 # One label of a host name (RFC 1123) and names of at least two labels: ASCII only, so that the name resolved is exactly
@@ -65,7 +65,7 @@ class UrlPolicy:
         if len(url) > MAX_URL_LENGTH:
             raise ImageRejectedError(f"the URL is longer than {MAX_URL_LENGTH:,} characters")
         if not url.isascii() or not url.isprintable() or any(character in url for character in ' \\"<>^`{|}'):
-            raise ImageRejectedError("the URL holds characters that no URL may hold")
+            raise ImageRejectedError("the URL contains characters that are not allowed in URLs")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -74,12 +74,12 @@ class UrlPolicy:
         if parts.scheme != "https":
             raise ImageRejectedError("the URL is not https")
         if "@" in parts.netloc:
-            raise ImageRejectedError("the URL holds a user name")
+            raise ImageRejectedError("the URL contains a user name")
         if port not in (None, HTTPS_PORT):
             raise ImageRejectedError("the URL names a port other than 443")
         host = (parts.hostname or "").lower()
         if len(host) > MAX_HOST_NAME_LENGTH or not HOST_NAME_PATTERN.fullmatch(host):
-            raise ImageRejectedError("the URL's host is not a name of the public internet")
+            raise ImageRejectedError("the URL's host is not a public host name")
         if not is_expected_host(host, allowed_hosts):
             raise ImageRejectedError(
                 f"{host} is not a host that this provider's images come from; AdditionalImageHosts can add it"
@@ -94,7 +94,7 @@ class UrlPolicy:
 
         Raises:
             ImageUnavailableError: the name cannot be resolved at the moment, or one of its addresses is not public. A
-                faulty resolver answers so, too: another answer may have public addresses only.
+                faulty resolver may also return such an address: the next resolution may have public ones only.
         """
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

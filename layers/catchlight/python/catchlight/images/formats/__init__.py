@@ -1,8 +1,8 @@
 """Detects image formats and reads dimensions from the bytes alone, never from URL extensions or Content-Type headers.
 
 Each module follows the structure of one format from the first byte to the end of the image. This detects truncated
-files. What browsers and Pillow show whole is accepted, with any bytes that follow the image's own end. Pixels are not
-decoded.
+files. Every image that browsers and Pillow show completely is accepted, with any bytes that follow the image's own end.
+Pixels are not decoded; if the end is missing, they are counted.
 """
 
 import re
@@ -26,9 +26,9 @@ from catchlight.images.formats.layout import DamagedError, Layout, TruncatedErro
 MAX_PIXELS = 64_000_000
 # If only the connection's end marks the end of a body, an early disconnect leaves too few bytes to detect a format.
 SIGNATURE_BYTES = 12
-# The longest signature: AVIF's is one of up to 32 brands.
+# Enough for the longest signature: AVIF's may end at byte 132, after other brands.
 HEAD_BYTES = 256
-# Bytes of text that tell a page or script from the part of an image that they stand in.
+# The number of bytes that are checked for being text, to distinguish a page or script from a part of an image.
 TEXT_BYTES = 1024
 
 
@@ -38,7 +38,7 @@ class ImageMetadata:
 
     content_type: str
     extension: str
-    width: int  # pixels, as stored: `orientation` says how they are shown
+    width: int  # pixels, as stored, before they are turned and mirrored according to `orientation`
     height: int
     orientation: int | None = None  # EXIF's number from 2 to 8, None if the image is shown as it is stored
     trailing_bytes: int = 0  # bytes of the file after the image's own end
@@ -61,7 +61,7 @@ _FORMATS = (
     ImageFormat(re.compile(gif.SIGNATURE), "image/gif", "gif", gif.read_layout),
     ImageFormat(re.compile(avif.SIGNATURE, re.DOTALL), "image/avif", "avif", avif.read_layout),
 )
-# Pictures and videos that are not archived; a person can make use of their bytes.
+# Formats of pictures and videos that are recognized, but not archived.
 _OTHER_FORMATS = {
     "HEIC": rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)",
     "a video": rb"....ftyp|....moov|\x1a\x45\xdf\xa3|RIFF....AVI |\x00\x00\x01\xba",
@@ -78,14 +78,14 @@ _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def image_format(head: bytes) -> ImageFormat:
-    """Returns the format of a file by its first HEAD_BYTES, of which at least SIGNATURE_BYTES are needed.
+    """Detects the format of a file from its first HEAD_BYTES, of which at least SIGNATURE_BYTES are needed.
 
     Raises:
         NotAnImageError, UnknownFormatError: the signature is not one of a supported format.
         ImageUnavailableError: there are too few bytes to detect a format.
     """
     if len(head) < SIGNATURE_BYTES:
-        raise ImageUnavailableError(f"only {len(head)} bytes came, too few to tell an image by")
+        raise ImageUnavailableError(f"only {len(head)} bytes arrived, too few to detect an image")
     found = next((candidate for candidate in _FORMATS if candidate.signature.match(head)), None)
     if found:
         return found
@@ -95,20 +95,20 @@ def image_format(head: bytes) -> ImageFormat:
     raise NotAnImageError("not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF")
 
 
-def read_image_facts(file: BinaryIO, size: int, *, is_all: bool = True) -> ImageMetadata:
+def read_image_metadata(file: BinaryIO, size: int, *, is_all: bool = True) -> ImageMetadata:
     """Validates a JPEG, PNG, WebP, GIF or AVIF file of `size` bytes and returns its metadata.
 
     Args:
         file: a seekable file.
         size: bytes that have arrived.
-        is_all: False if the file may be longer at its source, because only the connection's end marked its end.
+        is_all: False if the file may be longer at its host, because only the connection's end marked its end.
 
     Raises:
-        NotAnImageError: the file has an image's signature and goes on as something else.
-        UnknownFormatError: it is a variant of the format that browsers do not show.
-        TooManyPixelsError: it has more than MAX_PIXELS.
-        ImageTruncatedError: it is truncated or damaged.
-        ImageUnavailableError: it is too short to detect its format.
+        NotAnImageError: the file has no image's signature, or is not an image of this format after the signature.
+        UnknownFormatError: the file has a format, or a variant of a format, that is not archived.
+        TooManyPixelsError: the image has more than MAX_PIXELS.
+        ImageTruncatedError: the image is truncated or damaged.
+        ImageUnavailableError: the file is too short to detect its format.
     """
     file.seek(0)
     found = image_format(file.read(HEAD_BYTES))
@@ -138,7 +138,7 @@ def read_image_facts(file: BinaryIO, size: int, *, is_all: bool = True) -> Image
 
 
 def _is_text(file: BinaryIO, offset: int) -> bool:
-    """Returns whether the file goes on as text from `offset`. Parts of images have lengths or names with zeros."""
+    """Returns whether the bytes from `offset` on are text. Parts of images have lengths or names with zero bytes."""
     file.seek(offset)
     text = file.read(TEXT_BYTES)
     return len(text) >= SIGNATURE_BYTES and not _CONTROL_CHARACTERS.search(text)

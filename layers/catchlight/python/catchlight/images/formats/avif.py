@@ -1,4 +1,4 @@
-"""Parses AVIF files: boxes, one of which describes numbered items (ISO/IEC 14496-12, 23008-12)."""
+"""Parses AVIF files: nested boxes; the box `meta` describes numbered items (ISO/IEC 14496-12, 23008-12)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from catchlight.images.formats.layout import DamagedError, Layout, TruncatedErro
 # One of the brands in the first box.
 SIGNATURE = rb"....ftyp(?:....){0,30}?avi[fs]"
 _ITEM_TYPES = {b"av01", b"grid"}
-# EXIF's orientation for `irot`, quarter turns to the left, and `imir`: none, top and bottom, left and right exchanged.
+# EXIF's orientation by `irot` (quarter turns to the left) and `imir` (nothing, top and bottom, or left and right are
+# exchanged).
 _ORIENTATIONS = ((1, 4, 2), (8, 5, 7), (3, 2, 4), (6, 7, 5))
 
 
@@ -21,41 +22,41 @@ class _Box:
 
 
 def read_layout(file: BoundedReader) -> Layout:
-    """Follows the boxes and checks that the primary item is an image and the bytes of all items are in the file.
+    """Follows the boxes and checks that the primary item is an image and that the file contains the bytes of all items.
 
-    A last box of length 0 extends to the end of the file: Photoshop writes it around the pixels. As its length says
-    nothing, the items decide whether the pixels are all there. They also decide if the last box is cut off.
+    A last box of length 0 extends to the end of the file: Photoshop writes the pixels into such a box. If the last box
+    has this length or is cut off, the pixels are complete if the bytes of all items are in the file.
 
     Raises:
         DamagedError, TruncatedError: the file is damaged, or ends before its pixels do.
-        UnsupportedError: the image is not coded as AV1.
+        UnsupportedError: the image is not encoded as AV1.
     """
     boxes, cut = _top_boxes(file)
     end = boxes[-1].end if boxes else 0
     kinds = {box.kind for box in boxes} | ({cut} if cut else set())
     meta = next((box for box in boxes if box.kind == b"meta"), None)
     if meta is None and b"mdat" in kinds:
-        raise DamagedError("it describes no picture")
-    # Besides items, files with `moov` have frames, whose places are not checked.
+        raise DamagedError("it does not describe an image")
+    # Files with `moov` have frames besides the items. The positions of frames are not checked.
     if meta is None or (cut == b"mdat" and b"moov" in kinds):
         raise TruncatedError("it ends inside its structure", at=end)
     items, properties, item = _description(file, meta)
     file.has_pixels = True
     end_of_items = _end_of_items(file, items, item)
     if end_of_items > file.size:
-        raise TruncatedError("its bytes lie behind its end")
+        raise TruncatedError("its items extend beyond its end")
     return Layout(
         *_dimensions(file, properties),
         max(end, end_of_items),
-        has_end=cut is None or _is_to_the_end(file, end),
+        has_end=cut is None or _extends_to_the_end(file, end),
         orientation=_orientation(file, properties),
     )
 
 
 def _top_boxes(file: BoundedReader) -> tuple[list[_Box], bytes | None]:
-    """Returns the boxes that the file holds whole, and the kind of a last one without an end of its own, if any.
+    """Returns the complete boxes, and the kind of a last box that extends to the end of the file or beyond it, if any.
 
-    Other bytes after the last box are not a part of the image.
+    Other bytes after the last box are not part of the image.
     """
     boxes: list[_Box] = []
     offset = 0
@@ -76,7 +77,7 @@ def _box(file: BoundedReader, offset: int) -> _Box:
     return _Box(header[4:], content, offset + length)
 
 
-def _is_to_the_end(file: BoundedReader, offset: int) -> bool:
+def _extends_to_the_end(file: BoundedReader, offset: int) -> bool:
     return file.number(offset, 4) == 0
 
 
@@ -85,7 +86,7 @@ def _boxes(file: BoundedReader, start: int, end: int) -> Iterator[_Box]:
     while start < end:
         box = _box(file, start)
         if not box.start <= box.end <= end:
-            raise DamagedError("a box goes on after the end")
+            raise DamagedError("a box extends beyond its end")
         yield box
         start = box.end
 
@@ -101,19 +102,19 @@ def _version(file: BoundedReader, box: _Box, *, newest: int) -> int:
     """Returns the version of a full box, its first byte. Versions above `newest` raise DamagedError."""
     version = file.number(box.start, 1)
     if version > newest:
-        raise DamagedError("a box is of no kind that exists")
+        raise DamagedError("a box has an unknown version")
     return version
 
 
 def _description(file: BoundedReader, meta: _Box) -> tuple[_Box, list[_Box], int]:
-    """Returns the table of the items' places, the properties of the primary item, and its number."""
+    """Returns the box with the positions of the items, and the properties and the number of the primary item."""
     _version(file, meta, newest=0)
     boxes = _by_kind(_boxes(file, meta.start + 4, meta.end), b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
     if file.read(boxes[b"hdlr"].start, 12) != bytes(8) + b"pict":
-        raise DamagedError("it describes no picture")
+        raise DamagedError("it does not describe an image")
     item = file.number(boxes[b"pitm"].start + 4, 4 if _version(file, boxes[b"pitm"], newest=1) else 2)
     if _item_type(file, boxes[b"iinf"], item) not in _ITEM_TYPES:
-        raise UnsupportedError("its primary item is not coded as AV1")
+        raise UnsupportedError("its primary item is not encoded as AV1")
     return boxes[b"iloc"], _properties(file, boxes[b"iprp"], item), item
 
 
@@ -131,7 +132,7 @@ def _end_of_items(file: BoundedReader, iloc: _Box, item: int) -> int:
     """Returns the offset after the last byte of all items. Extents inside a box of `meta` are not counted.
 
     Raises:
-        DamagedError: the item `item` has no bytes.
+        DamagedError: the item with the number `item` has no bytes.
     """
     version = _version(file, iloc, newest=2)
     sizes = file.number(iloc.start + 4, 2)
@@ -159,7 +160,7 @@ def _end_of_items(file: BoundedReader, iloc: _Box, item: int) -> int:
             if is_in_file:
                 end = max(end, start + length)
         if at > iloc.end:
-            raise DamagedError("a box goes on after the end")
+            raise DamagedError("a box extends beyond its end")
         has_item = has_item or (is_item and extents > 0)
     if not has_item:
         raise DamagedError("its bytes are missing")
@@ -167,7 +168,7 @@ def _end_of_items(file: BoundedReader, iloc: _Box, item: int) -> int:
 
 
 def _properties(file: BoundedReader, iprp: _Box, item: int) -> list[_Box]:
-    """Returns an item's properties: all boxes `ipma` together associate them. Unknown numbers are ignored."""
+    """Returns an item's properties, which all boxes `ipma` together list by their numbers. Unknown ones are ignored."""
     boxes = list(_boxes(file, iprp.start, iprp.end))
     ipco = _by_kind(iter(boxes), b"ipco", b"ipma")[b"ipco"]
     known = list(_boxes(file, ipco.start, ipco.end))
@@ -185,7 +186,7 @@ def _associations(file: BoundedReader, ipma: _Box, item: int) -> list[int]:
         found, count = file.number(at, number_bytes), file.number(at + number_bytes, 1)
         at += number_bytes + 1
         if at + count * index_bytes > ipma.end:
-            raise DamagedError("a box goes on after the end")
+            raise DamagedError("a box extends beyond its end")
         if found == item:
             return [file.number(at + n * index_bytes, index_bytes) & ~is_essential for n in range(count)]
         at += count * index_bytes

@@ -1,4 +1,4 @@
-"""Reads parts of a file, with limits on the number of reads and on the size of a block."""
+"""Reads parts of a file, with a limit on the number of reads."""
 
 import re
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 from catchlight.images.formats.layout import TruncatedError, UnsupportedError
 
-# A GIF of 25 MiB has 100,000 blocks; other formats have fewer parts. A file of empty parts only would take 15 s to
-# parse without this limit.
+# A GIF of 25 MiB has 100,000 blocks; other formats have fewer parts. Without this limit, a file of empty parts would
+# take 15 s to parse.
 MAX_PARTS = 200_000
 FIRST_BLOCK_BYTES = 1024
 BLOCK_BYTES = 256 * 1024
@@ -20,14 +20,14 @@ class BoundedReader:
         self._file = file
         self._left = MAX_PARTS
         self.size = size
-        # Set by a parser at the first coded pixels: a structure that breaks before is not an image of the format.
+        # Set by a parser at the first encoded pixels. If the structure is damaged before, the file is not an image.
         self.has_pixels = False
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns exactly `length` bytes at `offset`.
 
         Raises:
-            TruncatedError: the file ends before that.
+            TruncatedError: the file ends earlier.
             UnsupportedError: there were more than MAX_PARTS reads.
         """
         self._left -= 1
@@ -56,7 +56,7 @@ class BoundedReader:
             length = min(2 * length, BLOCK_BYTES)
 
     def find(self, pattern: re.Pattern[bytes], offset: int) -> int | None:
-        """Returns the offset of the first match of a pattern of two bytes, None if there is none up to the end."""
+        """Returns the offset of the first match, from `offset` on, of a pattern of two bytes; None without a match."""
         last = b""
         for at, block in self.blocks(offset, self.size):
             if found := pattern.search(last + block):

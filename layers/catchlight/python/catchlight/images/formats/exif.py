@@ -6,14 +6,14 @@ from typing import Literal
 _BYTE_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 _ORIENTATION, _SHORT = 0x0112, 3
 AS_STORED = 1
-# The directory with the orientation is the first one, which every writer places first. Thumbnails and the maker's
-# notes follow.
+# The orientation is in the first directory, which all encoders write first. Thumbnails and the camera maker's notes
+# follow.
 MAX_EXIF_BYTES = 65_536
 _PREFIX = b"Exif\0\0"
 
 
 def read_orientation(exif: bytes) -> int:
-    """Returns the orientation, a number from 1 to 8; 1, as stored, if there is none or it is invalid."""
+    """Returns the orientation, a number from 1 to 8. It is 1 (AS_STORED) if it is missing or invalid."""
     exif = exif.removeprefix(_PREFIX)
     order = _BYTE_ORDERS.get(exif[:4])
     if order is None:

@@ -11,8 +11,8 @@ _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 def read_layout(file: BoundedReader) -> Layout:
     """Follows the blocks up to the trailer.
 
-    Decoders enlarge the logical screen for a first image outside of it; some do so for the other images, too. A still
-    image has all pixels even if the trailer is missing; an animation may lack images then.
+    If the first image extends beyond the logical screen, decoders enlarge the screen; some do so for other images, too.
+    Without the trailer, a still image still has all its pixels, but an animation may lack images.
 
     Raises:
         DamagedError, TruncatedError: the file is damaged, or ends before its pixels do.
@@ -27,7 +27,7 @@ def read_layout(file: BoundedReader) -> Layout:
             left, top, across, down = (int.from_bytes(descriptor[at : at + 2], "little") for at in (0, 2, 4, 6))
             offset += 10 + _color_table_bytes(descriptor[8])
             if not (across and down) or file.number(offset, 1) not in range(1, 9):
-                raise DamagedError("an image is of no kind that exists")
+                raise DamagedError("an image descriptor is invalid")
             file.has_pixels = True
             canvas = max(canvas[0], left + across), max(canvas[1], top + down)
             size = size if images else canvas
@@ -37,11 +37,11 @@ def read_layout(file: BoundedReader) -> Layout:
             is_animated = is_animated or _animates(file, offset)
             offset = end = _end_of_sub_blocks(file, offset + 2)
         elif kind == _TERMINATOR and images:
-            offset += 1  # some encoders write it twice
+            offset += 1  # some encoders write the terminator twice
         elif images == 1 and not is_animated:
             return Layout(*size, end, has_end=False)
         elif not kind:
-            raise TruncatedError("its last byte is missing")
+            raise TruncatedError("its trailer is missing")
         else:
             raise DamagedError("a block is missing")
     if not images:
@@ -66,7 +66,7 @@ def _end_of_sub_blocks(file: BoundedReader, offset: int) -> int:
 
 
 def _animates(file: BoundedReader, offset: int) -> bool:
-    """Returns whether an extension is one of animations: it repeats them, or delays the next image."""
+    """Returns whether an extension belongs to an animation: it repeats the images, or delays the next one."""
     label = file.number(offset + 1, 1)
     if label == _GRAPHIC_CONTROL:
         return any(file.read(offset + 4, 2))

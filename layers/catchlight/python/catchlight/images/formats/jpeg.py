@@ -33,16 +33,16 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def read_layout(file: BoundedReader) -> Layout:
     """Follows all segments and scans up to the end-of-image marker.
 
-    Phones append gain maps, second views (Multi-Picture Format) and blocks of their own after this marker. If it is not
-    reached, the coded blocks are counted to find out whether the pixels are all there.
+    Phones append gain maps, second views (Multi-Picture Format) and proprietary data after this marker. If it is not
+    reached, the encoded blocks are counted to find out whether the pixels are complete.
 
     Raises:
         DamagedError, TruncatedError: the file is damaged, or ends before its pixels do.
-        UnsupportedError: a kind of JPEG that browsers do not show.
+        UnsupportedError: the file is a variant of JPEG that browsers do not show.
     """
     dimensions: tuple[int, int] | None = None
     orientation, end = AS_STORED, 0
-    coding: list[Segment] = []  # the segments that the pixels are decoded with
+    coding: list[Segment] = []  # the segments that are needed to decode the pixels
     broken: DamagedError | TruncatedError | None = None
     try:
         for segment in _segments(file):
@@ -54,7 +54,7 @@ def read_layout(file: BoundedReader) -> Layout:
             elif segment.kind == START_OF_SCAN:
                 described = segment.data[0] if segment.data else 0
                 if not dimensions or not described or len(segment.data) != 4 + 2 * described:
-                    raise DamagedError("a scan is of no kind that exists")
+                    raise DamagedError("a scan header is invalid")
                 file.has_pixels = True
             elif segment.kind == _QUANTIZATION_TABLES:
                 _check_quantization_tables(segment.data)
@@ -78,7 +78,7 @@ def _segments(file: BoundedReader) -> Iterator[Segment]:
     Raises:
         DamagedError: a marker or length is invalid.
         TruncatedError: the end-of-image marker is missing.
-        UnsupportedError: a kind of JPEG that browsers do not show.
+        UnsupportedError: the file is a variant of JPEG that browsers do not show.
     """
     offset, kind = 2, 0
     while kind != _END_OF_IMAGE:
@@ -98,7 +98,7 @@ def _segments(file: BoundedReader) -> Iterator[Segment]:
             offset = _end_of_scan(file, end) if kind == START_OF_SCAN else end
             yield Segment(kind, file.read(start, length - 2), end, offset)
         elif kind not in _WITHOUT_LENGTH:
-            raise DamagedError("a marker is none that exists")
+            raise DamagedError("a marker is unknown")
 
 
 def _next_marker(file: BoundedReader, offset: int) -> int:
@@ -118,7 +118,7 @@ def _end_of_scan(file: BoundedReader, offset: int) -> int:
 
 def _dimensions(frame: bytes) -> tuple[int, int]:
     if len(frame) < 6 or len(frame) != 6 + 3 * frame[5] or frame[5] not in (1, 3, 4):
-        raise DamagedError("its frame is of no kind that exists")
+        raise DamagedError("its frame header is invalid")
     if frame[0] != 8:
         raise UnsupportedError(f"a JPEG of {frame[0]} bits")
     return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big")
@@ -129,10 +129,10 @@ def _check_quantization_tables(data: bytes) -> None:
         precision, number = divmod(data[0], 16)
         length = 1 + 64 * (precision + 1)
         if precision > 1 or number > 3 or len(data) < length:
-            raise DamagedError("its tables are of no kind that exists")
+            raise DamagedError("its tables are invalid")
         data = data[length:]
 
 
 def _exif_orientation(data: bytes) -> int:
-    # APP1 also holds XMP, under another name.
+    # Segments of this kind also contain XMP, with another identifier.
     return read_orientation(data) if data.startswith(b"Exif\0") else AS_STORED

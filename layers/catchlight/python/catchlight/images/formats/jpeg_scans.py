@@ -1,4 +1,4 @@
-"""Counts the coded blocks of a JPEG without an end marker, to find out whether its pixels are all there.
+"""Counts the encoded blocks of a JPEG without an end marker, to find out whether its pixels are complete.
 
 The Huffman codes are followed to the end of each block (ITU-T T.81, annexes F and G). Values are not decoded.
 """
@@ -11,41 +11,41 @@ from itertools import islice
 from catchlight.images.formats.bounded_reader import BoundedReader
 from catchlight.images.formats.layout import DamagedError, TruncatedError
 
-# A megabyte takes two seconds, four if it is progressive.
+# Following the codes of a megabyte takes two seconds, or four in a progressive image.
 MAX_CODED_BYTES = 1024 * 1024
 HUFFMAN_TABLES, RESTART_INTERVAL, START_OF_SCAN = 0xC4, 0xDD, 0xDA
 _PROGRESSIVE, _HUFFMAN_FRAMES, _ARITHMETIC = 0xC2, {0xC0, 0xC1, 0xC2}, {0xC9, 0xCA}
-# Of the largest image that is accepted, 64 megapixels of three components. Each takes eight bytes of memory.
+# The blocks of the largest image that is accepted, 64 megapixels of three components. Each takes eight bytes of memory.
 MAX_BLOCKS = 3_000_000
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _COEFFICIENTS = 64
 _RUN_OF_ZEROS = 0xF0  # 16 zeros
-_ALL = "the end-of-image marker is missing"
-# For each value of the next 16 bits: the length of the code they begin with, and its symbol. 0 if they begin with none.
+_NO_END = "the end-of-image marker is missing"
+# For each value of the next 16 bits: the length of the code at their beginning, and its symbol; 0 if there is no code.
 _Table = list[int]
 _NO_TABLE: _Table = [0] * (1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment of a JPEG; a scan is followed by coded data."""
+    """A segment of a JPEG, with the encoded data that follows a scan's header."""
 
-    kind: int
+    kind: int  # the second byte of its marker
     data: bytes
-    end: int
-    coded_end: int  # the same as `end`, or the end of the coded data
+    end: int  # offset after `data`
+    coded_end: int  # offset after the encoded data of a scan; the same as `end` for other segments
 
 
 @dataclass(slots=True)
 class _Component:
-    across: int  # blocks, without those that only fill up the last MCU
+    across: int  # blocks in a row, without the padding of the last MCU (minimum coded unit)
     down: int
-    mcu_across: int  # blocks in an MCU of all components
+    mcu_across: int  # blocks in a row of an MCU, in scans of several components
     mcu_down: int
-    stride: int  # blocks in a row, with those that only fill up
-    # Of progressive images: for each block, one bit for each coefficient that is not 0.
+    stride: int  # blocks in a row, with the padding
+    # In progressive images: for each block, a bit set of the coefficients that are not 0.
     nonzero: list[int]
-    # For each coefficient, the number of its lowest bits that have not been sent.
+    # For each coefficient, the number of its lowest bits that no scan has contained yet.
     bits_left: list[int] = field(default_factory=lambda: [16] * _COEFFICIENTS)
 
 
@@ -53,14 +53,14 @@ class _Bits:
     """The bits of a restart interval, followed by zeros."""
 
     def __init__(self, coded: bytes) -> None:
-        # A last FF belongs to a marker that is cut off.
+        # FF at the end is the beginning of a marker that is cut off.
         data = coded.rstrip(b"\xff").replace(b"\xff\x00", b"\xff")
         self._data = data + bytes(4)
         self._size = 8 * len(data)
         self.position = 0
 
     def is_over(self) -> bool:
-        """Returns whether more bits were taken than there are."""
+        """Returns whether more bits were read than the interval has."""
         return self.position > self._size
 
     def peek(self) -> int:
@@ -69,17 +69,17 @@ class _Bits:
         return int.from_bytes(self._data[at : at + 3], "big") >> (8 - (self.position & 7)) & 0xFFFF
 
     def skip(self, length: int) -> None:
-        """Skips bits."""
+        """Skips `length` bits."""
         self.position += length
 
     def take(self, length: int) -> int:
-        """Returns a number of up to 15 bits."""
+        """Returns the number in the next `length` bits, at most 15."""
         value = self.peek() >> (16 - length)
         self.position += length
         return value
 
     def symbol(self, table: _Table) -> int:
-        """Returns the next symbol."""
+        """Returns the symbol of the next code."""
         entry = table[self.peek()]
         if not entry:
             raise DamagedError("its pixels are damaged")
@@ -88,10 +88,10 @@ class _Bits:
 
 
 def check_scans(file: BoundedReader, segments: Iterable[Segment]) -> None:
-    """Follows the codes of all scans.
+    """Checks that the scans contain all pixels, by following the codes of all blocks.
 
     Raises:
-        TruncatedError: pixels are missing, or are too many to count.
+        TruncatedError: pixels are missing, there are too many to count, or they have arithmetic coding.
         DamagedError: the codes or their tables are invalid.
     """
     is_progressive = False
@@ -106,16 +106,16 @@ def check_scans(file: BoundedReader, segments: Iterable[Segment]) -> None:
         elif segment.kind == START_OF_SCAN:
             size += segment.coded_end - segment.end
             if size > MAX_CODED_BYTES:
-                raise TruncatedError(_ALL)
+                raise TruncatedError(_NO_END)
             scan = _Scan(segment.data, components, tables, is_progressive=is_progressive)
             scan.follow(file.read(segment.end, segment.coded_end - segment.end), interval)
         elif segment.kind in _HUFFMAN_FRAMES:
             is_progressive = segment.kind == _PROGRESSIVE
             components = _components(segment.data, is_progressive=is_progressive)
         elif segment.kind in _ARITHMETIC:
-            raise TruncatedError(_ALL)
+            raise TruncatedError(_NO_END)
     if any(any(component.bits_left) for component in components.values()):
-        raise TruncatedError(_ALL)
+        raise TruncatedError(_NO_END)
 
 
 def _components(frame: bytes, *, is_progressive: bool) -> dict[int, _Component]:
@@ -124,10 +124,10 @@ def _components(frame: bytes, *, is_progressive: bool) -> dict[int, _Component]:
     factors = {number: (sampling >> 4, sampling & 15) for number, sampling in described}
     most_across, most_down = (max(sides) for sides in zip(*factors.values(), strict=True))
     if not all(across and down for across, down in factors.values()):
-        raise DamagedError("its frame is of no kind that exists")
+        raise DamagedError("its frame header is invalid")
     mcus_across, mcus_down = -(-width // (8 * most_across)), -(-height // (8 * most_down))
     if mcus_across * mcus_down * sum(across * down for across, down in factors.values()) > MAX_BLOCKS:
-        raise TruncatedError(_ALL)
+        raise TruncatedError(_NO_END)
     return {
         number: _Component(
             across=-(-width * across // (8 * most_across)),
@@ -142,7 +142,7 @@ def _components(frame: bytes, *, is_progressive: bool) -> dict[int, _Component]:
 
 
 def _huffman_tables(data: bytes) -> dict[int, _Table]:
-    """Returns tables by class and number: 16 more for AC than for DC (B.2.4.2)."""
+    """Returns the tables by their number, plus 16 if their class is AC instead of DC (B.2.4.2)."""
     tables = {}
     while data:
         number, counts = data[0], data[1:17]
@@ -152,7 +152,7 @@ def _huffman_tables(data: bytes) -> dict[int, _Table]:
         for length, symbol in zip(lengths, symbols, strict=False):
             table += [length << 8 | symbol] * (1 << (16 - length))
             if len(table) > 1 << 16:
-                raise DamagedError("its tables are of no kind that exists")
+                raise DamagedError("its tables are invalid")
         tables[number] = table + [0] * ((1 << 16) - len(table))
     return tables
 
@@ -168,14 +168,14 @@ class _Scan:
         if not is_progressive:
             self._first, self._last, bits_left = 0, _COEFFICIENTS - 1, 0
         if not self._first <= self._last < _COEFFICIENTS:
-            raise DamagedError("a scan is of no kind that exists")
-        self._end_of_bands = 0  # blocks that have no more coefficients of this scan
+            raise DamagedError("a scan header is invalid")
+        self._end_of_bands = 0  # number of next blocks that have no more coefficients in this scan
         self._components: list[tuple[_Component, _Table, _Table]] = []
         for number, table in zip(header[1:-3:2], header[2:-3:2], strict=True):
             if number not in components:
-                raise DamagedError("a scan is of no kind that exists")
+                raise DamagedError("a scan header is invalid")
             component = components[number]
-            # A scan that only refines has no table of the other class, or none at all.
+            # A scan of a progressive image may need tables of one class only, or none.
             dc, ac = tables.get(table >> 4, _NO_TABLE), tables.get(16 | table & 15, _NO_TABLE)
             self._components.append((component, dc, ac))
             component.bits_left[self._first : self._last + 1] = [bits_left] * (self._last + 1 - self._first)
@@ -190,8 +190,8 @@ class _Scan:
         """Follows the codes of all blocks.
 
         Raises:
-            TruncatedError: the data ends before the blocks do.
-            DamagedError: a code is none of its table.
+            TruncatedError: the data ends before the last block.
+            DamagedError: a code is not in its table.
         """
         mcus = self._mcus()
         for part in _RESTART.split(coded):
@@ -201,12 +201,12 @@ class _Scan:
                 for component, dc, ac, block in mcu:
                     self._follow_block(bits, component, dc, ac, block)
                 if bits.is_over():
-                    raise TruncatedError(_ALL)
+                    raise TruncatedError(_NO_END)
         if next(mcus, None):
-            raise TruncatedError(_ALL)
+            raise TruncatedError(_NO_END)
 
     def _mcus(self) -> Iterator[list[tuple[_Component, _Table, _Table, int]]]:
-        """Yields the blocks of each MCU: its component, tables and number. In a scan of one component it is a block."""
+        """Yields the blocks of each MCU: component, tables, number. In a scan of one component, an MCU is one block."""
         if len(self._components) == 1:
             ((component, dc, ac),) = self._components
             for row in range(component.down):

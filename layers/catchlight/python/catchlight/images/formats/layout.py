@@ -1,4 +1,4 @@
-"""What the parser of a format returns, and how it reports files that it cannot follow to their end."""
+"""The result of a format's parser, and the errors that it raises for incomplete, damaged and unsupported files."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ class TruncatedError(Exception):
 
     def __init__(self, reason: str, *, at: int | None = None) -> None:
         super().__init__(reason)
-        self.at = at  # offset of the part that the file ends in, if known
+        self.at = at  # offset of the part that is cut off, if known
 
 
 class DamagedError(Exception):
-    """The structure is broken."""
+    """The structure of the file is invalid."""
 
 
 class UnsupportedError(Exception):
@@ -21,11 +21,11 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The result of following a file's structure: all pixels are in the file."""
+    """The structure of an image file that contains all pixels."""
 
     width: int  # pixels, as stored
     height: int
-    end: int  # offset after the image's last byte; the file may go on
+    end: int  # offset after the image's last byte; other bytes may follow
     has_end: bool = True  # False: the end marker is missing or is not reached
     orientation: int = 1  # EXIF's number from 1 to 8: how to turn and mirror the stored pixels to show them
-    canvas: tuple[int, int] = (0, 0)  # pixels that decoders need for all frames, if more than width and height
+    canvas: tuple[int, int] = (0, 0)  # width and height that decoders need for all frames, if larger

@@ -12,7 +12,7 @@ SIGNATURE = rb"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 # Bits per sample that each color type may have (table 11.1), and the number of its samples.
 _BIT_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# The passes of interlaced images: first column and row, distance of columns and rows (section 8.2).
+# The passes of interlaced images: first column, first row, distance of columns, distance of rows (section 8.2).
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _MAX_CHUNK_BYTES = 2**31 - 1
 # The pixels of the largest image that is accepted, at 8 bytes each. Inflating them takes a second or two.
@@ -24,7 +24,7 @@ class _Chunk:
     kind: bytes
     start: int  # of the data
     length: int
-    is_intact: bool  # no CRC contradicts the data
+    is_intact: bool  # False if the CRC is wrong; True if it is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class _Header:
 def read_layout(file: BoundedReader) -> Layout:
     """Follows the chunks up to IEND and verifies their CRCs.
 
-    A wrong CRC in an ancillary chunk is ignored, as browsers do. If the CRC of pixels is wrong or IEND is not reached,
-    the pixels are decompressed to find out whether they are all there.
+    A wrong CRC of an ancillary chunk is ignored, as by browsers. If the CRC of pixels is wrong or IEND is not reached,
+    the pixels are decompressed to find out whether they are complete.
 
     Raises:
-        DamagedError, TruncatedError: the file is no PNG, is damaged, or ends before its pixels do.
+        DamagedError, TruncatedError: the file is not a PNG, is damaged, or ends before its pixels do.
     """
     header: _Header | None = None
     pixels: list[_Chunk] = []
@@ -80,7 +80,7 @@ def read_layout(file: BoundedReader) -> Layout:
         raise DamagedError("it has no pixels")
     if not (has_end and all(chunk.is_intact for chunk in pixels)):
         if is_animated and broken:
-            raise broken  # the first frame is whole at most
+            raise broken  # only the first frame could be checked
         _check_pixels(file, header, pixels)
     if isinstance(broken, TruncatedError):
         end = file.size
@@ -88,10 +88,10 @@ def read_layout(file: BoundedReader) -> Layout:
 
 
 def _chunks(file: BoundedReader) -> Iterator[_Chunk]:
-    """Yields the chunks; a last one that the file ends in only if it has pixels.
+    """Yields the complete chunks, and a last one that is cut off if it contains pixels.
 
     Raises:
-        DamagedError: a chunk's name or, of critical chunks, its CRC is wrong.
+        DamagedError: a chunk's header is invalid, or the CRC of a critical chunk is wrong.
         TruncatedError: the file ends inside a chunk, or without IEND.
     """
     offset = 8
@@ -100,7 +100,7 @@ def _chunks(file: BoundedReader) -> Iterator[_Chunk]:
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         start, checksum_at = offset + 8, offset + 8 + length
         if (kind == b"IHDR") != (offset == 8) or length > _MAX_CHUNK_BYTES:
-            raise DamagedError("a chunk is missing")
+            raise DamagedError("a chunk header is invalid")
         if checksum_at + 4 > file.size and kind.isalpha():
             if kind == b"IDAT":
                 yield _Chunk(kind, start, min(length, file.size - start), is_intact=True)
@@ -109,7 +109,7 @@ def _chunks(file: BoundedReader) -> Iterator[_Chunk]:
             _checksum(file, offset + 4, checksum_at) == file.number(checksum_at, 4)
         )
         if not is_intact and not kind.isalpha():
-            raise DamagedError("a chunk is missing")
+            raise DamagedError("a chunk header is invalid")
         if not is_intact and kind[:1].isupper() and kind not in (b"IDAT", b"IEND"):
             raise DamagedError(f"the checksum of {kind.decode()} is wrong")
         yield _Chunk(kind, start, length, is_intact)
@@ -127,7 +127,7 @@ def _header(file: BoundedReader, chunk: _Chunk) -> _Header:
     data = file.read(chunk.start, 13)
     bit_depth, color_type, compression, filtering, interlacing = data[8:]
     if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or compression or filtering or interlacing > 1:
-        raise DamagedError("its header is of no kind that exists")
+        raise DamagedError("its header is invalid")
     width, height = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
     return _Header(width, height, bit_depth * _SAMPLES[color_type], bool(interlacing))
 
@@ -136,8 +136,9 @@ def _check_pixels(file: BoundedReader, header: _Header, chunks: list[_Chunk]) ->
     """Decompresses the pixels without keeping them.
 
     Raises:
-        DamagedError: they do not decompress, or chunks with a wrong CRC have a wrong checksum inside, too.
-        TruncatedError: there are fewer than the header says.
+        DamagedError: the pixels cannot be decompressed, or neither the CRCs nor the compressed data's own checksum
+            confirm them.
+        TruncatedError: the pixels are fewer than the header declares, or too many to decompress.
     """
     left = header.inflated_bytes()
     if left > MAX_INFLATED_BYTES:
@@ -153,6 +154,6 @@ def _check_pixels(file: BoundedReader, header: _Header, chunks: list[_Chunk]) ->
                     raise DamagedError("its pixels are damaged") from None
                 data = stream.unconsumed_tail
     if left > 0:
-        raise TruncatedError("its pixels are not all there")
+        raise TruncatedError("its pixels are not complete")
     if not stream.eof and not all(chunk.is_intact for chunk in chunks):
         raise DamagedError("the checksum of IDAT is wrong")

@@ -20,14 +20,14 @@ class _Chunk:
 
 
 def read_layout(file: BoundedReader) -> Layout:
-    """Follows the chunks up to the length that RIFF declares, and checks that every frame fits into the canvas.
+    """Follows the chunks up to the length in the RIFF header, and checks that every frame fits into the canvas.
 
     Unknown chunks are ignored.
 
     Raises:
         DamagedError, TruncatedError: the file is damaged or truncated.
     """
-    # RIFF counts the bytes after its first eight.
+    # The length in the RIFF header does not include its own first eight bytes.
     end = 8 + int.from_bytes(file.read(4, 4), "little")
     chunks = list(_chunks(file, 12, end))
     if end > file.size:
@@ -39,10 +39,10 @@ def read_layout(file: BoundedReader) -> Layout:
     header = file.read(chunks[0].start, 10)
     canvas = _plus_one(header[4:7]), _plus_one(header[7:10])
     if header[0] & ~_FLAGS:
-        raise DamagedError("its header is of no kind that exists")
+        raise DamagedError("its header is invalid")
     if header[0] & _HAS_ANIMATION:
         if not any(chunk.kind == b"ANIM" for chunk in chunks):
-            raise DamagedError("a chunk is missing")
+            raise DamagedError("its ANIM chunk is missing")
         _check_frames(file, [chunk for chunk in chunks if chunk.kind == b"ANMF"], canvas)
     elif _only_bitstream(file, chunks) != canvas:
         raise DamagedError("its image does not fill its canvas")
@@ -55,7 +55,7 @@ def _chunks(file: BoundedReader, start: int, end: int) -> Iterator[_Chunk]:
         chunk = _Chunk(header[:4], start + 8, int.from_bytes(header[4:], "little"))
         start = chunk.start + chunk.length + chunk.length % 2
         if start > end:
-            raise DamagedError("a chunk goes on after the end")
+            raise DamagedError("a chunk extends beyond its end")
         if chunk.start + chunk.length > file.size:
             raise TruncatedError("it ends inside a chunk", at=chunk.start - 8)
         file.has_pixels = file.has_pixels or chunk.kind in _BITSTREAMS or chunk.kind == b"ANMF"
@@ -100,7 +100,7 @@ def _lossy(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
     tag = int.from_bytes(data[:3], "little")
     is_key_frame, version, is_shown, first_partition = not tag & 1, tag >> 1 & 7, tag >> 4 & 1, tag >> 5
     if not (is_key_frame and is_shown) or version > 3 or first_partition >= chunk.length or data[3:6] != b"\x9d\x01*":
-        raise DamagedError("its image is of no kind that exists")
+        raise DamagedError("its image header is invalid")
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
@@ -109,7 +109,7 @@ def _lossless(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
     data = file.read(chunk.start, 5)
     bits = int.from_bytes(data[1:], "little")
     if data[0] != 0x2F or bits >> 29:
-        raise DamagedError("its image is of no kind that exists")
+        raise DamagedError("its image header is invalid")
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
