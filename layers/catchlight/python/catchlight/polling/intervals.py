@@ -13,8 +13,8 @@ LONGEST_WAIT_SECONDS = 60
 # outage's length. An image whose URL is valid for fourteen days is tried about 420 times.
 WAITS_OF_EQUAL_LENGTH = 60
 WAIT_GROWTH = 1 + 1 / 60
-# A wait takes at most 1/4 of the time until the first URL expires.
-MAX_SHARE_OF_TIME_LEFT = 4
+# A wait takes at most the time until the first URL expires, divided by this.
+TIME_LEFT_DIVISOR = 4
 # From this try on, two minutes after the first, negative answers are final: the image is gone and its provider returns
 # no other URL, the body is truncated, or the provider does not have the result that a callback reported. Failures by
 # outages have no such limit. Answers of an image's host are final only if this many tries had a negative one, because
@@ -39,7 +39,7 @@ def retry_after_seconds(tries: int, *, urls_expire_at: datetime | None, now: dat
     if urls_expire_at is None or urls_expire_at <= now:
         return int(min(planned, LONGEST_WAIT_SECONDS))
     left = (urls_expire_at - now).total_seconds()
-    return max(1, int(min(planned, left / MAX_SHARE_OF_TIME_LEFT)))
+    return max(1, int(min(planned, left / TIME_LEFT_DIVISOR)))
 
 
 def count_of_tries(receives: int, *, failed: int) -> int:
@@ -72,4 +72,4 @@ def longest_poll_gap_seconds(provider_ids: Iterable[str]) -> int | None:
         if provider_id in PROVIDERS
         for lifetime in PROVIDERS[provider_id].url_lifetimes.values()
     ]
-    return int(min(lifetimes) / timedelta(seconds=MAX_SHARE_OF_TIME_LEFT)) if lifetimes else None
+    return int(min(lifetimes) / timedelta(seconds=TIME_LEFT_DIVISOR)) if lifetimes else None

@@ -131,6 +131,8 @@ class Polling:
             for task in pending
             if task not in reports and (gives_up or task in unknown)
         }
+        # A success with the original image only stays PENDING. Its URL is recorded once, so that the archiver downloads
+        # the image before the URL expires.
         originals = {
             task: received[task]
             for task in pending

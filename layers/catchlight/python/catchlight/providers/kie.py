@@ -216,7 +216,7 @@ class Record(KieModel):
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED if self.error_code != CONTENT_POLICY_CODE:
-                # A prompt that violates the content policy is rejected at the task's creation, too.
+                # Not with code 400: a prompt that violates the content policy is also rejected at the task's creation.
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
                 return ProviderResult(failure=failure, request=request, record=record)
             case SuccessFlag.CREATE_TASK_FAILED | SuccessFlag.GENERATE_FAILED:
