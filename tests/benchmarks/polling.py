@@ -75,7 +75,7 @@ def ask(url: str, provider: str = "flux-kontext") -> None:
     """Polls as Catchlight does."""
     client = ProviderClient({provider: url})
     tasks = [f"task{number}" for number in range(TASKS)]
-    responses = client.ask(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
+    responses = client.request_statuses(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
     assert len(responses.reports) == TASKS, responses.errors
     client.close()
 

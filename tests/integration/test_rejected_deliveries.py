@@ -463,7 +463,7 @@ def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: Any) -> str:
-        raise StoreUnavailableError("S3 did not keep a delivery")
+        raise StoreUnavailableError("S3 did not store a delivery")
 
     monkeypatch.setattr(DeliveryStore, "keep", fail)
     assert call(a_callback(SUCCESS), context) == 200

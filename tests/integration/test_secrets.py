@@ -185,7 +185,7 @@ def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(
 
     secret = store.secret()
     store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
-    with pytest.raises(StoreUnavailableError, match=f"did not give a secret: {named}"):
+    with pytest.raises(StoreUnavailableError, match=f"did not return a secret: {named}"):
         secret.current()
 
     store.client.meta.events.unregister("before-call.secrets-manager.GetSecretValue", fail)
@@ -365,7 +365,7 @@ def test_a_key_that_is_no_text_is_refused_for_its_provider_alone(name: str, valu
     keys = provider_keys(secret, "acedata")
 
     with pytest.raises(
-        InvalidSecretError, match=f"^{name} of acedata in the provider keys secret is no text"
+        InvalidSecretError, match=f"^{name} of acedata in the provider keys secret is not a string"
     ) as refused:
         _ = keys.usable_api_key if name == "apiKey" else keys.webhook_key
     assert "s3cret" not in f"{refused.value} {keys!r}"

@@ -16,7 +16,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, Task, TaskReport, TaskStatus
-from catchlight.polling.giving_up import given_up, not_confirmed
+from catchlight.polling.giving_up import no_result_failure, not_confirmed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CAME = "a callback came, but its provider did not confirm it: "
@@ -36,7 +36,7 @@ def answered(answer: LastAnswer, remark: str = "") -> TaskReport:
     ],
 )
 def test_no_callback_and_no_result_is_said_where_that_is_so(answer: LastAnswer, said: str) -> None:
-    failure = given_up(PENDING, answered(answer), None, after_hours=6)
+    failure = no_result_failure(PENDING, answered(answer), None, after_hours=6)
 
     assert (failure.reason, failure.code, failure.last_answer) == (FailureReason.NO_RESULT, None, answer)
     assert failure.message == (
@@ -57,7 +57,7 @@ def test_no_callback_and_no_result_is_said_where_that_is_so(answer: LastAnswer, 
     ],
 )
 def test_an_error_leaves_it_open_whether_there_is_a_result(error: Exception, answer: LastAnswer) -> None:
-    failure = given_up(PENDING, None, error, after_hours=0.5)
+    failure = no_result_failure(PENDING, None, error, after_hours=0.5)
 
     assert failure.last_answer is answer
     assert failure.message.startswith(
@@ -67,18 +67,20 @@ def test_an_error_leaves_it_open_whether_there_is_a_result(error: Exception, ans
 
 
 def test_a_bug_is_not_quoted() -> None:
-    failure = given_up(PENDING, None, KeyError("s3cret"), after_hours=6)
+    failure = no_result_failure(PENDING, None, KeyError("s3cret"), after_hours=6)
 
     assert failure.last_answer is LastAnswer.UNREADABLE
     assert "s3cret" not in failure.message
 
 
 def test_without_a_request_that_is_said() -> None:
-    assert given_up(PENDING, None, None, after_hours=6).last_answer is LastAnswer.NOT_ASKED
+    assert no_result_failure(PENDING, None, None, after_hours=6).last_answer is LastAnswer.NOT_ASKED
 
 
 def test_a_record_that_could_not_be_read_says_why() -> None:
-    failure = given_up(PENDING, answered(LastAnswer.UNREADABLE, "response: should be an object"), None, after_hours=6)
+    failure = no_result_failure(
+        PENDING, answered(LastAnswer.UNREADABLE, "response: should be an object"), None, after_hours=6
+    )
 
     assert failure.last_answer is LastAnswer.UNREADABLE
     assert "could not be read: response: should be an object;" in failure.message
@@ -95,8 +97,8 @@ def test_a_record_that_could_not_be_read_says_why() -> None:
 def test_a_callback_that_was_not_confirmed_is_not_denied(heard: dict[str, Any]) -> None:
     task = Task.model_validate({"task": "acedata#a", "status": "PENDING", **heard})
 
-    unconfirmed = given_up(task, answered(LastAnswer.STILL_RUNNING), None, after_hours=6)
-    refused = given_up(task, None, ProviderRefusedError("answered 401"), after_hours=6)
+    unconfirmed = no_result_failure(task, answered(LastAnswer.STILL_RUNNING), None, after_hours=6)
+    refused = no_result_failure(task, None, ProviderRefusedError("answered 401"), after_hours=6)
 
     assert (unconfirmed.last_answer, refused.last_answer) == (LastAnswer.UNCONFIRMED, LastAnswer.REFUSED)
     for failure in (unconfirmed, refused):
@@ -123,7 +125,7 @@ def test_an_unconfirmed_task_says_why(error: Exception, text: str) -> None:
 
 
 def test_long_words_are_cut_and_the_advice_stays() -> None:
-    failure = given_up(PENDING, None, ProviderUnavailableError("x" * 2000), after_hours=6)
+    failure = no_result_failure(PENDING, None, ProviderUnavailableError("x" * 2000), after_hours=6)
 
     assert len(failure.message) == MAX_MESSAGE_LENGTH
     assert failure.message.endswith("; a later result is still recorded")

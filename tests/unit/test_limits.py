@@ -83,7 +83,7 @@ LIMITS: dict[str, object] = {
     "functions.archive_images.app.RESERVED_SECONDS": 12,
     "catchlight.polling.intervals.RETRY_AFTER_SECONDS": (5, 15, 45),
     "catchlight.polling.intervals.MAX_ARCHIVE_TRIES": 5,
-    "catchlight.polling.intervals.MAX_SHARE_OF_TIME_LEFT": 4,
+    "catchlight.polling.intervals.TIME_LEFT_DIVISOR": 4,
     "catchlight.polling.intervals.LONGEST_WAIT_SECONDS": 60,
     "catchlight.polling.intervals.WAITS_OF_EQUAL_LENGTH": 60,
     "catchlight.polling.intervals.WAIT_GROWTH": 61 / 60,

@@ -40,11 +40,11 @@ def running(_: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=RUNNING)
 
 
-def ask(
+def request_statuses(
     respond: Respond, *ids: str, clock: Callable[[], float] = lambda: 0.0, **more: Any
 ) -> provider_client.LookupResults:
     client = ProviderClient({}, http=FakeHttp(respond), clock=clock)
-    return client.ask(FLUX, ids or ("t1",), api_key="k3y", now=lambda: NOW, **more)
+    return client.request_statuses(FLUX, ids or ("t1",), api_key="k3y", now=lambda: NOW, **more)
 
 
 # ------------------------------------------------------------------------------------------------ what is sent
@@ -57,7 +57,7 @@ def test_a_request_names_its_task_and_its_key() -> None:
         requests.append(request)
         return running(request)
 
-    answers = ask(keep)
+    answers = request_statuses(keep)
 
     (request,) = requests
     assert str(request.url) == "https://api.kie.ai/api/v1/flux/kontext/record-info?taskId=t1"
@@ -78,7 +78,7 @@ def test_a_redirect_does_not_get_the_key() -> None:
         urls.append(str(request.url))
         return httpx.Response(307, headers={"location": "https://elsewhere.example/"})
 
-    assert len(ask(redirect).errors) == 1
+    assert len(request_statuses(redirect).errors) == 1
     assert len(urls) == 1
 
 
@@ -90,7 +90,7 @@ def test_a_provider_that_does_not_answer_is_asked_again_later(fault: Exception, 
     def fail(_: httpx.Request) -> httpx.Response:
         raise fault
 
-    (error,) = ask(fail).errors
+    (error,) = request_statuses(fail).errors
     assert isinstance(error, ProviderUnavailableError)
     assert str(error) == f"flux-kontext did not answer: {named}"
 
@@ -101,7 +101,7 @@ def test_a_provider_that_does_not_answer_is_asked_again_later(fault: Exception, 
 @pytest.mark.parametrize(("length", "is_read"), [(MAX_ANSWER_BYTES, True), (MAX_ANSWER_BYTES + 1, False)])
 def test_an_answer_is_read_up_to_its_limit(length: int, is_read: bool) -> None:
     body = b'{"code": 200, "data": null}'
-    answers = ask(lambda _: httpx.Response(200, content=body + b" " * (length - len(body))))
+    answers = request_statuses(lambda _: httpx.Response(200, content=body + b" " * (length - len(body))))
 
     assert MAX_ANSWER_BYTES == 4 * 1024 * 1024
     assert len(answers.reports) == is_read
@@ -112,7 +112,7 @@ def test_an_answer_is_read_up_to_its_limit(length: int, is_read: bool) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_says_nothing_of_the_task(body: bytes) -> None:
-    (error,) = ask(lambda _: httpx.Response(200, content=body)).errors
+    (error,) = request_statuses(lambda _: httpx.Response(200, content=body)).errors
     assert isinstance(error, ProviderUnavailableError)
 
 
@@ -123,7 +123,9 @@ def test_what_is_no_json_says_nothing_of_the_task(body: bytes) -> None:
     ("code", "error"), [(429, ProviderBusyError), (455, ProviderBusyError), (401, ProviderRefusedError)]
 )
 def test_who_is_busy_or_refuses_the_account_is_not_asked_for_every_task(code: int, error: type[Exception]) -> None:
-    answers = ask(lambda _: httpx.Response(200, json={"code": code}), *(f"t{number}" for number in range(50)))
+    answers = request_statuses(
+        lambda _: httpx.Response(200, json={"code": code}), *(f"t{number}" for number in range(50))
+    )
 
     assert 1 <= answers.requests <= FIRST_REQUESTS == 10
     assert {type(each) for each in answers.errors} == {error}
@@ -132,14 +134,14 @@ def test_who_is_busy_or_refuses_the_account_is_not_asked_for_every_task(code: in
 
 
 def test_other_errors_stop_nothing() -> None:
-    answers = ask(lambda _: httpx.Response(500), *(f"t{number}" for number in range(20)))
+    answers = request_statuses(lambda _: httpx.Response(500), *(f"t{number}" for number in range(20)))
 
     assert answers.requests == len(answers.errors) == 20
 
 
 @pytest.mark.parametrize(("deadline", "requests"), [(0.0, 0), (0.5, 1), (float("inf"), 1)])
 def test_no_request_is_sent_at_the_deadline_or_later(deadline: float, requests: int) -> None:
-    answers = ask(running, deadline=deadline)
+    answers = request_statuses(running, deadline=deadline)
 
     assert answers.requests == len(answers.reports) == requests
     assert answers.errors == []
@@ -148,13 +150,13 @@ def test_no_request_is_sent_at_the_deadline_or_later(deadline: float, requests: 
 def test_nothing_is_asked_about_nothing() -> None:
     client = ProviderClient({}, http=FakeHttp(running))
 
-    assert client.ask(FLUX, [], api_key="k3y", now=lambda: NOW).requests == 0
+    assert client.request_statuses(FLUX, [], api_key="k3y", now=lambda: NOW).requests == 0
 
 
 # ------------------------------------------------------------------------------------------------ refused batches
 
 
-def ask_about_batch(bad: set[str], ids: list[str]) -> provider_client.LookupResults:
+def request_batch(bad: set[str], ids: list[str]) -> provider_client.LookupResults:
     def refuse_bad_ids(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         asked = body.get("ids") or [body["id"]]
@@ -163,14 +165,14 @@ def ask_about_batch(bad: set[str], ids: list[str]) -> provider_client.LookupResu
         return httpx.Response(200, json={"items": [{"id": each} for each in asked]})
 
     client = ProviderClient({}, http=FakeHttp(refuse_bad_ids))
-    return client.ask(PROVIDERS["acedata"], ids, api_key="k3y", now=lambda: NOW)
+    return client.request_statuses(PROVIDERS["acedata"], ids, api_key="k3y", now=lambda: NOW)
 
 
 @pytest.mark.parametrize("bad", ["t0", "t25", "t49"])
 def test_a_refused_batch_is_split_until_the_bad_id_stands_alone(bad: str) -> None:
     ids = [f"t{number}" for number in range(50)]
 
-    answers = ask_about_batch({bad}, ids)
+    answers = request_batch({bad}, ids)
 
     assert [report.task_id for report in answers.reports] == [each for each in ids if each != bad]
     assert [type(error) for error in answers.errors] == [RequestRefusedError]
@@ -180,7 +182,7 @@ def test_a_refused_batch_is_split_until_the_bad_id_stands_alone(bad: str) -> Non
 def test_a_batch_of_which_every_id_is_refused_ends() -> None:
     ids = [f"t{number}" for number in range(50)]
 
-    answers = ask_about_batch(set(ids), ids)
+    answers = request_batch(set(ids), ids)
 
     assert answers.reports == []
     assert len(answers.errors) == 50
@@ -194,15 +196,15 @@ def test_the_first_error_is_the_answer_about_one_task() -> None:
     client = ProviderClient({}, http=FakeHttp(lambda _: httpx.Response(200, json={"code": 401})))
 
     with pytest.raises(ProviderRefusedError):
-        client.ask_about(FLUX, "t1", api_key="k3y", now=lambda: NOW)
+        client.request_status(FLUX, "t1", api_key="k3y", now=lambda: NOW)
 
 
 def test_an_answer_without_a_report_is_none_about_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ProviderClient({}, http=FakeHttp(running))
     monkeypatch.setattr(type(FLUX), "parse_poll", lambda *_, **__: [])
 
-    with pytest.raises(ProviderUnavailableError, match="flux-kontext said nothing of the task"):
-        client.ask_about(FLUX, "t1", api_key="k3y", now=lambda: NOW)
+    with pytest.raises(ProviderUnavailableError, match="the answer of flux-kontext does not contain the task"):
+        client.request_status(FLUX, "t1", api_key="k3y", now=lambda: NOW)
 
 
 # ------------------------------------------------------------------------------------------------ connections
@@ -243,7 +245,7 @@ def test_a_connection_is_kept_for_the_next_poll(first: str) -> None:
     with serving() as (url, handler):
         client = ProviderClient({"flux-kontext": url})
         for task_id in (first, "good", "good"):
-            client.ask(FLUX, [task_id], api_key="k3y", now=lambda: NOW)
+            client.request_statuses(FLUX, [task_id], api_key="k3y", now=lambda: NOW)
         client.close()
 
     assert handler.connections == 1
@@ -260,7 +262,7 @@ def test_an_answer_that_drips_ends_at_the_deadline_of_its_request(begin: bytes) 
 
     with listening(drip) as port:
         client = ProviderClient({"flux-kontext": f"http://127.0.0.1:{port}"}, timeout_seconds=1)
-        (error,) = client.ask(FLUX, ["t1"], api_key="k3y", now=lambda: NOW).errors
+        (error,) = client.request_statuses(FLUX, ["t1"], api_key="k3y", now=lambda: NOW).errors
 
     assert isinstance(error, ProviderUnavailableError)
     assert str(error) == "flux-kontext did not answer: ReadTimeout"
@@ -273,7 +275,9 @@ def test_a_batch_is_sent_as_json() -> None:
         requests.append(request)
         return httpx.Response(200, json={"items": [], "count": 0})
 
-    ProviderClient({}, http=FakeHttp(keep)).ask(PROVIDERS["acedata"], ["a", "b"], api_key="k3y", now=lambda: NOW)
+    ProviderClient({}, http=FakeHttp(keep)).request_statuses(
+        PROVIDERS["acedata"], ["a", "b"], api_key="k3y", now=lambda: NOW
+    )
 
     (request,) = requests
     assert (request.method, request.headers["content-type"]) == ("POST", "application/json")

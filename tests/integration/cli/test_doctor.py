@@ -271,8 +271,8 @@ def test_faults_in_the_provider_keys_secret_are_reported(
     ("entry", "subject", "detail"),
     [
         ({"apiKey": "s3\u200bcret"}, "flux-kontext API key", "has U+200B (ZERO WIDTH SPACE) at position 3"),
-        ({"apiKey": 7}, "flux-kontext API key", "is no text"),
-        ({"apiKey": "s3cret", "webhookKey": ["s3cret"]}, "flux-kontext webhook key", "is no text"),
+        ({"apiKey": 7}, "flux-kontext API key", "is not a string"),
+        ({"apiKey": "s3cret", "webhookKey": ["s3cret"]}, "flux-kontext webhook key", "is not a string"),
         (
             {"apiKey": "s3cret", "webhookKey": "s3\u00a0cret"},
             "flux-kontext webhook key",

@@ -650,14 +650,14 @@ def test_tasks_without_a_result_or_without_quarantined_bytes_are_not_accepted(
 
     unconfirmed(archiver, providers, archiver.serve("gone", status(403)))
     before = archiver.item()
-    assert acceptance.accept(TASK).reason == Refusal.WITHOUT_BYTES
+    assert acceptance.accept(TASK).reason == Refusal.NOT_QUARANTINED
     assert archiver.item() == before
 
     providers.answers[FLUX_PATH] = failed
     poll(TASK)
     before = archiver.item()
     assert before["status"] == "FAILED"
-    assert acceptance.accept(TASK).reason == Refusal.WITHOUT_CLAIM
+    assert acceptance.accept(TASK).reason == Refusal.NOT_UNCONFIRMED
     assert archiver.item() == before
 
 

@@ -392,7 +392,7 @@ def test_without_an_api_key_no_request_is_made(
         ("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"),
         ("s3cret\u201d", "U+201D (RIGHT DOUBLE QUOTATION MARK) at position 7"),
         ("s3cret\ns3cret", "U+000A at position 7"),
-        (7, "is no text"),
+        (7, "is not a string"),
     ],
     ids=ascii,
 )

@@ -139,7 +139,7 @@ def test_without_an_api_key_nothing_is_sent(api: TasksApiHarness) -> None:
 
 @pytest.mark.parametrize(
     ("key", "detail"),
-    [("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"), (["s3cret"], "is no text")],
+    [("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"), (["s3cret"], "is not a string")],
     ids=["character", "list"],
 )
 def test_an_api_key_that_no_header_can_hold_is_reported_without_a_request(

@@ -226,7 +226,7 @@ ACEDATA: dict[str, Poll] = {
     "failed_bare_string": Poll((CAT,), [failed(CAT, FailureReason.GENERATION_FAILED, None, "timeout")]),
     "success_without_url": Poll((CAT,), [unreadable(CAT, "body: success without an image URL")]),
     "unknown": Poll((CAT,), [pending(CAT, NOT_FOUND)]),
-    "another_task": Poll((CAT,), (UnreadableAnswerError, "acedata answered with no record of the task asked about")),
+    "another_task": Poll((CAT,), (UnreadableAnswerError, "acedata answered without a record of the requested task")),
     # Documented as bad requests: they do not concern the key.
     "error_token_mismatched": Poll(
         (CAT,),

@@ -275,7 +275,7 @@ def test_a_task_id_is_found_at_each_of_its_places(body: Any) -> None:
 def test_a_body_without_one_task_id_is_refused(body: Any, problem: str) -> None:
     with pytest.raises(InvalidCallbackError, match=f"^{problem}"):
         find_task_id(body)
-    with pytest.raises(ProviderUnavailableError, match=f"^acedata seems to have taken the request, but: {problem}"):
+    with pytest.raises(ProviderUnavailableError, match=f"^acedata seems to have accepted the request, but: {problem}"):
         submitted_task_id("acedata", body)
 
 

@@ -1,4 +1,4 @@
-"""Creates clients of AWS services in a way that keeps cold starts and calls short.
+"""Creates clients of AWS services, with settings that make cold starts and calls faster.
 
 The clients are created by botocore directly. boto3 would add 17 ms to a cold start and no feature that is needed here;
 its session would also read its own data in every function.
@@ -48,7 +48,7 @@ class AwsClients:
     def dynamodb(self, config: Config = CLIENT_CONFIG) -> "DynamoDBClient":
         """Creates a client of DynamoDB that also retries transaction conflicts."""
         client = self._client("dynamodb", config)
-        client.meta.events.register("needs-retry.dynamodb", _pause_of_a_conflict)
+        client.meta.events.register("needs-retry.dynamodb", _pause_after_conflict)
         dynamodb: DynamoDBClient = client
         return dynamodb
 
@@ -96,22 +96,22 @@ class AwsClients:
 
     def _client(self, service: str, config: Config) -> Any:
         client: Any = self._session.create_client(service, config=config.merge(BASE_CONFIG))
-        # botocore has no parameter for a TLS context; a test fails if a new version stores it elsewhere. Without this,
+        # botocore has no parameter for a TLS context; a test fails if a new version stores it elsewhere. By default,
         # every connection parses the CA bundle. In 40 pairs of cold starts of ReceiveCallback, which opens two
         # connections, that took 5 % more CPU time (median, 2026-11-27). The archiver opens one to S3 for each image.
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = self._tls_context
-        client.meta.events.register("after-call", _refuse_half_an_answer)
+        client.meta.events.register("after-call", _reject_truncated_response)
         return client
 
 
-def _pause_of_a_conflict(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
+def _pause_after_conflict(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
     """Returns the seconds to wait before a write that conflicts with a transaction is retried; None in other cases."""
     if response is None or response[1].get("Error", {}).get("Code") != CONFLICT or attempts > MAX_CONFLICTS:
         return None
     return CONFLICT_PAUSE_SECONDS
 
 
-def _refuse_half_an_answer(http_response: "AWSResponse", model: "OperationModel", **_: Any) -> None:
+def _reject_truncated_response(http_response: "AWSResponse", model: "OperationModel", **_: Any) -> None:
     """Raises an error if a response is shorter than its Content-Length.
 
     botocore accepts such a response and parses truncated JSON as an empty document: an item would seem not to exist, a

@@ -1,4 +1,4 @@
-"""DynamoDB's errors, batch reads, attribute values and update expressions.
+"""Converts DynamoDB's errors and attribute values, reads batches of items, and builds update expressions.
 
 `boto3.dynamodb.types` converts attribute values, too, but importing boto3 takes 17 ms of every cold start.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # Converts a path such as `images[0].url` into a valid name of a placeholder.
 _AS_PLACEHOLDER = str.maketrans({"[": "_", "]": None, ".": "_"})
-# Pauses before the keys are requested again that DynamoDB returned as unprocessed because it throttles the table, or
-# because the answer reached 16 MB. The first pause is that of botocore's own retries of DynamoDB.
+# Pauses before unprocessed keys are requested again. DynamoDB returns keys as unprocessed if it throttles the table, or
+# if the answer reaches 16 MB. The first pause is that of botocore's own retries of DynamoDB.
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
-# The pauses and calls of one read together. PollTasks and ServeTasksApi have 20 s and more after it.
+# The maximum duration of one read, with its calls and pauses. PollTasks and ServeTasksApi have at least 20 s left then.
 BATCH_DEADLINE_SECONDS = 5.0
 
 
@@ -106,7 +106,7 @@ def to_attribute(value: Any) -> dict[str, Any]:
             return {"S": iso(value)}
         case None:
             return {"NULL": True}
-    raise TypeError(f"DynamoDB has no spelling for {type(value).__name__}")
+    raise TypeError(f"DynamoDB has no type for {type(value).__name__}")
 
 
 def from_attribute(attribute: Mapping[str, Any]) -> Any:

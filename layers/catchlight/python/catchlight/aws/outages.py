@@ -2,15 +2,12 @@
 
 import time
 
-# Seconds. The first try after an outage comes 15 s after its end at the latest.
+# The pauses between tries; the last one repeats. So the first try after an outage starts at most 15 s after its end.
 PAUSES_SECONDS = (1, 2, 4, 8, 15)
 
 
 class OutageWait:
-    """Pauses between the tries of an invocation, until too little of its time is left for another try.
-
-    `ends_by` is that moment, on the monotonic clock in seconds.
-    """
+    """Pauses between the tries of an invocation. `ends_by`: when the last try may start, on the monotonic clock."""
 
     def __init__(self, *, ends_by: float) -> None:
         self._ends_by = ends_by
@@ -26,5 +23,5 @@ class OutageWait:
         return True
 
     def restart(self) -> None:
-        """Makes the next pause short again, because a try had success."""
+        """Makes the next pause the shortest one again, because a try has succeeded."""
         self._pauses = 0

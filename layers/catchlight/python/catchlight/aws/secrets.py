@@ -1,8 +1,7 @@
-"""Reads secrets from AWS Secrets Manager on demand, caches them for minutes, compares tokens with them, and overwrites
-them in text from outside.
+"""Reads and caches secrets of AWS Secrets Manager, verifies tokens, and overwrites secrets in text from outside.
 
 The previous version of a secret stays valid during a rotation. White space and invisible characters around a secret are
-ignored: people paste them with it.
+ignored, because they are often pasted with it.
 """
 
 import base64
@@ -31,19 +30,19 @@ CACHE_SECONDS = 300
 RECHECK_SECONDS = 30
 # The format of the callback token in the URL.
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
-# Readers see where a secret was. The brackets make a task id or a host name invalid that contained one.
+# Replaces a secret in text. The brackets make a task id or a host name invalid if it contained the secret.
 MASK = "[redacted]"
-# Shorter keys, or parts of their base64, may occur anywhere: overwriting them would damage what is parsed afterwards.
+# Shorter keys, or parts of their base64, may occur in any text: overwriting them would damage the parsed content.
 MIN_SECRET_LENGTH = 8
-# What examples have in the place of a key: dots, or a name in angle brackets. Nothing else is taken for a placeholder
-# here, because a key that works must never be ignored; `catchlight keys` warns of more.
+# The placeholders for keys in examples: dots, or a name in angle brackets. Nothing else is treated as a placeholder,
+# because a key that works must never be ignored; `catchlight keys` warns of further ones.
 _PLACEHOLDER = re.compile(r"[.…]+|<[^<>]*>")
-# JSON in a URL's query within JSON has three levels.
+# The maximum number of escapes within each other. JSON in a URL's query within JSON has three.
 MAX_NESTING = 4
 
 _MASK = MASK.encode()
-# The characters that have an encoded form, and those that only occur in one. Each is matched in time linear in its
-# length: senders choose the text.
+# Encoded characters, and the characters that only occur in encoded ones. The time of a match is linear in its length,
+# because senders choose the text.
 _ESCAPE = re.compile(rb"\\(?:\\*u00([0-9a-fA-F]{2})|[\\\0]*)|%(?:25)*([0-9a-fA-F]{2})|\0[\\\0]*")
 _ONLY_IN_ESCAPES = b"\\\0"
 _CALLBACK_URL = re.compile(f"(callbacks/{PROVIDER_ID_PATTERN[1:-1]}/){TOKEN_PATTERN.pattern}".encode())
@@ -66,7 +65,7 @@ class ProviderKeys:
         """The API key in plain text; None if it is missing, empty or a placeholder: the provider cannot be polled.
 
         Raises:
-            InvalidSecretError: it is no text, or has a character that no HTTP header can hold.
+            InvalidSecretError: it is not a string, or has a character that no HTTP header can hold.
         """
         key = self._key("apiKey")
         if key and _is_placeholder(key):
@@ -77,7 +76,7 @@ class ProviderKeys:
 
     @property
     def missing_api_key(self) -> str:
-        """Says why `usable_api_key` is None."""
+        """The reason why `usable_api_key` is None."""
         return "the API key is a placeholder" if "apiKey" in self.placeholders else "there is no API key"
 
     @property
@@ -91,10 +90,10 @@ class ProviderKeys:
         """The key of callback signatures in plain text.
 
         None: the provider's callbacks are not signed. Empty: signatures are required, but no signature is valid. A
-        placeholder counts as an empty key, because everybody can sign with it.
+        placeholder counts as an empty key, because anyone can sign with it.
 
         Raises:
-            InvalidSecretError: it is no text.
+            InvalidSecretError: it is not a string.
         """
         key = self._key("webhookKey")
         return None if key is None else "" if _is_placeholder(key) else stripped(key)
@@ -107,7 +106,7 @@ class ProviderKeys:
         key = self._entry.get(name)
         if key is None or isinstance(key, str):
             return key
-        raise self._invalid(name, "is no text: put it in quotation marks")
+        raise self._invalid(name, "is not a string: put it in quotation marks")
 
     def _invalid(self, name: str, problem: str) -> InvalidSecretError:
         return InvalidSecretError(f"{name} of {self.provider_id} in the provider keys secret {problem}")
@@ -176,7 +175,7 @@ class RotatingSecret:
         except self._client.exceptions.ResourceNotFoundException:
             value = None  # AWSPREVIOUS does not exist before the first rotation
         except (BotoCoreError, ClientError) as exc:
-            raise StoreUnavailableError(f"Secrets Manager did not give a secret: {type(exc).__name__}") from exc
+            raise StoreUnavailableError(f"Secrets Manager did not return a secret: {type(exc).__name__}") from exc
         self._cache[stage] = (now, value)
         return value
 
@@ -202,21 +201,21 @@ def verify_token(presented: str, live_tokens: Iterable[str]) -> None:
     """Checks the callback token of the URL, in constant time per token.
 
     Raises:
-        UnauthorizedError: the token is malformed or is none of the valid ones.
+        UnauthorizedError: the token is malformed or not one of the valid ones.
     """
     # The format first: a malformed token must not cause a call to Secrets Manager.
     if TOKEN_PATTERN.fullmatch(presented):
         for token in live_tokens:
-            # The secret may hold anything, also half a character (a lone surrogate).
+            # The secret may contain any text, even a lone surrogate (half of a character).
             if hmac.compare_digest(presented.encode(), token.encode(errors="surrogatepass")):
                 return
     raise UnauthorizedError("the token in the URL is not valid")
 
 
 def secret_text(response: "GetSecretValueResponseTypeDef") -> str | None:
-    """Returns the value in a response of GetSecretValue, without the characters around it; None if it has none.
+    """Returns the value in a response of GetSecretValue, as `stripped` does; None if it has none.
 
-    Bytes that are not UTF-8 become U+FFFD, a character that the checks of keys and tokens refuse.
+    Bytes that are not UTF-8 become U+FFFD, a character that the checks of keys and tokens reject.
     """
     text, binary = response.get("SecretString"), response.get("SecretBinary")
     if text is None and binary is not None:
@@ -225,18 +224,17 @@ def secret_text(response: "GetSecretValueResponseTypeDef") -> str | None:
 
 
 def _is_placeholder(key: str) -> bool:
-    # A secret may have half a character, which `character_problem` names.
     return _PLACEHOLDER.fullmatch(stripped(key)) is not None
 
 
 def stripped(secret: str) -> str:
     """Returns a secret without blanks, line ends, zero-width characters and byte order marks around it."""
-    shown = [at for at, character in enumerate(secret) if _is_shown(character)]
-    return secret[shown[0] : shown[-1] + 1] if shown else ""
+    visible = [at for at, character in enumerate(secret) if _is_visible(character)]
+    return secret[visible[0] : visible[-1] + 1] if visible else ""
 
 
 def character_problem(secret: str) -> str | None:
-    """Describes the first character inside a secret that is not visible ASCII, by code point and position.
+    """Describes the first character inside a secret that is not visible ASCII, by code point and position; or None.
 
     Keys and tokens consist of visible ASCII: RFC 9110 advises against other characters in headers. The position counts
     from 1, in the value as it is stored. The text does not contain any other part of the secret.
@@ -251,8 +249,8 @@ def character_problem(secret: str) -> str | None:
     return None
 
 
-def _is_shown(character: str) -> bool:
-    # False for Unicode's categories "separator" and "other", which zero-width characters and control codes belong to.
+def _is_visible(character: str) -> bool:
+    # False for Unicode's categories "separator" and "other", to which zero-width characters and control codes belong.
     return character.isprintable() and character != " "
 
 
@@ -266,20 +264,20 @@ class Redactor:
     with it the callback token; an error message may quote an API key. Anyone who can read a task, an event or a
     rejected delivery could then forge callbacks or use the key.
 
-    A secret is found in these spellings, and in each of them within another one, up to `MAX_NESTING` levels:
+    A secret is found in these encodings, also nested in each other, up to `MAX_NESTING` levels:
 
     - plain, and in UTF-16;
     - with backslashes and `\\u00XX`, as in JSON and in JSON inside a JSON string;
     - percent-encoded, also repeatedly, whichever characters are encoded;
     - base64, standard or URL-safe, at any offset of the encoded text.
 
-    In addition the token of any callback URL is found by its place in the URL, because the functions that poll
-    providers do not know the token, and because the URL may belong to another stack. Compressed text, hexadecimal
-    digits and HTML entities are not searched.
+    In addition, the token of any callback URL is found by its place in the URL, because the functions that poll
+    providers do not read the token, and because the URL may belong to another stack. Secrets in compressed text, as
+    hexadecimal digits or as HTML entities are not found.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Ignores secrets shorter than `MIN_SECRET_LENGTH`, and those of digits only, which JSON has as numbers."""
+        """Ignores secrets shorter than `MIN_SECRET_LENGTH`, and those of digits only, which may be numbers in JSON."""
         self._spellings = tuple(
             spelling
             for secret in secrets
@@ -289,7 +287,7 @@ class Redactor:
 
     def redact(self, content: bytes) -> bytes:
         """Returns the content with every secret overwritten; JSON with secrets in its strings stays valid JSON."""
-        # The usual spellings first: a search for bytes takes a microsecond.
+        # Unescaped secrets first: a search for bytes takes a microsecond.
         for spelling in self._spellings:
             if spelling in content:
                 *parts, last = content.split(spelling)
@@ -345,25 +343,25 @@ def secrets_in(value: str) -> Iterator[str]:
 
 @cache
 def _spellings(secret: str) -> tuple[bytes, ...]:
-    """Returns the forms of a secret that are searched, also in content whose escapes were removed."""
+    """Returns the encodings of a secret that `Redactor` searches for, in content with and without its escapes."""
     content = plain = secret.encode(errors="surrogatepass")
     spellings = {content}
-    # A secret that looks like an escape itself changes when escapes are removed.
+    # A secret that contains escapes itself changes when escapes are removed.
     while (plain := _unescaped(plain)) not in spellings:
         spellings.add(plain)
     for offset in range(3):
         encoded = base64.b64encode(bytes(offset) + content)
-        # Without the characters that also depend on the bytes before or after the secret.
+        # The characters that do not depend on the bytes before or after the secret.
         part = encoded[-(-8 * offset // 6) : 8 * (offset + len(content)) // 6]
         spellings |= {part, part.translate(bytes.maketrans(b"+/", b"-_"))}
-    # Longest first: what remains of one spelling must not be overwritten as a part of another.
+    # Longest first: otherwise a shorter spelling would overwrite only a part of a longer one.
     return tuple(sorted((each for each in spellings if len(each) >= MIN_SECRET_LENGTH), key=len, reverse=True))
 
 
 def _unescaped(content: bytes) -> bytes:
     if b"\\u00" in content or b"%" in content:
         return _ESCAPE.sub(_character, content)
-    return content.translate(None, _ONLY_IN_ESCAPES)  # the same, fifty times as fast
+    return content.translate(None, _ONLY_IN_ESCAPES)  # the same result, fifty times as fast
 
 
 def _character(escape: re.Match[bytes]) -> bytes:
@@ -371,7 +369,7 @@ def _character(escape: re.Match[bytes]) -> bytes:
 
 
 def _places(content: bytes) -> list[tuple[int, int]]:
-    """Returns for each byte of the content without escapes where it comes from: start and end.
+    """Returns the start and end in `content` of each byte of the unescaped content.
 
     Backslashes belong to the character that follows them.
     """

@@ -1,4 +1,4 @@
-"""Says why polling for a task has ended without a result: what its provider answered last."""
+"""Describes why polling of a task has ended without a result, by the last answer of its provider."""
 
 from collections.abc import Mapping
 
@@ -26,21 +26,21 @@ _ANSWERS: Mapping[LastAnswer, str] = {
     LastAnswer.NO_ANSWER: "its provider did not answer the last request, or answered with an error",
     LastAnswer.NOT_ASKED: "the last round of polling had no time to request its status",
 }
-# Answers by which the provider itself says that it has no result.
+# Answers in which the provider itself reports that it has no result.
 _WITHOUT_RESULT = (LastAnswer.STILL_RUNNING, LastAnswer.NOT_FOUND, LastAnswer.ORIGINAL_ONLY)
 
 
-def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, after_hours: float) -> Failure:
-    """Returns the failure of a task that is given up.
+def no_result_failure(task: Task, report: TaskReport | None, error: Exception | None, *, after_hours: float) -> Failure:
+    """Returns the failure of a task for which polling gives up.
 
     `report` or `error` is the outcome of the last request for its status; both are None if no request was sent. The
-    message says "no callback" and "no result" only if none came and the provider itself has said so.
+    message contains "no callback and no result" only if no callback came and the provider itself reports no result.
     """
     answer = report.answer if report else _answer_of(error)
     # Polling for an unregistered task that its provider does not know ends after minutes.
     duration = f"{after_hours:g} hours" if after_hours >= 0.5 else f"{after_hours * 60:.0f} minutes"
     polled = f"after {duration} of polling"
-    detail = _words_of(error) if error else report.remark if report else ""
+    detail = _detail_of(error) if error else report.remark if report else ""
     reason = _ANSWERS[answer] + (f": {detail}" if detail else "")
     if task.hinted_at:
         text = f"a callback reported a success without a result: {polled}, {reason}"
@@ -57,28 +57,28 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
 
 
 def not_confirmed(error: Exception) -> Failure:
-    """Returns why a task is UNCONFIRMED. `error` is the outcome of the last request for its status."""
+    """Returns the failure of an UNCONFIRMED task. `error` is the outcome of the last request for its status."""
     is_without_result = isinstance(error, UnconfirmedError)
     answer = LastAnswer.UNCONFIRMED if is_without_result else _answer_of(error)
     reason = str(error) if is_without_result else _ANSWERS[answer]
-    detail = _words_of(error)
+    detail = _detail_of(error)
     text = f"{reason}: {detail}" if detail else reason
     message = f"a callback reported a success, but its provider has not confirmed it: {text}"
     return Failure(reason=FailureReason.UNCONFIRMED, message=message[:MAX_MESSAGE_LENGTH], last_answer=answer)
 
 
 def describe(answer: LastAnswer) -> str:
-    """Returns what a provider answered, for people."""
+    """Returns a description of a provider's last answer, for messages."""
     return _ANSWERS[answer]
 
 
 def had_callback(task: Task) -> bool:
-    """Decides whether a callback of a PENDING task has come: its result was not confirmed, or it had none."""
+    """Decides whether a callback has come for a PENDING task: its result was not confirmed, or it had no result."""
     return task.deliveries > 0 or any(conflict.reported_by is Reporter.CALLBACK for conflict in task.conflicts)
 
 
-def _words_of(error: Exception) -> str:
-    # The messages of other errors may contain anything.
+def _detail_of(error: Exception) -> str:
+    # The messages of other errors may contain secrets.
     return str(error) if isinstance(error, ProviderError | SettingsError) else ""
 
 
@@ -96,5 +96,5 @@ def _answer_of(error: Exception | None) -> LastAnswer:
             return LastAnswer.UNREADABLE
         case ProviderError():
             return LastAnswer.NO_ANSWER
-        case _:  # a bug in Catchlight, met while reading the answer
+        case _:  # a bug in Catchlight, raised while the answer was parsed
             return LastAnswer.UNREADABLE

@@ -21,7 +21,7 @@ from catchlight.models import (
     split_task_key,
     task_key,
 )
-from catchlight.polling.giving_up import given_up, had_callback
+from catchlight.polling.giving_up import had_callback, no_result_failure
 from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
@@ -38,12 +38,14 @@ MAX_BUSY_WAIT_SECONDS = 300
 # tests/unit/template/test_polling.py computes the longest history from both figures, the state machine's retries and
 # its TimeoutSeconds.
 MAX_FREQUENT_POLLS = 240
-# A provider may know a task only some time after its callback has come. An unregistered task is polled for this many
-# times, two minutes with the default settings: a sender who knows the callback token can make up ids.
+# An unregistered task that its provider does not know is polled this many times, for two minutes with the default
+# settings: a provider may know a task only some time after its callback. Further polls would be wasted on invented ids:
+# anyone who knows the callback token can send one.
 MAX_POLLS_OF_UNKNOWN_TASKS = 5
 # A quarter of the shortest URL lifetime, 600 s: polls are never further apart (`longest_poll_gap_seconds`).
 SPARSE_POLL_INTERVAL_SECONDS = 150
-# The size of boto3's connection pool. The reports of 50 tasks with missed callbacks are written in five calls' time.
+# The size of botocore's connection pool. Writing the reports of 50 tasks with missed callbacks takes as long as five
+# calls.
 MAX_CONCURRENT_WRITES = 10
 
 
@@ -58,7 +60,7 @@ class PollRound:
     unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks without a report
     unknown: list[str] = field(default_factory=list)  # unregistered tasks that their provider does not know
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
-    taken_over: list[str] = field(default_factory=list)  # tasks that an execution started later polls for
+    taken_over: list[str] = field(default_factory=list)  # tasks for which an execution polls that was started later
     failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
 
 
@@ -75,10 +77,7 @@ class Polling:
         keep_unreadable: Callable[[TaskReport], object],
         now: Callable[[], datetime],
     ) -> None:
-        """Creates the polling.
-
-        `keep_unreadable` stores the `unreadable` answer of a report, before the report is written.
-        """
+        """`keep_unreadable` stores the `unreadable` answer of a report, before the report is written."""
         self._settings = settings
         self._table = table
         self._reports = Reports(table)
@@ -95,22 +94,23 @@ class Polling:
             StoreUnavailableError: the tasks or the API keys could not be read. The round can be repeated without loss.
         """
         waited = state.waited_seconds + state.wait_seconds
-        is_over = waited >= self._settings.give_up_after_seconds
+        gives_up = waited >= self._settings.give_up_after_seconds
         # Items with an invalid key, written by hand, must not stop the polls of the other tasks.
         unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
         keys = [task for task in state.tasks if task not in unreadable]
         found = self._table.get_many(keys, unreadable=unreadable.__setitem__)
-        # StartPolling can run twice at the same time, with two messages about a task.
+        # StartPolling can run twice at the same time with two messages about a task. Then only the execution that was
+        # started later polls for it.
         items = {key: task for key, task in found.items() if not task.is_polled_by_another(state.polling_since)}
-        # Tasks that have a result or were deleted are not polled. The exceptions are results known from a callback
-        # only: a failure, and a success that the provider has not confirmed to the archiver.
+        # Tasks that have a result or were deleted are not polled, unless only a callback has reported the result: a
+        # failure, or a success that the provider has not confirmed to the archiver.
         pending = [task for task, item in items.items() if item.is_awaited]
         unconfirmed = [
             task
             for task, item in items.items()
             if item.needs_polling and not item.is_awaited and self._can_confirm(item)
         ]
-        answers = self._ask([*pending, *unconfirmed], deadline=deadline)
+        answers = self._request_statuses([*pending, *unconfirmed], deadline=deadline)
         polls = state.polls + 1
         received = {report.task: report for answer in answers.values() for report in answer.reports}
         failed = {
@@ -127,10 +127,12 @@ class Polling:
         ]
         reports = {task: received[task] for task in pending if _has_result(received.get(task))}
         reports |= {
-            task: self._last_word(items[task], received.get(task), failed.get(task), waited=waited)
+            task: self._final_report(items[task], received.get(task), failed.get(task), waited=waited)
             for task in pending
-            if task not in reports and (is_over or task in unknown)
+            if task not in reports and (gives_up or task in unknown)
         }
+        # A success with the original image only stays PENDING. Its URL is recorded once, so that the archiver downloads
+        # the image before the URL expires.
         originals = {
             task: received[task]
             for task in pending
@@ -155,7 +157,7 @@ class Polling:
         running += [
             task
             for task in unconfirmed
-            if task not in settled and (task in failures or not (is_over or task in unknown))
+            if task not in settled and (task in failures or not (gives_up or task in unknown))
         ]
         is_busy = any(answer.is_busy for answer in answers.values())
         next_state = PollState(
@@ -201,9 +203,10 @@ class Polling:
         return recorded, failures
 
     def _is_unknown(self, item: Task, report: TaskReport | None, error: Exception | None) -> bool:
-        """Decides whether a provider has said that it has no such task, or cannot be asked: no API key is configured.
+        """Decides whether a task counts as unknown to its provider.
 
-        Other errors, and no answer, say nothing about the task.
+        The provider answers that it has no such task or rejects requests for its id, or no API key is configured. Other
+        errors, and a missing answer, do not show whether the provider knows the task.
         """
         if isinstance(error, RequestRefusedError) or not self._can_confirm(item):
             return True
@@ -213,17 +216,17 @@ class Polling:
         try:
             return self._keys(split_task_key(item.task)[0]).usable_api_key is not None
         except SettingsError:
-            return True  # `_ask` adds the same error to the provider's results
+            return True  # `_request_statuses` adds the same error to the provider's results
 
-    def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, LookupResults]:
+    def _request_statuses(self, tasks: Sequence[str], *, deadline: float) -> dict[str, LookupResults]:
         ids_by_provider = {
-            provider_id: [split_task_key(task)[1] for task in of_one]
-            for provider_id, of_one in _by_provider(tasks).items()
+            provider_id: [split_task_key(task)[1] for task in provider_tasks]
+            for provider_id, provider_tasks in _by_provider(tasks).items()
         }
         if not ids_by_provider:
             return {}
 
-        def ask(provider_id: str) -> LookupResults:
+        def request_of_provider(provider_id: str) -> LookupResults:
             task_ids = ids_by_provider[provider_id]
             try:
                 keys = self._keys(provider_id)
@@ -236,7 +239,7 @@ class Polling:
             if api_key is None:
                 error = ProviderRefusedError(f"{keys.missing_api_key}: put one for {provider_id} into the secret")
                 return LookupResults.of_error(error, task_ids)
-            return self._client.ask(
+            return self._client.request_statuses(
                 PROVIDERS[provider_id],
                 task_ids,
                 api_key=api_key,
@@ -246,17 +249,19 @@ class Polling:
 
         # In parallel: a slow provider must not use up the time of the others.
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
-            return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
+            return dict(zip(ids_by_provider, pool.map(request_of_provider, ids_by_provider), strict=True))
 
-    def _last_word(self, task: Task, report: TaskReport | None, error: Exception | None, *, waited: int) -> TaskReport:
-        """Returns the report of a task that is given up.
+    def _final_report(
+        self, task: Task, report: TaskReport | None, error: Exception | None, *, waited: int
+    ) -> TaskReport:
+        """Returns the report of a task for which polling gives up.
 
-        It is TIMED_OUT, unless its original is known: then it is a success without a result if its provider has said
-        so, and UNCONFIRMED if only a callback has.
+        Its status is TIMED_OUT, unless the URL of the original image is known. Then it is SUCCEEDED, with the original
+        image only, if the provider's record has this URL, and UNCONFIRMED if only a callback has reported it.
         """
         provider, task_id = split_task_key(task.task)
         after_hours = min(waited, self._settings.give_up_after_seconds) / 3600
-        failure = given_up(task, report, error, after_hours=after_hours)
+        failure = no_result_failure(task, report, error, after_hours=after_hours)
         status, reported_by = TaskStatus.TIMED_OUT, Reporter.POLL
         images = report.images if report else ()
         if images or (task.images and not had_callback(task)):

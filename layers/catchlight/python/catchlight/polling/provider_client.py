@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from threading import Event
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -26,14 +27,14 @@ from catchlight.models import TaskReport
 from catchlight.outbound_http import HttpClient
 from catchlight.providers import PollRequest, Provider
 
-# These are sent before the others: if the provider is busy or refuses the key, the other requests are not sent.
+# This many requests are sent before the others. If the provider is busy or refuses the key, the others are not sent.
 FIRST_REQUESTS = 10
 # Providers answer in well under a second. A request that takes 10 s is aborted and repeated by the next poll.
 REQUEST_TIMEOUT_SECONDS = 10.0
 # A batch of 50 Ace Data records is about 50 KB.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-# These concern the account or the whole service: further requests would only make it worse.
+# Errors of the account or the whole service, after which no further requests are sent: they would fail, too.
 _STOPPING = (ProviderBusyError, ProviderRefusedError)
 
 HEADERS: Mapping[str, str] = {
@@ -49,12 +50,14 @@ class LookupResults:
 
     reports: list[TaskReport] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)  # an error other than ProviderError is a bug in Catchlight
-    failed: dict[str, Exception] = field(default_factory=dict)  # by task id: why there is no report
+    failed: dict[str, Exception] = field(
+        default_factory=dict
+    )  # by task id: the error because of which it has no report
     requests: int = 0
 
     @classmethod
     def of_error(cls, error: Exception, task_ids: Sequence[str]) -> Self:
-        """Returns the result if no request could be sent for any of the tasks."""
+        """Returns the results if this error prevents the requests for all of the tasks."""
         return cls(errors=[error], failed=dict.fromkeys(task_ids, error))
 
     @property
@@ -65,7 +68,7 @@ class LookupResults:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A request that was sent: with the reports in its answer, or with its error, or neither if it was split."""
+    """A request that was sent, with the reports in its answer or with its error; with neither if it was split."""
 
     task_ids: Sequence[str]
     reports: Sequence[TaskReport] = ()
@@ -88,7 +91,7 @@ class ProviderClient:
         self._http = http or HttpClient(keeps_connections=True)
         self._clock = clock
 
-    def ask(
+    def request_statuses(
         self,
         provider: Provider,
         task_ids: Sequence[str],
@@ -101,10 +104,10 @@ class ProviderClient:
 
         Sends FIRST_REQUESTS requests before the others. Stops when the provider is busy or refuses the account, and at
         `deadline` (on the client's clock). If the provider rejects a request about several tasks, because of one of
-        their ids, the request is split until that id stands alone: 12 further requests in a batch of 50, and 98 if it
-        rejects every id. Errors are returned, not raised. Callers repeat the request for tasks without a report.
+        their ids, the request is split until that id is requested alone: 12 further requests for a batch of 50, and 98
+        if it rejects every id. Errors are returned, not raised. Callers repeat the request for tasks without a report.
         """
-        answers = LookupResults()
+        results = LookupResults()
         stop = Event()
 
         def send(request: PollRequest) -> list[_Sent]:
@@ -129,35 +132,37 @@ class ProviderClient:
         # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
         # the CPU time. A hundred waiting threads cost 8 MB.
         with ThreadPoolExecutor(max_workers=min(provider.max_concurrent_polls, len(requests) or 1)) as pool:
-            for some in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
-                for sent in (one for all_of_a_batch in pool.map(send, some) for one in all_of_a_batch):
-                    answers.requests += 1
-                    answers.reports += sent.reports
+            for part in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
+                for sent in chain.from_iterable(pool.map(send, part)):
+                    results.requests += 1
+                    results.reports += sent.reports
                     if sent.error:
-                        answers.errors.append(sent.error)
-                        answers.failed |= dict.fromkeys(sent.task_ids, sent.error)
-        if stopped := [error for error in answers.errors if isinstance(error, _STOPPING)]:
+                        results.errors.append(sent.error)
+                        results.failed |= dict.fromkeys(sent.task_ids, sent.error)
+        if stopped := [error for error in results.errors if isinstance(error, _STOPPING)]:
             # The error that stopped the requests is also the reason for those that were not sent.
-            reported = {report.task_id for report in answers.reports}
+            reported = {report.task_id for report in results.reports}
             unsent = (task_id for task_id in task_ids if task_id not in reported)
-            answers.failed = dict.fromkeys(unsent, stopped[0]) | answers.failed
-        return answers
+            results.failed = dict.fromkeys(unsent, stopped[0]) | results.failed
+        return results
 
-    def ask_about(self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]) -> TaskReport:
+    def request_status(
+        self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]
+    ) -> TaskReport:
         """Requests the status of a single task and returns the provider's report.
 
         Raises:
             ProviderError: the request failed, or the answer does not contain the task.
-            Exception: a bug in Catchlight, met while reading the answer.
+            Exception: a bug in Catchlight, raised while the answer was parsed.
         """
-        answers = self.ask(provider, [task_id], api_key=api_key, now=now)
-        if answers.errors:
-            raise answers.errors[0]
-        if not answers.reports:
-            raise ProviderUnavailableError(f"{provider.id} said nothing of the task")
-        report = answers.reports[0]
+        results = self.request_statuses(provider, [task_id], api_key=api_key, now=now)
+        if results.errors:
+            raise results.errors[0]
+        if not results.reports:
+            raise ProviderUnavailableError(f"the answer of {provider.id} does not contain the task")
+        report = results.reports[0]
         if report.unreadable is not None:
-            # Neither confirms nor contradicts a callback, whose URLs may be good.
+            # Such an answer neither confirms nor contradicts a callback, whose URLs may be usable.
             raise UnreadableAnswerError(report.failure.message if report.failure else "")
         return report
 

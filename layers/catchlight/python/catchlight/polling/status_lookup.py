@@ -31,7 +31,7 @@ class StatusLookup:
         provider, task_id, api_key = self._find(task)
         if not (provider and api_key):
             return None
-        return self._client.ask_about(provider, task_id, api_key=api_key, now=self._now)
+        return self._client.request_status(provider, task_id, api_key=api_key, now=self._now)
 
     def download_url(self, task: str, url: str) -> tuple[str, datetime] | None:
         """Requests another URL of a task's file from its provider, and returns it with the time when it expires.

@@ -1,8 +1,8 @@
 """Finds providers by id. To add a provider, add its module to this package and a line to `_MODULES`.
 
-A further account at the same service is a provider of its own, with the module of the first one: `apikley-2` or
-`kie-market-studio`, the provider's id, a dash, and up to 16 letters and digits. It has its own callback URL, keys, base
-URL, tasks and images. It exists as soon as the provider keys secret has an entry for it.
+A further account at the same service is a provider of its own that uses the same module. Its id is the provider's id, a
+dash, and up to 16 lower-case letters and digits: `apikley-2` or `kie-market-studio`. It has its own callback URL, keys,
+base URL, tasks and images. It exists as soon as the provider keys secret has an entry for it.
 """
 
 import re
@@ -30,7 +30,7 @@ PROVIDER_ID_PATTERN = f"^(?:{'|'.join(_MODULES)})(?:-[a-z0-9]{{1,16}})?$"
 class _Providers(Mapping[str, Provider]):
     """Imports a provider's module on first access, so that a callback's cold start imports only one of them.
 
-    Every id of an account is a key, too; an iteration has only the providers themselves.
+    The id of any further account is a key, too. Iteration yields only the ids in `_MODULES`.
     """
 
     def __getitem__(self, provider_id: str) -> Provider:
@@ -39,8 +39,8 @@ class _Providers(Mapping[str, Provider]):
             return provider
         if not is_account(provider_id):
             raise KeyError(provider_id)
-        first: Any = self[provider_id.rpartition("-")[0]]  # every provider is a frozen dataclass
-        account: Provider = replace(first, id=provider_id)
+        provider_of_module: Any = self[provider_id.rpartition("-")[0]]  # every provider is a frozen dataclass
+        account: Provider = replace(provider_of_module, id=provider_id)
         return account
 
     def __iter__(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ __all__ = ["PROVIDERS", "PROVIDER_ID_PATTERN", "PollRequest", "Provider", "find_
 
 
 def is_account(provider_id: str) -> bool:
-    """Decides whether an id is that of a further account at a provider's service, `apikley-2`."""
+    """Decides whether an id is that of a further account at a provider's service, such as `apikley-2`."""
     return provider_id not in _MODULES and re.fullmatch(PROVIDER_ID_PATTERN, provider_id) is not None
 
 

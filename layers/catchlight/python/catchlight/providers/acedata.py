@@ -1,6 +1,7 @@
 """The provider `acedata`: Ace Data Cloud's Flux API, acedata.cloud.
 
-A callback has the same body as the response to a synchronous call. The record that a poll returns has it in `response`.
+A callback has the same body as the response to a synchronous call. The record that a poll returns contains this body in
+`response`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +44,7 @@ from catchlight.providers.payloads import (
     Url,
     find_task_id,
     integer_or_none,
+    is_content_policy_code,
     is_refusal,
     quoted,
     read,
@@ -56,15 +58,12 @@ from catchlight.providers.payloads import (
 from catchlight.providers.protocol import PollRequest
 from catchlight.providers.records import generation_request, provider_record
 
-# Words that such codes usually contain. No code for violations of the content policy is documented.
-CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
-
 # Documented codes that affect every request of this account.
 USED_UP = "used_up"
 REFUSAL_CODES = frozenset({"invalid_token", USED_UP})
 REFUSAL_STATUSES = frozenset({401, 402, 403})
-# Documented: an account has to acquire each of the two services. Without the second, polls are refused.
-BOTH_SERVICES = "the account needs both Flux Images and Flux Tasks, which is acquired separately"
+# Documented: an account has to acquire Flux Tasks in addition to Flux Images. Without it, polls are refused.
+SERVICES_ADVICE = "the account needs both Flux Images and Flux Tasks, which is acquired separately"
 # Documented with HTTP 400: "Bad request, possibly due to missing or invalid parameters". So they concern this request
 # only, despite their names.
 BAD_REQUEST_CODES = frozenset({"token_mismatched", "api_not_implemented"})
@@ -114,15 +113,15 @@ class Answer(ErrorBody):
 
     @field_validator("data", mode="before")
     @classmethod
-    def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
-        if not seen.data.get("success"):
+    def _ignore_unless_success(cls, data: Any, info: ValidationInfo) -> Any:
+        if not info.data.get("success"):
             return None
-        # An entry that is no object makes one image unusable, not the whole answer.
+        # An entry that is not an object makes one image unusable, not the whole answer.
         is_list = isinstance(data, list)
         return [entry if isinstance(entry, Mapping) else {"image_url": entry} for entry in data] if is_list else data
 
     @model_validator(mode="after")
-    def _finished_images_have_urls(self) -> Self:
+    def _require_usable_url(self) -> Self:
         if self.data:
             require_usable_url(self.images())
         return self
@@ -143,10 +142,13 @@ class Answer(ErrorBody):
         return generation_request(reported, seeds=(image.seed for image in images if image.image_url))
 
     def record(self, **others: Any) -> ProviderRecord | None:
-        """Returns what the answer says besides the result, with `others` of the record around it."""
+        """Returns the answer's trace id and timings, and `others`, the values of the record that contains the answer.
+
+        A trace id in `others` replaces the answer's, unless it is None.
+        """
         timings = [image.timings for image in self.data or ()]
-        known = {"trace_id": self.trace_id, "timings": timings if any(timings) else None}
-        return provider_record(**known | {name: value for name, value in others.items() if value is not None})
+        own = {"trace_id": self.trace_id, "timings": timings if any(timings) else None}
+        return provider_record(**own | {name: value for name, value in others.items() if value is not None})
 
     def failure(self) -> Failure:
         """Returns the error, with its code mapped to a `FailureReason`."""
@@ -157,7 +159,7 @@ class Answer(ErrorBody):
 def _reason(code: str | None) -> FailureReason:
     if code == "api_error":  # documented: something went wrong on the server
         return FailureReason.INTERNAL
-    if code and any(word in code.lower() for word in CONTENT_POLICY_WORDS):
+    if is_content_policy_code(code):  # no code for violations of the content policy is documented
         return FailureReason.CONTENT_POLICY
     return FailureReason.GENERATION_FAILED
 
@@ -190,8 +192,8 @@ class Record(PayloadModel):
             created=self.created_at, completed=self.finished_at, trace_id=self.trace_id, parameters=self.request
         )
         if not self.response.failed:
-            # Images beyond the limit are dropped, not rejected as in a callback: a poll's answer is the provider's own,
-            # and its number of images is as requested by the user.
+            # Images beyond the limit are dropped. In a callback they are an error, but a poll's answer certainly comes
+            # from the provider, and the user has requested this number of images.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
             request = self.response.request(self.request)
             completed_at = time_or_none(self.finished_at)
@@ -228,7 +230,7 @@ class AceDataProvider:
         # An error with a task id is the failure of a created task, which is reported like other tasks' results.
         if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
             return submitted_task_id(self.id, body)
-        # The caller is shown the whole answer, without secrets; the error does not quote it.
+        # The error does not quote the answer, because the user gets all of it, with secrets redacted.
         error = self._request_error(http_status, body, quotes=False)
         if is_refusal(http_status) and isinstance(error, ProviderUnavailableError):
             raise RequestRefusedError(f"{self.id} answered HTTP {http_status}: the request is refused")
@@ -262,7 +264,7 @@ class AceDataProvider:
         headers: Mapping[str, str],  # noqa: ARG002
         keys: Iterable[str],  # noqa: ARG002
     ) -> None:
-        """Rejects the callback: Ace Data documents no signature, so a webhook key cannot be satisfied.
+        """Rejects the callback: a webhook key is configured, but Ace Data documents no signatures.
 
         Raises:
             UnauthorizedError: always.
@@ -281,9 +283,9 @@ class AceDataProvider:
     def parse_poll(
         self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
     ) -> list[TaskReport]:
-        """Returns a report for each polled task. A task that is missing in the answer, not known (yet), is PENDING.
+        """Returns a report for each polled task. A task that is missing in the answer is not known (yet): PENDING.
 
-        Records are used with any HTTP status of the answer: it is about the request, not about the tasks.
+        Records are used with any HTTP status: it is the status of the request, not of the tasks.
 
         Raises:
             ProviderError: the answer reports an error of the request and contains no task.
@@ -293,7 +295,7 @@ class AceDataProvider:
         if http_status != HTTPStatus.OK and not _has_record(body):
             raise self._request_error(http_status, body)
         results = self._results_of_batch(body["items"]) if "items" in body else self._result_of_one(request, body)
-        remark = _disagreement(body)
+        remark = _count_mismatch(body)
         found = {task_id: results.get(task_id, UNKNOWN_TASK) for task_id in request.task_ids}
         return [
             report(
@@ -311,7 +313,7 @@ class AceDataProvider:
         return self.poll_request(["00000000-0000-0000-0000-000000000000"])
 
     def parse_credits(self, http_status: int, body: Any) -> float | None:
-        """Returns None if the answer is that of an unknown task, 0 if the account is used up.
+        """Returns 0 if the account is used up; None if the provider accepts the key, because it reports no credits.
 
         Raises:
             ProviderError: see `Provider.parse_credits`.
@@ -328,7 +330,7 @@ class AceDataProvider:
             return {}
         task_id = _id_of(body)
         if task_id not in request.task_ids:
-            raise UnreadableAnswerError(f"{self.id} answered with no record of the task asked about")
+            raise UnreadableAnswerError(f"{self.id} answered without a record of the requested task")
         return {task_id: _result_of_record(body)}
 
     def _results_of_batch(self, items: Any) -> dict[str, ProviderResult]:
@@ -347,15 +349,15 @@ class AceDataProvider:
         error = _error_of(body)
         code = error.code if error else None
         answered = f"{self.id} answered HTTP {http_status}"
-        words = quoted(error.message if error else "", body.get("trace_id")) if quotes and error else ""
+        message = quoted(error.message, body.get("trace_id")) if quotes and error else ""
         if code in REFUSAL_CODES or http_status in REFUSAL_STATUSES:
-            advice = f"; {BOTH_SERVICES}" if http_status in (401, 403) and code != USED_UP else ""
-            return ProviderRefusedError(f"{answered}: the key or the account is refused{words}{advice}")
+            advice = f"; {SERVICES_ADVICE}" if http_status in (401, 403) and code != USED_UP else ""
+            return ProviderRefusedError(f"{answered}: the key or the account is refused{message}{advice}")
         if code == BUSY_CODE or http_status == BUSY_STATUS:
-            return ProviderBusyError(f"{answered}: the rate limit is reached{words}")
+            return ProviderBusyError(f"{answered}: the rate limit is reached{message}")
         if code in BAD_REQUEST_CODES or http_status in BAD_REQUEST_STATUSES:
-            return RequestRefusedError(f"{answered}: the request is refused{words}")
-        return ProviderUnavailableError(f"{answered} with no record of a task{words}")
+            return RequestRefusedError(f"{answered}: the request is refused{message}")
+        return ProviderUnavailableError(f"{answered} with no record of a task{message}")
 
 
 def _has_record(body: Mapping[str, Any]) -> bool:
@@ -371,8 +373,8 @@ def _is_error_body(body: Mapping[str, Any]) -> bool:
     return body.get("error") is not None and not _has_record(body)
 
 
-def _disagreement(body: Mapping[str, Any]) -> str:
-    """Describes a batch whose documented `count` of records is not the number of its items; "" if they agree."""
+def _count_mismatch(body: Mapping[str, Any]) -> str:
+    """Describes a batch whose `count` of records differs from the number of its items; "" if they are equal."""
     count, items = integer_or_none(body.get("count")), body.get("items")
     if count is None or not isinstance(items, list) or count == len(items):
         return ""
@@ -383,7 +385,7 @@ def _result_of_record(record: Any) -> ProviderResult:
     """Returns the result in a record.
 
     Raises:
-        UnreadableAnswerError: the record is malformed, and does not say that the task has succeeded.
+        UnreadableAnswerError: the record is malformed and does not report a success.
     """
     try:
         return read(Record, record, error=UnreadableAnswerError).result()
@@ -416,10 +418,10 @@ PROVIDER = AceDataProvider(
         "bfldeliveryprod.blob.core.windows.net",
     ),
     url_lifetimes={
-        ImageKind.ORIGIN: timedelta(minutes=10),  # not seen yet: the shortest lifetime of the other providers
+        ImageKind.ORIGIN: timedelta(minutes=10),  # none was received yet: the shortest lifetime of other providers
         ImageKind.RESULT: timedelta(hours=24),  # no lifetime is documented: a cautious assumption
     },
     submit_paths={"images": "/flux/images"},
     poll_batch_size=50,  # the limit in the vendor's own clients
-    max_concurrent_polls=4,  # two hundred tasks at once
+    max_concurrent_polls=4,  # 200 tasks at the same time
 )

@@ -5,8 +5,8 @@ from datetime import timedelta
 from catchlight.models import ImageKind
 from catchlight.providers.kie import KIE_IMAGE_HOSTS, KieDownloadUrls, KieProvider
 
-# Origin images are on hosts of the model's maker, or of a company that runs the model. Of the maker's Azure accounts
-# only one is listed: every customer of Azure can create names that look like the others.
+# Origin images are on hosts of Black Forest Labs, which makes the model, or of fal, which runs it. Only one of the
+# Azure accounts of Black Forest Labs is listed: every customer of Azure can create names that look like the others.
 FLUX_IMAGE_HOSTS = ("*.bfl.ai", "bfldeliveryprod.blob.core.windows.net", "fal.media", "*.fal.media")
 
 PROVIDER = KieProvider(

@@ -1,6 +1,7 @@
 """Implements the JSON format of kie.ai's family of APIs: an envelope for callbacks and a record for polls.
 
-Flux Kontext API and NanoBanana API differ only in their URLs, image hosts and URL lifetimes.
+The Flux Kontext API and the NanoBanana API differ only in their URLs, image hosts and URL lifetimes. The Market API has
+another record in the same envelope: see `kie_market`.
 """
 
 import base64
@@ -58,7 +59,7 @@ from catchlight.providers.records import generation_request, provider_record
 OK = 200
 NO_CREDITS = 402
 
-# Hosts that were seen in answers of all APIs of the family.
+# Hosts of image URLs that were seen in answers of this family's APIs.
 KIE_IMAGE_HOSTS = (
     "*.aiquickdraw.com",
     "*.redpandaai.co",
@@ -85,7 +86,8 @@ NOT_FOUND = frozenset({404, 422})
 # ("Generation Failed - Image generation task failed") as for callbacks; it may come without a record.
 GENERATION_FAILED = 501
 
-# Documented for the envelope's `code` in the answer to a poll: errors of the request, never of the task.
+# Values of the envelope's `code` in the answer to a poll that are errors of the request, never of the task. All are
+# documented except 403.
 REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     401: (ProviderRefusedError, "the API key is missing or wrong"),
     NO_CREDITS: (ProviderRefusedError, "the account has no credits"),
@@ -96,7 +98,8 @@ REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     455: (ProviderBusyError, "maintenance"),
 }
 
-# kie.ai signs the task id and the time, and sends both headers; documented at docs.kie.ai, "Webhook verification".
+# kie.ai signs the task id and the time, and sends the signature and the time in these headers; documented at
+# docs.kie.ai, "Webhook verification".
 TIMESTAMP_HEADER = "x-webhook-timestamp"
 SIGNATURE_HEADER = "x-webhook-signature"
 TIMESTAMP_PATTERN = re.compile(r"[0-9]{10}", re.ASCII)
@@ -105,7 +108,7 @@ SIGNATURE_PATTERN = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
 SIGNATURE_TOLERANCE = timedelta(seconds=300)
 
 
-# Documented at docs.kie.ai, "Get Download URL": for files that kie.ai has generated, 422 for others.
+# Documented at docs.kie.ai, "Get Download URL": for files that kie.ai has generated; others are answered with 422.
 DOWNLOAD_URL_PATH = "/api/v1/common/download-url"
 
 
@@ -151,12 +154,12 @@ class Callback(KieModel):
 
     @field_validator("data", mode="before")
     @classmethod
-    def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
+    def _ignore_unless_success(cls, data: Any, info: ValidationInfo) -> Any:
         # In failures, `data` was seen as null, with `info` null, and with empty strings as values.
-        return data if seen.data.get("code") == OK else None
+        return data if info.data.get("code") == OK else None
 
     @model_validator(mode="after")
-    def _success_has_an_image(self) -> Self:
+    def _require_usable_url(self) -> Self:
         if self.code == OK:
             require_usable_url(self._images())
         return self
@@ -172,7 +175,7 @@ class Callback(KieModel):
 
 
 def _response(value: Any) -> Any:
-    """Normalises a record's `response`, seen by clients as an object, as its JSON in a string, and as the URL only."""
+    """Normalises a record's `response`. Clients have received an object, its JSON in a string, and a bare URL."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):
@@ -196,11 +199,11 @@ class Record(KieModel):
 
     @field_validator("response", mode="before")
     @classmethod
-    def _matters_to_a_success_only(cls, response: Any, seen: ValidationInfo) -> Any:
-        return response if seen.data.get("success_flag") is SuccessFlag.SUCCESS else None
+    def _ignore_unless_success(cls, response: Any, info: ValidationInfo) -> Any:
+        return response if info.data.get("success_flag") is SuccessFlag.SUCCESS else None
 
     @model_validator(mode="after")
-    def _success_has_an_image(self) -> Self:
+    def _require_usable_url(self) -> Self:
         if self.success_flag is SuccessFlag.SUCCESS:
             require_usable_url(self.response.images() if self.response else ())
         return self
@@ -213,7 +216,7 @@ class Record(KieModel):
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED if self.error_code != CONTENT_POLICY_CODE:
-                # A prompt that violates the content policy is rejected at the task's creation, too.
+                # Not with code 400: a prompt that violates the content policy is also rejected at the task's creation.
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
                 return ProviderResult(failure=failure, request=request, record=record)
             case SuccessFlag.CREATE_TASK_FAILED | SuccessFlag.GENERATE_FAILED:
@@ -271,7 +274,7 @@ class KieProvider:
     callback_url_field: str = "callBackUrl"
     signs_callbacks: bool = True
     credits_path: str = "/api/v1/chat/credit"
-    download_urls: KieDownloadUrls | None = None  # the resellers document no such request
+    download_urls: KieDownloadUrls | None = None  # only kie.ai documents such a request
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
@@ -363,10 +366,10 @@ class KieProvider:
         return http_status if http_status != OK and code in (None, OK) else code
 
     def _result_of_record(self, task_id: str, body: Mapping[str, Any], *, is_required: bool) -> ProviderResult:
-        """Returns the result in the answer's record. Only if the record is required must it be well-formed.
+        """Returns the result in the answer's record. A malformed record is ignored, unless `is_required`.
 
         Raises:
-            UnreadableAnswerError: the record is of another task, or is required and malformed.
+            UnreadableAnswerError: the record is of another task; or it is required, malformed, and reports no success.
         """
         if body.get("data") is None:  # an unknown id, as recorded
             return UNKNOWN_TASK
@@ -374,7 +377,7 @@ class KieProvider:
             raise UnreadableAnswerError(f"{self.id} answered with another task's record")
         data = body["data"]
         if isinstance(data, Mapping) and not data.get("errorMessage") and integer_or_none(body.get("code")) != OK:
-            data = {**data, "errorMessage": body.get("msg")}  # documented: the error message if the code is not 200
+            data = {**data, "errorMessage": body.get("msg")}  # documented: the error message of codes other than 200
         try:
             result = self._result_of_data(data)
             if result.is_hint:
@@ -418,7 +421,7 @@ def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterab
         age = abs(now.timestamp() - int(timestamp))
         signed = f"{task_id}.{timestamp}".encode()
         for key in live_keys:
-            # A key may hold anything that was put into the secret, also half a character (a lone surrogate).
+            # The secret may contain any text, even a lone surrogate (half of a character).
             digest = hmac.new(key.encode(errors="surrogatepass"), signed, hashlib.sha256).digest()
             expected = base64.b64encode(digest)
             if key and hmac.compare_digest(signature.encode(), expected) and age <= SIGNATURE_TOLERANCE.total_seconds():

@@ -1,7 +1,7 @@
 """The provider `kie-market`: kie.ai's Market API, one pair of endpoints for the models of many vendors.
 
-A callback and a poll's answer have the same record in `data`. Some models generate videos, audio or text, also in the
-same list as images: these outputs are reported as skipped.
+A callback and a poll's answer have the same record in `data`. Some models generate videos, audio or text, even in the
+same list as images; these outputs are reported as skipped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,13 +32,14 @@ from catchlight.providers.payloads import (
     ProviderResult,
     UnusableUrl,
     integer_or_none,
+    is_content_policy_code,
     parse_url,
     read,
     time_or_none,
 )
 from catchlight.providers.records import generation_request, provider_record
 
-# Documented and recorded results are JSON in a string. Accepts one more level, as `param` has it.
+# How often JSON may be encoded as a string within JSON: once in documented and recorded results, twice in `param`.
 MAX_JSON_LEVELS = 2
 
 # The fields of a result, in the order in which their outputs are numbered. `resultUrls` is in all documented results;
@@ -56,10 +57,6 @@ MEDIA_BY_EXTENSION = {
     **dict.fromkeys(("zip", "glb", "gltf", "obj", "fbx", "ply", "stl", "usdz", "pdf"), Media.OTHER),
 }
 
-# `failCode` is documented as a number of HTTP's kind and as GENERATION_FAILED. Other words usually contain one of these
-# if the content policy was violated.
-CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
-
 
 class State(StrEnum):
     """The status of a task in a record."""
@@ -71,7 +68,7 @@ class State(StrEnum):
     FAIL = "fail"
 
 
-# Records of September 2026 also have this field of the Flux Kontext API.
+# Records since September 2026 also have the field `successFlag` of the Flux Kontext API.
 STATES_BY_FLAG = {
     SuccessFlag.GENERATING: State.GENERATING,
     SuccessFlag.SUCCESS: State.SUCCESS,
@@ -79,7 +76,7 @@ STATES_BY_FLAG = {
     SuccessFlag.GENERATE_FAILED: State.FAIL,
 }
 
-# The URL of an image, or an output that is none.
+# The URL of an image, or an output that is not an image.
 Output = str | SkippedOutput
 
 
@@ -87,7 +84,7 @@ def _decoded(value: Any) -> Any:
     """Decodes JSON in a string. Other values, also URLs and texts, are returned unchanged.
 
     Raises:
-        ValueError: the string begins as JSON and is none.
+        ValueError: the string begins like JSON, but is cut off or malformed.
     """
     for _ in range(MAX_JSON_LEVELS):
         if not (isinstance(value, str) and value.lstrip().startswith(("{", "[", '"'))):
@@ -107,13 +104,13 @@ def _outputs(result: Any) -> tuple[Output, ...]:
     """
     result = _decoded(result)
     if not isinstance(result, Mapping):
-        result = {OUTPUT_FIELDS[0]: result}  # only the URLs, as other APIs of the family have them
+        result = {OUTPUT_FIELDS[0]: result}  # a bare URL, as in other APIs of the family, or a list of URLs
     found: list[Output] = [_output(text) for name in OUTPUT_FIELDS for text in _texts(result.get(name))]
     if result.get(TEXT_FIELD):
         found.append(SkippedOutput(media=Media.TEXT))
     if not found:
-        # A vendor's own field must not turn a success into an unreadable answer. Sorted, because the outputs must have
-        # the same order in the callback and in the record.
+        # A vendor may put the outputs into a field of its own: then the URLs in all fields are used. Sorted, because
+        # the outputs must have the same order in the callback and in the record.
         others = (text for name in sorted(result) for text in _texts(result[name]))
         found = [_output(text) for text in others if _is_url(text)]
     return tuple(found)
@@ -146,11 +143,11 @@ def _is_url(text: str) -> bool:
 
 
 def _state_of(record: Mapping[str, Any]) -> State | None:
-    """Returns the status in a record; None if it has none that is known.
+    """Returns the status in a record; None if it has no known one.
 
-    Without a known state the flag decides, and without both the code of a callback's envelope.
+    The first known value of these determines it: `state`, `successFlag`, the `code` of a callback's envelope.
     """
-    state, flag, code = (record.get("state"), integer_or_none(record.get("successFlag")), record.get("code"))
+    state, flag, code = record.get("state"), integer_or_none(record.get("successFlag")), record.get("code")
     if isinstance(state, str) and state.strip().lower() in set(State):
         return State(state.strip().lower())
     if flag in set(SuccessFlag):
@@ -180,18 +177,18 @@ class MarketRecord(KieModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_a_success_has_outputs(cls, record: Any) -> Any:
+    def _resolve_state(cls, record: Any) -> Any:
         if not isinstance(record, Mapping):
             return record
         state = _state_of(record)
         if state is None:
             raise ValueError(f"state: should be {', '.join(State)}")
-        # A running task's resultJson is "". What a failed task has there does not matter.
-        others = {} if state is State.SUCCESS else {"resultJson": None, "response": None}
-        return {**record, "state": state, **others}
+        # Only a success has outputs: a running task's resultJson is "", and a failed task's is ignored.
+        no_outputs = {} if state is State.SUCCESS else {"resultJson": None, "response": None}
+        return {**record, "state": state, **no_outputs}
 
     @model_validator(mode="after")
-    def _success_has_outputs(self) -> Self:
+    def _require_usable_url(self) -> Self:
         outputs = (*self.result_json, *self.response)
         if self.state is State.SUCCESS and outputs and all(isinstance(output, UnusableUrl) for output in outputs):
             raise ValueError("success without a usable image URL")
@@ -231,7 +228,8 @@ class MarketRecord(KieModel):
 
 
 def _reason(code: str | None) -> FailureReason:
-    if code and any(word in code.lower() for word in CONTENT_POLICY_WORDS):
+    # `failCode` is documented as a number like an HTTP status, and as GENERATION_FAILED.
+    if is_content_policy_code(code):
         return FailureReason.CONTENT_POLICY
     if code and code.upper() == FailureReason.GENERATION_FAILED:
         return FailureReason.GENERATION_FAILED

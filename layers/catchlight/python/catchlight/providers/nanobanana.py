@@ -13,7 +13,7 @@ PROVIDER = KieProvider(
     credits_path="/api/v1/common/credit",
     image_hosts=KIE_IMAGE_HOSTS,
     url_lifetimes={
-        # In recorded answers this field of records is null; a URL is assumed to expire as early as Flux Kontext's.
+        # `originImageUrl` is null in recorded answers; a URL in it is assumed to expire as early as Flux Kontext's.
         ImageKind.ORIGIN: timedelta(minutes=10),
         # No lifetime is documented. Other APIs of the same vendor document 24 hours or 14 days; the shorter is safe.
         ImageKind.RESULT: timedelta(hours=24),

@@ -1,4 +1,4 @@
-"""Decodes and parses what all providers' JSON has in common: ids, URLs, codes, messages, times and results of tasks."""
+"""Parses the values that the JSON of all providers contains: ids, URLs, codes, messages, times and results of tasks."""
 
 import json
 import re
@@ -31,14 +31,15 @@ from catchlight.models import (
 )
 from catchlight.providers.protocol import Provider
 
-# An error message quotes at most this much of what a provider says about a failed request.
+# Catchlight's error messages quote at most this many characters of a provider's error message.
 MAX_QUOTED_LENGTH = 200
 # Codes are short words or numbers; longer ones are cut.
 MAX_CODE_LENGTH = 64
-# The most digits of an integer that can be a status code or a time in milliseconds.
+# The maximum number of digits of a status code, a seed or a time in milliseconds.
 MAX_INTEGER_DIGITS = 15
 
-TIMEOUT = HTTPStatus.REQUEST_TIMEOUT
+# Codes that contain one of these words count as violations of the content policy.
+CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
 
 # Times without a zone are Beijing time: in recorded answers they are 8 h ahead of the epoch time in image file names.
 BEIJING = timezone(timedelta(hours=8))
@@ -51,11 +52,11 @@ MAX_EPOCH_SECONDS = 100_000_000_000
 class PayloadModel(BaseModel):
     """Base of the models of providers' JSON. Unknown keys are ignored, because providers add keys without notice."""
 
-    # Deferred, because a callback's cold start needs the validators of one provider's callbacks only.
+    # Validators are built on first use, because a callback's cold start needs those of one provider's callbacks only.
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
-# Replace pydantic's messages that mention Python types and class names, which callers of the API do not know.
+# Replacements for pydantic's messages with names of Python types and classes, which API callers do not know.
 _JSON_TERMS = {"model_type": "should be an object", "tuple_type": "should be a list", "missing": "is missing"}
 
 AnyPayloadModel = TypeVar("AnyPayloadModel", bound=PayloadModel)
@@ -106,15 +107,15 @@ def decode_json(body: bytes) -> Any:
         raise MalformedBodyError(f"the body is not JSON: {exc.msg} at character {exc.pos}") from None
     except ValueError:
         # int() rejects an integer of thousands of digits (CVE-2020-10735).
-        raise MalformedBodyError("the body holds a number that is too long") from None
+        raise MalformedBodyError("the body contains a number that is too long") from None
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise MalformedBodyError("the body is not JSON: NaN and Infinity are no numbers")
+    raise MalformedBodyError("the body is not JSON: NaN and Infinity are not valid numbers")
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Two parsers of {"taskId": "a", "taskId": "b"} may see different tasks.
+    # Two parsers of {"taskId": "a", "taskId": "b"} may return different ids.
     result = dict(pairs)
     if len(result) != len(pairs):
         raise MalformedBodyError("the body has an object with the same key twice")
@@ -125,7 +126,7 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def integer_or_none(value: Any) -> int | None:
-    """Returns an integer, also from a string: `code` was seen as both. Other values, also true and 200.0, give None."""
+    """Returns an integer, or the integer in a string: `code` was received as both. None for true, 200.0 and others."""
     if isinstance(value, str) and re.fullmatch(rf"\s*-?[0-9]{{1,{MAX_INTEGER_DIGITS}}}\s*", value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_INTEGER_DIGITS:
@@ -141,9 +142,9 @@ def _integer(value: Any) -> int:
 
 
 class UnusableUrl(str):
-    """What a provider sent in the place of a URL, and from which no image can be requested.
+    """A value that a provider sent instead of a URL, and from which no image can be requested.
 
-    It is stored like a URL, but as a text that the URL policy rejects and that no page can take for a script. So one
+    It is stored like a URL, but in a form that the URL policy rejects and that no browser executes as a script. So one
     unusable URL rejects one image and not the report, in which other images may have usable ones.
     """
 
@@ -155,7 +156,7 @@ _UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def parse_url(value: Any) -> str | None:
-    """Returns an image's URL as browsers send it; None if the value says that there is none.
+    """Returns an image's URL as browsers send it; None if there is no image: for null, "" and the string "null".
 
     All other values, from which no image can be requested, become an `UnusableUrl`.
     """
@@ -176,7 +177,7 @@ def parse_url(value: Any) -> str | None:
 
 
 def require_usable_url(images: Sequence[tuple[ImageKind, str]]) -> None:
-    """Checks that an image can be requested of at least one of a success's URLs, if it has any.
+    """Checks that at least one URL of a success is usable. A success without URLs is accepted.
 
     Raises:
         ValueError: all URLs are unusable.
@@ -193,14 +194,14 @@ def _message(value: Any) -> str:
 
 
 def quoted(message: Any, trace_id: Any = None) -> str:
-    """Returns the provider's own words about a failed request, to be appended to an error's message; "" without any.
+    """Returns a phrase with the provider's message about a failed request, for the end of an error message.
 
-    `trace_id` is the provider's number of the request, which its support asks for. Control characters are replaced,
-    because error messages are shown in terminals.
+    It is "" if there is no message and no trace id. `trace_id` is the provider's id of the request, for its support.
+    Control characters are replaced, because error messages are shown in terminals.
     """
-    words, trace = ("".join(c if c.isprintable() else " " for c in _message(text)) for text in (message, trace_id))
-    said = f', and says "{words[:MAX_QUOTED_LENGTH]}"' if words.strip() else ""
-    return said + (f" (trace {trace[:MAX_CODE_LENGTH]})" if trace.strip() else "")
+    text, trace = ("".join(c if c.isprintable() else " " for c in _message(value)) for value in (message, trace_id))
+    phrase = f', and says "{text[:MAX_QUOTED_LENGTH]}"' if text.strip() else ""
+    return phrase + (f" (trace {trace[:MAX_CODE_LENGTH]})" if trace.strip() else "")
 
 
 def _code(value: Any) -> str | None:
@@ -208,6 +209,11 @@ def _code(value: Any) -> str | None:
     if integer is not None:
         return str(integer)
     return _message(value).strip()[:MAX_CODE_LENGTH] or None
+
+
+def is_content_policy_code(code: str | None) -> bool:
+    """Decides by the words in a failure's code whether the task has violated the provider's content policy."""
+    return code is not None and any(word in code.lower() for word in CONTENT_POLICY_WORDS)
 
 
 def time_or_none(value: Any) -> datetime | None:
@@ -235,7 +241,7 @@ def time_or_none(value: Any) -> datetime | None:
 
 # A status code that determines the result: anything but an integer is rejected.
 Integer = Annotated[int, BeforeValidator(_integer)]
-# A code that is only stored for people, like a message: an invalid one counts as absent.
+# A code that is stored with a failure, like its message: an invalid one counts as absent.
 Code = Annotated[str | None, BeforeValidator(_code)]
 Message = Annotated[str, BeforeValidator(_message)]
 # An image's URL, percent-encoded as browsers send it; None for `null`, "" and the string "null"; an `UnusableUrl` for
@@ -279,7 +285,7 @@ def is_refusal(code: int | None) -> bool:
 
     408 proves nothing: a server that timed out may have received the whole request.
     """
-    return code is not None and HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR and code != TIMEOUT
+    return code is not None and 400 <= code < 500 and code != HTTPStatus.REQUEST_TIMEOUT
 
 
 def submitted_task_id(provider_id: str, body: Any) -> str:
@@ -291,7 +297,7 @@ def submitted_task_id(provider_id: str, body: Any) -> str:
     try:
         return find_task_id(body)
     except InvalidCallbackError as exc:
-        raise ProviderUnavailableError(f"{provider_id} seems to have taken the request, but: {exc}") from None
+        raise ProviderUnavailableError(f"{provider_id} seems to have accepted the request, but: {exc}") from None
 
 
 # ------------------------------------------------------------------------------------------------ results
@@ -307,9 +313,9 @@ class ProviderResult:
     completed_at: datetime | None = None
     request: GenerationRequest | None = None
     record: ProviderRecord | None = None
-    answer: LastAnswer = LastAnswer.STILL_RUNNING  # without images and failure: why
+    answer: LastAnswer = LastAnswer.STILL_RUNNING  # why there is no result, if there is none
     is_hint: bool = False  # see `TaskReport`
-    remark: str = ""  # what is odd about the answer; for the log
+    remark: str = ""  # an anomaly of the answer; for the log
     unreadable: str | None = None  # see `unreadable_success`
 
     @property
@@ -319,21 +325,21 @@ class ProviderResult:
 
     @property
     def has_original_only(self) -> bool:
-        """Whether a success names the original image, and no result: it is not finished."""
+        """Whether a success has only the original image, and no result image: the task is not finished."""
         kinds = {kind for kind, _ in self.images}
         return kinds == {ImageKind.ORIGIN} and not self.skipped
 
 
 STILL_RUNNING = ProviderResult()
 UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
-# A callback that reports a success is true or false as any other. The provider's record can have the URL that is
-# missing here, and an error would only make the provider send the same body three times more.
+# A callback that reports a success without a URL is accepted: the provider's record may have the URL, and an error
+# would only make the provider send the same body up to three times more.
 SUCCESS_WITHOUT_URL = ProviderResult(is_hint=True, remark="success without an image URL")
 SUCCESS_WITHOUT_RESULT = "success with the original image only"
 
 
 def unreadable_success(callback: Mapping[str, Any], problem: object) -> ProviderResult:
-    """Returns the result of a task that has succeeded by its record, in which no image's URL can be read.
+    """Returns a failure for a task whose record reports a success, but has no image URL that can be read.
 
     The task fails at once instead of being polled until polling gives up. `callback` is the body of a callback with the
     same result: it is kept with the rejected deliveries, so that a later version can read it.
@@ -360,7 +366,7 @@ def report(
         result = replace(
             result, is_hint=True, answer=LastAnswer.ORIGINAL_ONLY, remark=result.remark or SUCCESS_WITHOUT_RESULT
         )
-    images, skipped = _within_room(result)
+    images, skipped = _outputs_that_fit(result)
     return TaskReport(
         provider=provider.id,
         task_id=task_id,
@@ -381,8 +387,11 @@ def report(
     )
 
 
-def _within_room(result: ProviderResult) -> tuple[list[tuple[ImageKind, str]], list[SkippedOutput]]:
-    """Returns the outputs without the URLs for which a task's item has no room, the images first."""
+def _outputs_that_fit(result: ProviderResult) -> tuple[list[tuple[ImageKind, str]], list[SkippedOutput]]:
+    """Returns the images and the skipped outputs, with at most `MAX_URL_BYTES_PER_TASK` of URLs, images first.
+
+    The URL of an image that exceeds this limit becomes an `UnusableUrl`, that of a skipped output None.
+    """
     left = MAX_URL_BYTES_PER_TASK
     images, skipped = [], []
     for kind, url in result.images:

@@ -1,7 +1,7 @@
 """Defines the interface between a provider's module and the rest of the package.
 
 A provider's module defines models of its JSON, converts callbacks and answers to polls into `TaskReport`s, and builds
-the requests that poll tasks. It also knows the paths of requests for images. It does no I/O: `polling.provider_client`
+the requests that poll tasks. It also lists the paths of requests for images. It does no I/O: `polling.provider_client`
 and `api.submission_client` send requests, and `tasks.reports` records reports.
 """
 
@@ -15,7 +15,10 @@ from catchlight.models import ImageKind, TaskReport
 
 @dataclass(frozen=True, slots=True)
 class PollRequest:
-    """One HTTP request that polls the status of tasks. The path is relative to the provider's base URL."""
+    """One HTTP request to a provider. The path is relative to the provider's base URL.
+
+    `task_ids` are the tasks whose status it requests; empty for requests that concern no task.
+    """
 
     method: str
     path: str
@@ -25,7 +28,7 @@ class PollRequest:
 
 
 class DownloadUrls(Protocol):
-    """A provider's request that returns another URL for the URL of one of its files."""
+    """A provider's request for another URL of one of its files."""
 
     @property
     def lifetime(self) -> timedelta:
@@ -67,7 +70,7 @@ class Provider(Protocol):
 
     @property
     def submit_paths(self) -> Mapping[str, str]:
-        """The paths that accept requests for images, by the name of the endpoint; the default one first."""
+        """The paths of the endpoints for requests for images, by the endpoint's name. The first is the default."""
 
     @property
     def callback_url_field(self) -> str:
@@ -90,7 +93,7 @@ class Provider(Protocol):
 
     @property
     def signs_callbacks(self) -> bool:
-        """Whether the provider signs callbacks; if not, a webhook key would make it impossible to accept any."""
+        """Whether the provider signs callbacks. If it does not, and a webhook key is configured, all are rejected."""
 
     @property
     def download_urls(self) -> DownloadUrls | None:
@@ -118,7 +121,7 @@ class Provider(Protocol):
         """
 
     def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
-        """Checks the signature of a parsed callback, if a webhook key is configured for the provider.
+        """Checks the signature of a parsed callback. Called only if a webhook key is configured for the provider.
 
         Args:
             callback: the parsed callback. `reported_at` is the time when it was received.
@@ -141,6 +144,6 @@ class Provider(Protocol):
 
         Raises:
             RequestRefusedError: the provider rejects this request. If it has several tasks, the caller repeats it with
-                fewer of them, to find the task that the provider objects to.
+                fewer of them, to find the task id that the provider rejects.
             ProviderError: the answer reports another error of the request and contains no task.
         """

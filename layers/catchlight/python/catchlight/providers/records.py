@@ -1,6 +1,6 @@
-"""Parses what a provider's record says besides the result: the request's parameters, times, timings and trace id.
+"""Parses the fields of a provider's record besides the result: the request's parameters, times, timings and trace id.
 
-Nothing of it makes an answer invalid or changes a task's status.
+A malformed value in them never makes an answer invalid, and none of them changes a task's status.
 """
 
 import json
@@ -29,7 +29,7 @@ def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> Generatio
     """
     values = _parameters(reported)
     values = {**_parameters(values.get("input")), **values}
-    # The images' own seeds if reported: the requested seed applies to one image only.
+    # The seeds of the images if they are reported: the requested seed applies to one image only.
     known_seeds = tuple(islice(_integers(seeds), MAX_IMAGES_PER_TASK)) or tuple(_integers((values.get("seed"),)))
     sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
     request = GenerationRequest(
@@ -62,10 +62,10 @@ def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
 def provider_record(
     *, created: Any = None, completed: Any = None, trace_id: Any = None, timings: Any = None, parameters: Any = None
 ) -> ProviderRecord | None:
-    """Returns what a provider's record says besides the result; None if it says nothing.
+    """Returns the fields of a provider's record besides the result; None if all of them are empty.
 
-    The values are as the provider sent them. None of them makes an answer invalid: those that cannot be read as a time
-    or an id are kept as text, and what is too long is cut.
+    The arguments are the values as the provider sent them; none of them makes an answer invalid. A time that cannot be
+    parsed is kept as text, a trace id that is not a string is omitted, and too long values are cut.
     """
     record = ProviderRecord(
         created_at=_moment(created),
@@ -85,7 +85,7 @@ def _moment(value: Any) -> str | None:
 
 
 def _json_text(value: Any, max_bytes: int) -> str | None:
-    """Returns JSON of a value, or a text as it is, cut at a number of bytes; None for empty values."""
+    """Returns a string unchanged and any other value as JSON, cut to `max_bytes`; None for an empty value."""
     if value in (None, "", [], {}):
         return None
     try:

@@ -1,1 +1,1 @@
-"""Restarts polling and archiving of tasks whose processing has stopped."""
+"""Restarts polling and archiving of tasks whose processing has stopped, and processes dead letters and deliveries."""

@@ -14,8 +14,8 @@ class Refusal(StrEnum):
     """Why a task cannot be accepted."""
 
     MISSING = "there is no such task"
-    WITHOUT_CLAIM = "it has no result of a callback that waits for a confirmation"
-    WITHOUT_BYTES = "no bytes of its images are in quarantine"
+    NOT_UNCONFIRMED = "it has no unconfirmed result of a callback"
+    NOT_QUARANTINED = "none of its images is in quarantine"
     ARCHIVED = "its images are archived already"
 
 
@@ -24,8 +24,8 @@ class Accepted(Model):
 
     task: str
     status: TaskStatus | None  # before; None: there is no such task
-    images: int = 0  # whose bytes are in quarantine: the archiver takes them from there
-    missing_images: int = 0  # the archiver tries their URLs
+    images: int = 0  # number of images in quarantine, from where the archiver copies them
+    missing_images: int = 0  # number of the others, which the archiver downloads from their URLs
     reason: str | None = None  # why the task was not accepted
 
 
@@ -46,7 +46,10 @@ class Acceptance:
         return _plan(task_key, self._read(task_key))
 
     def accept(self, task_key: str) -> Accepted:
-        """Accepts the task and returns the result. Errors are returned as its `reason`, so that others are accepted."""
+        """Accepts the task and returns the result.
+
+        Errors are returned as its `reason`, so that the caller continues with other tasks.
+        """
         planned = Accepted(task=task_key, status=None)
         try:
             task = self._read(task_key)
@@ -64,14 +67,19 @@ class Acceptance:
 def _plan(task_key: str, task: Task | None) -> Accepted:
     if task is None:
         return Accepted(task=task_key, status=None, reason=Refusal.MISSING)
-    kept = sum(image.quarantine is not None for image in task.images)
-    planned = Accepted(task=task_key, status=task.status, images=kept, missing_images=len(task.images) - kept)
-    return planned.model_copy(update={"reason": _refusal(task, kept)})
+    quarantined = sum(image.quarantine is not None for image in task.images)
+    return Accepted(
+        task=task_key,
+        status=task.status,
+        images=quarantined,
+        missing_images=len(task.images) - quarantined,
+        reason=_refusal(task, quarantined),
+    )
 
 
-def _refusal(task: Task, kept: int) -> Refusal | None:
+def _refusal(task: Task, quarantined: int) -> Refusal | None:
     if task.status is TaskStatus.ARCHIVED:
         return Refusal.ARCHIVED
     if task.status is not TaskStatus.UNCONFIRMED or not task.is_unconfirmed:
-        return Refusal.WITHOUT_CLAIM
-    return None if kept else Refusal.WITHOUT_BYTES
+        return Refusal.NOT_UNCONFIRMED
+    return None if quarantined else Refusal.NOT_QUARANTINED

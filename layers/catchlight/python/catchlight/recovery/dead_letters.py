@@ -11,8 +11,6 @@ from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
-# SQS returns and accepts 10 messages per call at most.
-_BATCH_SIZE = MAX_MESSAGES_PER_CALL
 # Long polling queries all SQS servers; short polling may return nothing from a queue that has a few messages.
 _WAIT_SECONDS = 1
 
@@ -37,7 +35,7 @@ class DeadLetter:
 
     @property
     def task(self) -> str | None:
-        """The task that an archive message names."""
+        """The key of the task in an archive message; None in messages of other queues."""
         task = self.body.get("task")
         return task if isinstance(task, str) else None
 
@@ -53,12 +51,15 @@ class DeadLetterQueue:
         self.url = url
 
     def receive(self, *, limit: int, visibility_timeout: int) -> Iterator[DeadLetter]:
-        """Receives up to `limit` messages, each once. They are invisible for this many seconds, or until released."""
+        """Receives up to `limit` messages, each once.
+
+        They are invisible to other consumers for `visibility_timeout` seconds, or until they are released.
+        """
         seen: set[str] = set()
         while len(seen) < limit:
             answer = self._sqs.receive_message(
                 QueueUrl=self.url,
-                MaxNumberOfMessages=min(_BATCH_SIZE, limit - len(seen)),
+                MaxNumberOfMessages=min(MAX_MESSAGES_PER_CALL, limit - len(seen)),
                 VisibilityTimeout=visibility_timeout,
                 WaitTimeSeconds=_WAIT_SECONDS,
                 MessageSystemAttributeNames=["SentTimestamp"],

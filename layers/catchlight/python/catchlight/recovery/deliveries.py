@@ -1,8 +1,9 @@
-"""Stores deliveries: those that had a valid token but could not be parsed, so that a later version can process them.
+"""Stores deliveries that had a valid token but could not be parsed, so that a later version can process them.
 
 They are stored in the bucket as `rejected/{date}/{digest}.json`. A delivery that is repeated on the same day is stored
-once, as one version of one object. If the stack's parameter says so, deliveries that were accepted are stored in the
-same form, under `deliveries/`.
+once, as one version of one object. PollTasks also stores a poll's answer there that reports a success without a
+readable image URL, as the body of a callback. If the stack's parameter KeepDeliveries is not 0, accepted deliveries are
+stored in the same form, under `deliveries/`.
 """
 
 import base64
@@ -26,18 +27,19 @@ PREFIX = "rejected/"
 ACCEPTED_PREFIX = "deliveries/"
 # Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
-# A function stores a delivery within its timeout.
+# Longer than the timeout of the functions that store deliveries.
 STORING_TAKES_AT_MOST = timedelta(minutes=2)
-_S3_TICK = timedelta(seconds=1)  # the resolution of LastModified
+_LAST_MODIFIED_RESOLUTION = timedelta(seconds=1)
+# The maximum numbers of objects that one search lists and reads.
 MAX_LISTED = 10_000
 MAX_READ = 100
-# S3's error code if IfNoneMatch finds an object.
+# S3's error code of a PutObject with IfNoneMatch whose key exists.
 _EXISTS = "PreconditionFailed"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDelivery:
-    """A delivery as it was received, without secrets. An accepted one has the outcome of its report as `reason`."""
+    """A delivery as it was received, without secrets. For an accepted one, `reason` is the outcome of its report."""
 
     provider_id: str  # as in the URL; may be unknown, which may be the reason for the rejection
     received_at: datetime
@@ -58,7 +60,7 @@ class DeliveryStore:
         """Stores a delivery, unless it is stored already, and returns its key.
 
         Raises:
-            StoreUnavailableError: the call to S3 failed and nothing is stored: the provider should send it again.
+            StoreUnavailableError: the call to S3 failed. The delivery may not be stored; the provider should repeat it.
         """
         digest = hashlib.sha256(delivery.provider_id.encode(errors="replace") + b"\0" + delivery.body).hexdigest()
         key = f"{self._prefix}{delivery.received_at:%Y-%m-%d}/{digest[:32]}.json"
@@ -80,7 +82,7 @@ class DeliveryStore:
             )
         except (ClientError, BotoCoreError) as exc:
             if not (isinstance(exc, ClientError) and exc.response["Error"]["Code"] == _EXISTS):
-                raise StoreUnavailableError(f"S3 did not keep a delivery: {type(exc).__name__}") from exc
+                raise StoreUnavailableError(f"S3 did not store a delivery: {type(exc).__name__}") from exc
         return key
 
     def __iter__(self) -> Iterator[tuple[str, StoredDelivery]]:
@@ -90,16 +92,16 @@ class DeliveryStore:
                 yield entry["Key"], self._read(entry["Key"])
 
     def received_about(self, moment: datetime) -> Iterator[tuple[str, StoredDelivery]]:
-        """Yields deliveries that were stored within STORING_TAKES_AT_MOST of a time, at most MAX_READ.
+        """Yields deliveries that were stored at a time or at most STORING_TAKES_AT_MOST after it; at most MAX_READ.
 
-        Their keys are hashes, so the objects of the day are listed, at most MAX_LISTED: ten requests.
+        Keys contain the day and a hash, so the objects of the day are listed, at most MAX_LISTED: ten requests.
         """
         listed = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket,
             Prefix=f"{self._prefix}{moment.astimezone(UTC):%Y-%m-%d}/",
             PaginationConfig={"MaxItems": MAX_LISTED},
         )
-        first, last = moment - _S3_TICK, moment + STORING_TAKES_AT_MOST
+        first, last = moment - _LAST_MODIFIED_RESOLUTION, moment + STORING_TAKES_AT_MOST
         entries = (entry for page in listed for entry in page.get("Contents", []))
         found = (entry["Key"] for entry in entries if first <= entry["LastModified"] <= last)
         for key in islice(found, MAX_READ):

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.config import Config
 
-# PublishEvents repeats its calls for up to five minutes while EventBridge is out. The invocation itself is not
+# PublishEvents repeats its calls for up to five minutes during an outage of EventBridge. The invocation itself is not
 # repeated, because that would publish the events twice.
 INVOKE_CONFIG = Config(read_timeout=310, retries={"total_max_attempts": 1})
 

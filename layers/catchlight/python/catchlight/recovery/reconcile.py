@@ -3,9 +3,12 @@
 A task is PENDING until its callback comes or the state machine, which polls for it, has a result, and SUCCEEDED for the
 seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
-the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED, or TIMED_OUT and a success
-without a result since then) is polled for until its provider confirms or contradicts it, or does not know the task and
-it is not registered.
+the cause.
+
+A task that is FAILED or UNCONFIRMED by a callback alone is polled for until its provider confirms or contradicts the
+callback. So is a TIMED_OUT task if its provider did not answer when polling gave up, or if a callback has reported a
+success without a result since then. Polling also ends if the provider does not know the task and the task is not
+registered.
 """
 
 from collections import deque
@@ -27,24 +30,25 @@ from catchlight.tasks.table import TasksTable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The state machine counts its planned waits only: over six hours, the time of the polls themselves, their retries and
-# the waits after errors are added to that. Restarting too early costs duplicate requests; too late, the images' URLs
-# may expire.
+# The state machine counts only its planned waits, of six hours by default. The polls themselves, their retries and the
+# waits after errors take additional time. Restarting too early costs duplicate requests; too late, the images' URLs may
+# expire.
 POLLING_SLACK = timedelta(hours=1)
 # Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
 # of its message within half an hour.
 STARTING_TAKES_AT_MOST = timedelta(hours=1)
-# Archiving takes seconds. After an hour of failures it is still retried, but a lost message would have no retries.
+# Archiving takes seconds. A task that has waited for an hour may still be retried, or its message may be lost.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
 # An execution confirms a callback's report within minutes, if the provider answers.
 CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)
-# As long as the URL of any result is valid. Older tasks are not searched for: each run reads all tasks that have failed
-# or timed out since.
+# The longest lifetime of a result's URL. Tasks that changed earlier are not searched for, because each run reads all
+# tasks that have failed or timed out since then.
 FAILURES_SEARCHED = timedelta(days=14)
-# A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
-# an hour: each time adds a message to the queue.
+# A task that keeps failing, for example because a provider's API key is missing, is queued again once a day instead of
+# once an hour, because each time adds a message to the queue.
 REPEAT_ARCHIVING_AFTER = timedelta(days=1)
-# Per run: 40 concurrent executions are as much load as providers accept. The next run continues with the rest.
+# The maximum per run: 40 concurrent executions of 50 tasks are as much load as providers accept. The next run continues
+# with the rest.
 MAX_TASKS_PER_RUN = 2000
 # Concurrent writes.
 _THREADS = 8
@@ -57,7 +61,7 @@ class _Search(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A batch of tasks whose polling or archiving was restarted; if there is an error, some may not be restarted."""
+    """A batch of tasks whose polling or archiving was restarted. After an error, some may not have been restarted."""
 
     tasks: tuple[str, ...]
     error: Exception | None = None  # the next run retries the batch
@@ -73,7 +77,7 @@ class Reconciliation:
     def __init__(
         self, table: str, dynamodb: "DynamoDBClient", dispatcher: Dispatcher, *, now: Callable[[], datetime]
     ) -> None:
-        # By task key: why the item was skipped in the results so far.
+        # By task key: why the results so far do not contain the item.
         self.unreadable: dict[str, str] = {}
         self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
         self._table = TasksTable(table, dynamodb)
@@ -92,12 +96,12 @@ class Reconciliation:
         return sum(page.tasks for page in pages)
 
     def unconfirmed_failures(self) -> int:
-        """Counts the tasks that are FAILED by an unconfirmed callback, for longer than a confirmation takes."""
+        """Counts the tasks that an unconfirmed callback has made FAILED longer than CONFIRMING_TAKES_AT_MOST ago."""
         pages = self._index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED, **self._unsettled())
         return sum(page.tasks for page in pages)
 
     def oldest_pending(self) -> Task | None:
-        """Returns the PENDING task that has not changed for the longest time, None if no task is PENDING."""
+        """Returns the PENDING task that has not changed for the longest time; None if no task is PENDING."""
         return next(self._index.tasks(TaskStatus.PENDING, page_size=1), None)
 
     def overdue(self, longer_than: timedelta) -> Iterator[Task]:
@@ -120,7 +124,7 @@ class Reconciliation:
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
-        """Yields tasks that only their provider's answer can settle, for longer than a confirmation takes.
+        """Yields tasks that have waited longer than CONFIRMING_TAKES_AT_MOST for an answer of their provider.
 
         They are FAILED or UNCONFIRMED by a callback alone; or TIMED_OUT, and either their provider did not answer when
         polling gave up, or a later callback reported a success without a result. Those for which polling was restarted
@@ -140,7 +144,10 @@ class Reconciliation:
         )
 
     def _is_polled_for(self, task: Task, longest_polling: timedelta) -> bool:
-        """Decides whether a TIMED_OUT task needs no restart: its message is under way, or an execution polls for it."""
+        """Decides whether a TIMED_OUT task is polled for, or its message for StartPolling is still queued.
+
+        Tasks with another status need no such check: the result is False.
+        """
         if task.status is not TaskStatus.TIMED_OUT:
             return False
         is_new = (task.hinted_at or "") > iso(self._now() - STARTING_TAKES_AT_MOST)
@@ -151,7 +158,7 @@ class Reconciliation:
         return {"since": now - FAILURES_SEARCHED, "before": now - CONFIRMING_TAKES_AT_MOST}
 
     def read_stuck(self, longest_polling: timedelta) -> None:
-        """Reads all tasks whose processing has stopped; afterwards `unreadable` has the malformed ones among them."""
+        """Reads all tasks whose processing has stopped. Afterwards `unreadable` contains the malformed ones."""
         for tasks in (self.overdue(longest_polling), self.unarchived(), self.unconfirmed(longest_polling)):
             deque(tasks, maxlen=0)
 
@@ -182,10 +189,10 @@ class Reconciliation:
     def repeat_archiving(
         self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
     ) -> Iterator[Repaired]:
-        """Queues tasks again that wait for archiving, in batches, and sets `reconciledAt` of each task.
+        """Queues tasks that wait for archiving again, in batches, and sets `reconciledAt` of each task.
 
-        Their messages may also be in the dead-letter queue. Waiting for an operator to redrive them risks that the URLs
-        expire first. A second message is harmless to the archiver, and each task is queued at most once a day.
+        Their messages may also be in the dead-letter queue, but the URLs may expire before an operator redrives them. A
+        second message does no harm, and each task is queued at most once a day.
         """
         return self._repeat_archiving(islice(self.due_for_archiving(longer_than), limit))
 
@@ -196,7 +203,7 @@ class Reconciliation:
             yield self._repair(batch, queue, self._restarts.note_restart)
 
     def named(self, tasks: Collection[str]) -> list[Task]:
-        """Reads these tasks. A malformed item is omitted, and is in `unreadable` afterwards."""
+        """Reads the tasks with these keys. Malformed items are omitted, and added to `unreadable`."""
         keys = [task for task in tasks if is_task_key(task)]
         return list(self._table.get_many(keys, unreadable=self.unreadable.__setitem__).values())
 
@@ -210,7 +217,7 @@ class Reconciliation:
         return self._restart_polling(due, self._restarts.note_start)
 
     def start_archiving_of(self, tasks: Iterable[Task]) -> Iterator[Repaired]:
-        """Queues those of the tasks for archiving whose images may be missing, in batches."""
+        """Queues those of the tasks whose images may not be archived yet, in batches, at most once a day each."""
         with_images = (
             task for task in tasks if task.status is TaskStatus.SUCCEEDED or (task.is_awaited and task.images)
         )

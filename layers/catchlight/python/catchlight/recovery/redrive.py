@@ -1,8 +1,8 @@
 """Retries single tasks whose processing has stopped, on an operator's request.
 
-Reports of callbacks and polls are not written here but with `Reports.record`. Redrive also retries tasks with a
-final status (INCOMPLETE, TIMED_OUT), because the operator has decided so. Every write has the condition that the task
-has not changed since it was read.
+Unlike `Reports.record`, which writes the reports of callbacks and polls, a redrive also changes tasks with a final
+status (INCOMPLETE, TIMED_OUT), because an operator requested it. Every write has the condition that the task has not
+changed since it was read.
 """
 
 from collections.abc import Callable
@@ -70,14 +70,14 @@ class Redrive:
         try:
             task = self._read(task_key)
             planned = _plan(task_key, task)
-            return planned if task is None else self._do(task, planned, nonce)
+            return planned if task is None else self._take_step(task, planned, nonce)
         except ImageTasksError as exc:
             return planned.model_copy(update={"is_failed": True, "detail": str(exc)})
 
     def _read(self, task_key: str) -> Task | None:
         return self._table.get(task_key) if is_task_key(task_key) else None
 
-    def _do(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
+    def _take_step(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
         match planned.step:
             case Step.ARCHIVE:
                 return self._archive(task, planned, nonce)
@@ -93,16 +93,16 @@ class Redrive:
         return planned
 
     def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
-        done = self._retry_images(task, planned)
+        redriven = self._retry_images(task, planned)
         self._dispatcher.queue_archiving([task.task], nonce=nonce)
-        return done
+        return redriven
 
     def _retry_images(self, task: Task, planned: Redriven) -> Redriven:
         """Makes all images that are not archived PENDING, with a fresh URL if the provider returns one."""
         missing = [index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED]
         detail = planned.detail
         images = {
-            index: _pending(task.images[index]) for index in missing if task.images[index].state in _UNARCHIVED_STATES
+            index: _pending(task.images[index]) for index in missing if task.images[index].state in _FAILED_STATES
         }
         fresh: dict[int, Image] = {}
         try:
@@ -116,7 +116,7 @@ class Redrive:
         return planned.model_copy(update={"fresh_urls": len(fresh), "detail": detail})
 
 
-_UNARCHIVED_STATES = (ImageState.EXPIRED, ImageState.REJECTED)
+_FAILED_STATES = (ImageState.EXPIRED, ImageState.REJECTED)
 
 
 def _pending(image: Image) -> Image:

@@ -104,7 +104,7 @@ def new_status_of(record: dict[str, Any]) -> str | None:
 
 
 def tasks_of(dead_letter: DeadLetter, streams: Callable[[], Any]) -> list[str] | None:
-    """Returns the tasks that a message refers to: the one that it names, or those of the records at its positions.
+    """Returns the tasks that a message refers to: the task in an archive message, or those of its stream records.
 
     None if it has neither, or the stream no longer has the records. `streams` returns a client of DynamoDB's streams.
 
