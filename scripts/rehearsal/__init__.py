@@ -2,4 +2,4 @@
 
 
 class RehearsalError(Exception):
-    """An expectation of the rehearsal is not met; the message says which one, and what to do next."""
+    """An expectation of the rehearsal is not met. The message names the expectation and the next step."""
