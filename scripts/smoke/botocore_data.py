@@ -1,6 +1,6 @@
 """Compares botocore's data in a layer, which the build slims, with the data of the installed botocore.
 
-The check does not use the build's own rules but lists what may be missing, so that it detects a rule that removes more.
+The check lists what may be missing, independently of the build's rules: it detects a rule that removes more.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Compares an artefact with its sources, file by file.
 
-Every file must be a file of a pinned dependency as recorded by its wheel, a file of the source tree, data of botocore
-slimmed as the build may do it, or the bytecode of one of these. No file may be missing, and there may be no others.
+Every file must be a file of a pinned dependency as recorded by its wheel, a file of the source tree, slimmed data of
+botocore, or the bytecode of one of these. No such file may be missing, and no other file may exist.
 """
 
 import _imp
@@ -27,7 +27,7 @@ from local.template.parse import read_template
 from scripts.smoke.botocore_data import DATA, check_data
 from scripts.smoke.wheels import check_machine, check_tags
 
-# PEP 552: bytecode with its source's hash, which Python does not check. Dates are useless: SAM sets them to 1980.
+# PEP 552: bytecode with the hash of its source, which Python does not check. Dates are useless: SAM sets all to 1980.
 UNCHECKED_HASH = 1
 # Lambda's magic number: https://github.com/python/cpython/blob/3.13/Include/internal/pycore_magic_number.h
 MAGIC_NUMBER_3_13 = (3571).to_bytes(2, "little") + b"\r\n"

@@ -178,4 +178,4 @@ def test_an_unused_grant_is_found(function: str, calls: Sequence[Call]) -> None:
         requests_of_lambda(TEMPLATE, function),
     )
 
-    assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call here" in problem
+    assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call in this test" in problem
