@@ -1,4 +1,4 @@
-"""Smoke finds each fault of an artefact before it is deployed."""
+"""Tests that the smoke test finds each fault in the contents of an artefact."""
 
 import sys
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def lose_a_service_of_endpoints(endpoints: Any) -> None:
     del endpoints["partitions"][0]["services"]["states"]
 
 
-# Each fault with the expected message. One copy has all of them: no fault may hide another.
+# Each fault with the expected message. One copy has all faults, so that the test also shows that none hides another.
 FAULTS: dict[str, tuple[Fault, str]] = {
     # botocore's data
     "documentation that requests to S3 need": (
@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "defaults": (written(f"{DATA}/sdk-default-configuration.json", b"{}"), "sdk-default-configuration.json: differs"),
     "half the partitions": (changed(f"{DATA}/partitions.json", truncated), "partitions.json: differs"),
     "endpoints of China": (data("endpoints.json", lose_china), "endpoints.json: lacks or changes partitions"),
-    "botocore's data as it was": (
+    "a model that is not slimmed": (
         written(f"{DATA}/sqs/2012-11-05/service-2.json.gz"),
         "service-2.json.gz: is not used",
     ),
