@@ -46,7 +46,7 @@ def main() -> None:
         import_retained(client, given.stack_name, table=given.table, bucket=given.bucket)
     except (ClientError, WaiterError) as exc:
         raise SystemExit(f"The import into {given.stack_name} failed: {exc}") from exc
-    print(f"{given.stack_name} has {given.table} and {given.bucket}. Deploy the rest: make build && sam deploy")
+    print(f"{given.stack_name} contains {given.table} and {given.bucket}. Deploy the rest: make build && sam deploy")
 
 
 def import_retained(client: "CloudFormationClient", stack_name: str, *, table: str, bucket: str) -> None:

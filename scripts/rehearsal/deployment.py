@@ -32,7 +32,7 @@ class Deployment:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def deploy(self, artefact: Artefact, **parameters: str) -> None:
-        """Runs `sam deploy` with samconfig.toml; parameters that are not given keep their value.
+        """Runs `sam deploy` with samconfig.toml. The values of other parameters are not changed.
 
         Raises:
             RehearsalError: the deployment failed; the message contains SAM's output.

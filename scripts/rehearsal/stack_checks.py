@@ -110,7 +110,7 @@ class StackChecks:
         expect(status == 401, f"a callback with a wrong token is answered 401, not {status}")
 
     def refusals(self) -> None:
-        """Checks that unsigned requests and unreadable deliveries are refused, and that the bucket keeps the latter."""
+        """Checks that unsigned requests and unreadable deliveries are refused, and unreadable deliveries stored."""
         with httpx.Client(trust_env=False, timeout=120) as http:
             unsigned = http.get(f"{self._tasks_api_url()}/tasks")
             expect(unsigned.status_code == 403, f"an unsigned request is answered 403, not {unsigned.status_code}")

@@ -14,7 +14,7 @@ from scripts.smoke.account import Call
 from scripts.smoke.calls import PARAMETERS, check_calls
 from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda
 from scripts.smoke.imports import check_imports
-from tests.artefact.conftest import Copy, copy_of
+from tests.artefact.conftest import Copy, copy_of, remove_bundles
 
 LAYER = "CatchlightLayer/python"
 # With the parameters of `VARIANTS`, because `calls` contains the calls of their steps.
@@ -42,11 +42,6 @@ def lose_error(operation: str, error: str) -> Callable[[Any], None]:
         errors[:] = [each for each in errors if each["shape"] != error]
 
     return lose
-
-
-def remove_bundles(copy: Copy) -> None:
-    copy.remove(f"{LAYER}/certifi/cacert.pem")
-    copy.remove(f"{LAYER}/botocore/cacert.pem")
 
 
 def shorten_bundle(copy: Copy) -> None:

@@ -10,7 +10,7 @@ import pytest
 from local import REPOSITORY
 from local.artefact import Artefact
 from scripts.smoke.contents import Build, Target, _source_hash, check_contents
-from tests.artefact.conftest import HERE, Copy, copy_of
+from tests.artefact.conftest import HERE, Copy, copy_of, remove_bundles
 
 LAYER = "CatchlightLayer/python"
 DATA = f"{LAYER}/botocore/data"
@@ -57,17 +57,8 @@ def link(copy: Copy) -> None:
     (copy.folder / MODULES / "errors.py").symlink_to(copy.layer_source / "catchlight" / "errors.py")
 
 
-def remove_bundles(copy: Copy) -> None:
-    copy.remove(f"{LAYER}/certifi/cacert.pem")
-    copy.remove(f"{LAYER}/botocore/cacert.pem")
-
-
 def lose_china(endpoints: Any) -> None:
     endpoints["partitions"] = [each for each in endpoints["partitions"] if each["partition"] != "aws-cn"]
-
-
-def lose_a_service_of_endpoints(endpoints: Any) -> None:
-    del endpoints["partitions"][0]["services"]["states"]
 
 
 # Each fault with the expected message. One copy has all faults, so that the test also shows that none hides another.

@@ -106,7 +106,7 @@ class Answer:
     response: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     is_error: bool = field(default=False, compare=False)
 
-    def give(self, call: Call) -> Any:
+    def return_or_raise(self, call: Call) -> Any:
         """Returns the response as the client does.
 
         Raises:

@@ -86,7 +86,7 @@ class Harness:
         self._scenario: Scenario | None = None
         source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
         self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
-        self._let_through: dict[str, bool] = {}
+        self._filter_results: dict[str, bool] = {}
         self._patches = patches
         self._keys = {
             has_keys: a_secret(f"keys-{has_keys}", json.dumps(PROVIDER_KEYS if has_keys else {}))
@@ -130,11 +130,11 @@ class Harness:
             table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.runner.now
         )
 
-    def lets_through(self, record: str) -> bool:
+    def passes_filter(self, record: str) -> bool:
         """Returns whether the event source's filter passes a stream record to DispatchChanges."""
-        if record not in self._let_through:
-            self._let_through[record] = self._filter.matches(json.loads(record))
-        return self._let_through[record]
+        if record not in self._filter_results:
+            self._filter_results[record] = self._filter.matches(json.loads(record))
+        return self._filter_results[record]
 
     # -------------------------------------------------------------------------------------------- functions
 

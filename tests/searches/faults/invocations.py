@@ -166,7 +166,7 @@ class FunctionRunner:
             if self._current is None or client.meta.service_model.service_name in _UNSCHEDULED:
                 return make(client, operation, parameters)
             call = Call.of(client, operation, parameters, make)
-            return self.answer_to(call).give(call)
+            return self.answer_to(call).return_or_raise(call)
 
         with mock.patch.object(BaseClient, "_make_api_call", call_or_answer):
             yield

@@ -160,7 +160,7 @@ class Pipeline:
         self.violations += _violations(old, new, is_redriven)
         record = _record(old, new, self._records)
         self._records += 1
-        if self._harness.lets_through(record):
+        if self._harness.passes_filter(record):
             self.stream += (record,)
 
     # -------------------------------------------------------------------------------------------- callbacks

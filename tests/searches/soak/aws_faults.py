@@ -110,10 +110,6 @@ class AwsFaults:
         self.calls: Counter[tuple[str, str]] = Counter()  # of functions, by service and operation
         self.injected: Counter[tuple[str, Fault]] = Counter()  # by service
 
-    @property
-    def is_on(self) -> bool:
-        return self._began_at is not None
-
     def begin(self) -> None:
         self._began_at = time.monotonic()
 
