@@ -2,4 +2,4 @@
 
 
 class RehearsalError(Exception):
-    """An expectation of the rehearsal is not met. The message names the expectation and the next step."""
+    """A step of the rehearsal failed, or an expectation is not met. The message contains the reason."""
