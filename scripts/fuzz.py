@@ -73,11 +73,11 @@ def callback(data: bytes) -> None:
     try:
         provider.parse_callback(decode_json(data[1:]), received_at=NOW)
     except RequestError as exc:
-        str(exc).encode()  # the text is sent in an answer and must be encodable
+        str(exc).encode()  # the text is sent in a response and must be encodable
 
 
 def poll(data: bytes) -> None:
-    """Fuzzes the parsing of a poll's answer. The input's first byte selects the provider."""
+    """Fuzzes the parsing of a poll's response. The input's first byte selects the provider."""
     provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
     request = provider.poll_request(["task12345"])
     try:
@@ -91,7 +91,7 @@ def poll(data: bytes) -> None:
 
 
 def url(data: bytes) -> None:
-    """Fuzzes the URL policy. Policy and httpx must find the same host in an accepted URL."""
+    """Fuzzes the URL policy. In an accepted URL, httpx must find the same host as the policy."""
     text = data.decode(errors="surrogateescape")
     try:
         host = url_policy.check_url(text, ["*"])
@@ -99,12 +99,12 @@ def url(data: bytes) -> None:
         str(exc).encode()
         return
     try:
-        other = httpx.URL(text)
+        parsed = httpx.URL(text)
     except httpx.InvalidURL:
         return
-    seen = other.raw_host.decode("ascii")  # `host` would be decoded from punycode
-    assert (other.scheme, seen) == ("https", host), f"{seen} or {host}"
-    assert other.port in (None, HTTPS_PORT), f"port {other.port}"
+    httpx_host = parsed.raw_host.decode("ascii")  # `host` would be decoded from punycode
+    assert (parsed.scheme, httpx_host) == ("https", host), f"{httpx_host} or {host}"
+    assert parsed.port in (None, HTTPS_PORT), f"port {parsed.port}"
 
 
 def image(data: bytes) -> None:
@@ -224,7 +224,7 @@ def main() -> int:
     """Runs the given targets, or all, and returns the exit code: 0 if no input failed."""
     parser = argparse.ArgumentParser(prog="python -m scripts.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--seconds", type=float, default=60, help="for all targets together (60)")
+    parser.add_argument("--seconds", type=float, default=60, help="duration for all targets together (default: 60)")
     parser.add_argument("--input", type=Path, metavar="FILE", help="run the targets once, with this input")
     arguments = parser.parse_args()
     names = arguments.targets or list(TARGETS)

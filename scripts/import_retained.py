@@ -1,9 +1,9 @@
-"""Takes over the table and the bucket that a deleted stack has left: creates a new stack that has nothing else yet.
+"""Imports the table and the bucket that a deleted stack has retained into a new stack, which contains nothing else yet.
 
     python -m scripts.import_retained --stack-name catchlight --region eu-central-1 --table NAME --bucket NAME
 
-Afterwards `sam deploy` adds the rest of the template to this stack. CloudFormation imports resources only by a change
-set of its own kind, which must not create anything else, and `sam deploy` cannot make one.
+Afterwards `sam deploy` adds the rest of the template to this stack. CloudFormation imports resources only with a change
+set of the type IMPORT, which must not create other resources; `sam deploy` cannot create such a change set.
 """
 
 import argparse
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 TABLE, BUCKET = "TasksTable", "ImagesBucket"
 CHANGE_SET = "import-retained"
-# Parts of the template to which both resources refer. `Transform` is not among them: neither resource is SAM's.
+# Parts of the template to which both resources refer. `Transform` is not needed: neither resource has a SAM type.
 _SECTIONS = ("AWSTemplateFormatVersion", "Parameters", "Conditions")
 
 
 def main() -> None:
-    """Reads the command line and imports.
+    """Reads the command line and imports the table and the bucket.
 
     Raises:
-        SystemExit: CloudFormation refuses the import; the message says why.
+        SystemExit: CloudFormation refuses the import; the message contains the reason.
     """
     parser = argparse.ArgumentParser(prog="python -m scripts.import_retained", description=__doc__)
     for name, description in (
@@ -45,16 +45,16 @@ def main() -> None:
     try:
         import_retained(client, given.stack_name, table=given.table, bucket=given.bucket)
     except (ClientError, WaiterError) as exc:
-        raise SystemExit(f"{given.stack_name} does not have them: {exc}") from exc
-    print(f"{given.stack_name} has {given.table} and {given.bucket}. Deploy the rest: make build && sam deploy")
+        raise SystemExit(f"The import into {given.stack_name} failed: {exc}") from exc
+    print(f"{given.stack_name} contains {given.table} and {given.bucket}. Deploy the rest: make build && sam deploy")
 
 
 def import_retained(client: "CloudFormationClient", stack_name: str, *, table: str, bucket: str) -> None:
     """Creates a stack from an existing table and an existing bucket.
 
     Raises:
-        ClientError, WaiterError: CloudFormation refuses: one does not exist, or belongs to a stack, or there is a
-            stack of this name.
+        ClientError, WaiterError: CloudFormation refuses the import: a resource does not exist or belongs to a stack,
+            or a stack of this name exists.
     """
     client.create_change_set(
         StackName=stack_name,

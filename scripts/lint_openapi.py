@@ -1,4 +1,4 @@
-"""Lints the OpenAPI documents with Spectral, an npm package. A warning fails, too."""
+"""Lints the OpenAPI documents with Spectral, an npm package. Every result is an error, even a hint."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local import REPOSITORY
 
-_PACKAGE = Path(__file__).parent / "openapi-linter"  # its lock has the hash of each package
+_PACKAGE = Path(__file__).parent / "openapi-linter"  # its package-lock.json contains the hash of each package
 _FOLDER = REPOSITORY / ".local" / "openapi-linter"
 _SPECTRAL = _FOLDER / "node_modules" / ".bin" / "spectral"
 

@@ -17,7 +17,7 @@ VALIDATOR = REPOSITORY / "node_modules" / ".bin" / "asl-validator"
 def main() -> int:
     """Validates every state machine and returns the exit status: 0 if all are valid."""
     if not VALIDATOR.exists():
-        # The packages need no scripts of theirs, which could run anything with the rights of the developer.
+        # The packages need no install scripts, which would run with the permissions of the developer.
         install = ["npm", "ci", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"]
         subprocess.run(install, cwd=REPOSITORY, check=True)
     with tempfile.TemporaryDirectory() as folder:

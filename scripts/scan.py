@@ -48,11 +48,11 @@ def main() -> int:
 def scan(template: Path, *options: str) -> dict[str, Any]:
     """Returns checkov's report on a template. Runs in the template's folder, where no other configuration is found."""
     command = [str(CHECKOV), "--file", template.name, "--output", "json", *options]
-    answer = subprocess.run(command, cwd=template.parent, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=template.parent, capture_output=True, text=True, check=False)
     try:
-        report: dict[str, Any] = json.loads(answer.stdout)
+        report: dict[str, Any] = json.loads(process.stdout)
     except ValueError:
-        sys.exit(f"checkov failed: {answer.stderr or answer.stdout}")
+        sys.exit(f"checkov failed: {process.stderr or process.stdout}")
     return report
 
 

@@ -1,6 +1,6 @@
-"""Builds the wheel into dist/, installs it outside of the checkout with each Python that is here, and tries it.
+"""Builds the wheel into dist/, then installs and tries it outside of the checkout with each installed Python version.
 
-The dependencies come from the package index, in their newest versions, as on a user's machine.
+pip installs the newest versions of the dependencies from the package index, as on a user's machine.
 """
 
 import os
@@ -15,7 +15,7 @@ from local import REPOSITORY
 
 DIST = REPOSITORY / "dist"
 VERSIONS = ("3.11", "3.12", "3.13")
-# Run in the environment of the wheel, in a folder of its own.
+# Run in the wheel's virtual environment, outside of the checkout.
 TRIAL = """
 import asyncio, pkgutil, sys
 from importlib import import_module
@@ -58,7 +58,7 @@ def build_wheel(folder: Path) -> Path:
     """Builds the wheel of this checkout into a folder.
 
     Raises:
-        CalledProcessError: it cannot be built.
+        CalledProcessError: the build failed.
     """
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,10 +67,10 @@ def build_wheel(folder: Path) -> Path:
 
 
 def try_wheel(wheel: Path, python: str, folder: Path, install: tuple[str, ...] = (), **variables: str) -> str:
-    """Installs the wheel into a new environment in the folder, tries it, and returns its version.
+    """Installs the wheel into a new virtual environment in the folder, tries it, and returns its version.
 
     Raises:
-        CalledProcessError: a step failed; it has written the reason to stderr.
+        CalledProcessError: a step failed and has written the reason to stderr.
     """
     environment = {**_without_python_settings(os.environ), **variables}
     subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True, env=environment)
@@ -79,8 +79,9 @@ def try_wheel(wheel: Path, python: str, folder: Path, install: tuple[str, ...] =
     subprocess.run(pip, check=True, cwd=folder, env=environment)
     trial = [str(programs / "python"), "-W", "error", "-c", TRIAL, str(REPOSITORY)]
     subprocess.run(trial, check=True, cwd=folder, env=environment)
-    told = [str(programs / "catchlight"), "--version"]
-    return subprocess.run(told, check=True, cwd=folder, env=environment, capture_output=True, text=True).stdout.strip()
+    command = [str(programs / "catchlight"), "--version"]
+    shown = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, text=True)
+    return shown.stdout.strip()
 
 
 def _without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -88,7 +89,7 @@ def _without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def main() -> int:
-    """Tries the wheel with each version of Python and returns the exit status: 0 if it works with all that are here."""
+    """Tries the wheel with each installed version of Python. Returns exit status 0 if it works with all of them."""
     shutil.rmtree(DIST, ignore_errors=True)
     wheel = build_wheel(DIST)
     print(f"{wheel.relative_to(REPOSITORY)} has {wheel.stat().st_size / 1000:.0f} kB.")

@@ -18,7 +18,7 @@ SERVER = Server(
 )
 TAGS = [
     Tag(name="Submissions", description="Requests for images that the stack sends to their provider."),
-    Tag(name="Tasks", description="Tasks, submitted here or elsewhere."),
+    Tag(name="Tasks", description="Image tasks, submitted through this API or registered with it."),
     Tag(name="Images", description="Archived images, and bytes in quarantine."),
 ]
 QUERIES: dict[str, type[LinkQuery]] = {"listTasks": PageQuery, "getTask": TaskQuery, "getImage": ImageQuery}
@@ -27,18 +27,18 @@ DESCRIPTION = """\
 Submit, register, look up and list image tasks, and get their images.
 
 Every request is signed with AWS Signature Version 4 for the service `execute-api`; the caller needs
-`execute-api:Invoke` on the route. What API Gateway answers on its own account, as to a request that is not signed, is
-`{"message": "..."}` in application/json; what the tasks API refuses is a problem body (RFC 9457) in
-application/problem+json that says what to do next.
+`execute-api:Invoke` on the route. Errors of API Gateway itself, such as the response to an unsigned request, are
+`{"message": "..."}` in application/json. Errors of the tasks API are problem bodies (RFC 9457) in
+application/problem+json, which name the next step.
 
-A submission is sent to the provider once. Its `Idempotency-Key`, which the caller makes up (a UUID, or the id of an
-order), may be sent again with the same request as often as it takes to get an answer: nothing is generated twice. Only
-`submission-outcome-unknown` asks for a decision.
+A submission is sent to the provider once. The caller chooses its `Idempotency-Key` (a UUID, or the id of an order) and
+repeats the same request with this key until it receives a response: nothing is generated twice. Only the problem
+`submission-outcome-unknown` requires a decision by the caller.
 """
 
 
 def document() -> dict[str, Any]:
-    """Returns the OpenAPI document: Powertools' own, without what the tasks API does not do."""
+    """Returns the OpenAPI document that Powertools generates, corrected where the tasks API behaves differently."""
     model = api.get_openapi_schema(
         title="Catchlight tasks API",
         version="1",
@@ -56,25 +56,25 @@ def document() -> dict[str, Any]:
     )
     schemas |= schemas["ProblemBody"].pop("$defs")
     for operation in (operation for path in found["paths"].values() for operation in path.values()):
-        # The tasks API answers 400.
+        # The tasks API responds to an invalid request with 400.
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             del operation["responses"]["422"]
         for response in operation["responses"].values():
-            # Powertools would describe the return value of a route as the content of a response without any.
+            # Responses without a body have an empty `content`, without which Powertools describes the return value.
             if not response.get("content"):
                 del response["content"]
             if problem := response.get("content", {}).get("application/problem+json"):
-                # Generators would make a class for each operation and status.
+                # With a schema for each response, code generators would make a class for each operation and status.
                 problem["schema"], types = problem["schema"]["allOf"]
                 problem["x-problem-types"] = types["properties"]["type"]["enum"]
         for parameter in operation.get("parameters", ()):
             if parameter["in"] == "query":
                 parameter["schema"] = _query_schema(QUERIES[operation["operationId"]], parameter["name"])
             if parameter["name"].lower() == "idempotency-key":
-                # Optional in the code, where its absence is a problem with a body of its own.
+                # Optional in the code, so that the tasks API itself responds to a missing key, with a problem body.
                 parameter |= {"name": "Idempotency-Key", "required": True}
     found["paths"] = dict(sorted(found["paths"].items()))
-    # Powertools adds its own bodies of validation errors, and the models of query strings.
+    # Powertools adds its own bodies of validation errors, and the models of query strings; no operation refers to them.
     for name in (
         "HTTPValidationError",
         "ResponseValidationError",
@@ -91,7 +91,7 @@ def document() -> dict[str, Any]:
 
 
 def _query_schema(query: type[LinkQuery], name: str) -> dict[str, Any]:
-    """Returns the schema of a query parameter, of which Powertools' document has the type only."""
+    """Returns the schema of a query parameter. Powertools' document contains only its type."""
     schema = query.model_json_schema(mode="validation", ref_template="#/components/schemas/{model}")
     return {key: value for key, value in schema["properties"][name].items() if key != "description"}
 
@@ -103,7 +103,7 @@ def _without_null(schema: Any) -> Any:
             rest.pop("default", None)
             return _without_null({**only, **rest})
         case {"patternProperties": dict(patterns), **rest} if len(patterns) == 1:
-            # Generators know no patternProperties.
+            # Code generators do not support patternProperties.
             ((pattern, value),) = patterns.items()
             names = {"propertyNames": {"pattern": pattern}, "additionalProperties": value}
             return _without_null({**names, **rest})
@@ -124,7 +124,7 @@ def _without_null(schema: Any) -> Any:
 def text() -> str:
     """Returns the document as the text of the file."""
     head = (
-        "# Made by scripts/write_openapi.py from functions/serve_tasks_api/app.py and catchlight/api: change those.\n"
+        "# Generated by scripts/write_openapi.py. Edit functions/serve_tasks_api/app.py and catchlight/api instead.\n"
     )
     return head + yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 

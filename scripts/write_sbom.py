@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from catchlight import __version__
 
-# Some packages have the whole text of their licence in the field that is meant for its name.
+# Some packages have the whole text of their licence in the field for its name.
 MAX_LICENSE_NAME_CHARACTERS = 64
 LAYER_REFERENCE = "catchlight-layer"
 

@@ -2,7 +2,7 @@
 
 It searches everything that Lambda would expose: logs, standard output and error, metrics, and the log files of local
 stacks. Loggers of libraries are included from WARNING on, the level of Lambda's root logger; Catchlight's own at any
-level. After each test it searches everything that moto has stored, too: objects, items, messages, executions and
+level. After each test it also searches everything that moto has stored: objects, items, messages, executions and
 events. A leaked secret fails the run; the report names the place, not the secret.
 """
 
@@ -42,7 +42,7 @@ SIGNATURE = canary("webhook signature", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwB
 canary("local API key", "local-api-key")
 
 # Stacks generate their own tokens, which are found by pattern.
-SHAPES = {
+PATTERNS = {
     "a path with a token": re.compile(r"/callbacks/[a-z-]+/[A-Za-z0-9_-]{32,}"),
     "an Authorization header": re.compile(r"Bearer [A-Za-z0-9]"),
 }
@@ -61,15 +61,15 @@ class Leak:
 
 
 def find_leaks(text: str, where: str, *, levels: int = 0, canaries: Mapping[str, str] = CANARIES) -> Iterator[Leak]:
-    """Yields every canary secret in a text once, also if up to `levels` encodings hide it: see `readings`."""
+    """Yields every canary secret in a text once, also if it is encoded up to `levels` times: see `readings`."""
     found = set()
     for reading in readings(text, levels=levels):
         for secret, name in canaries.items():
             if name not in found and (at := reading.find(secret)) >= 0:
                 found.add(name)
                 yield Leak(name, where, _context(reading, at, at + len(secret)))
-        for name, shape in SHAPES.items():
-            if name not in found and (match := shape.search(reading)):
+        for name, pattern in PATTERNS.items():
+            if name not in found and (match := pattern.search(reading)):
                 found.add(name)
                 yield Leak(name, where, _context(reading, *match.span()))
 
@@ -82,13 +82,13 @@ def _context(text: str, start: int, end: int) -> str:
     return " ".join(found.split()).encode(errors="backslashreplace").decode()
 
 
-# ------------------------------------------------------------------------------------------------ other spellings
+# ------------------------------------------------------------------------------------------------ encodings
 
 
 def readings(text: str, *, levels: int = 4) -> set[str]:
-    """Returns a text as it stands, and as decoders read it that are applied in any order, up to `levels` of them.
+    """Returns a text and its results after up to `levels` of the decoders below, in any order.
 
-    Written without the code under test: a spelling that this code overlooks is found here.
+    It does not use the code under test, so that it also finds encodings which that code does not handle.
     """
     found = new = {text}
     for _ in range(levels):
@@ -98,7 +98,7 @@ def readings(text: str, *, levels: int = 4) -> set[str]:
 
 
 def _unquoted(text: str) -> str:
-    """As urllib.parse's unquote, which goes through the text in steps of Python code."""
+    """Decodes percent-encoding. Faster than urllib.parse.unquote, which loops over the text in Python."""
     return re.sub(r"(?:%[0-9a-fA-F]{2})+", _bytes_of, text)
 
 
@@ -115,13 +115,13 @@ def _without_nulls(text: str) -> str:
 
 
 def _base64(text: str) -> str:
-    """Returns what each part of the text means that may be base64. It may begin with characters that are not."""
+    """Decodes each part of the text that may be base64. Its first characters may belong to the text before it."""
     return "\n".join(map(_decoded, re.findall(r"[A-Za-z0-9+/_-]{11,}", text)))
 
 
-@functools.lru_cache(10_000)  # the same paths and names are in many lines
+@functools.lru_cache(10_000)  # many lines contain the same paths and names
 def _decoded(part: str) -> str:
-    """Decodes a text from each of its first four characters on: base64 is read in groups of four."""
+    """Decodes a text starting at each of its first four characters, because base64 has groups of four characters."""
     part = part.replace("-", "+").replace("_", "/")
     decoded = []
     for start in range(4):
@@ -131,11 +131,11 @@ def _decoded(part: str) -> str:
     return "\n".join(decoded)
 
 
-# ------------------------------------------------------------------------------------------------ what is stored
+# ------------------------------------------------------------------------------------------------ stored content
 
-# Image URLs are stored with their signatures; no other canary secret may be.
+# Image URLs are stored with their signatures. No other canary secret may be stored.
 _MAY_BE_STORED = ("URL query",)
-# JSON in JSON in base64, as a rejected delivery has it.
+# A rejected delivery contains JSON in JSON in base64.
 _STORED_LEVELS = 3
 _MAX_TEXT_LENGTH = 200_000
 _events: list[str] = []
@@ -172,12 +172,12 @@ def _models(service: str, kind: str) -> Iterator[Any]:
 
 
 def find_stored_leaks(contents: Iterable[tuple[str, str]]) -> Iterator[Leak]:
-    """Yields the canary secrets in stored content, however they are spelt."""
+    """Yields the canary secrets in stored content, also encoded ones."""
     canaries = {secret: name for secret, name in CANARIES.items() if name not in _MAY_BE_STORED}
     for where, content in contents:
         if hash(content) in _clean:
             continue
-        # What is longer is an image: no function encodes a secret in one.
+        # Longer content is an image, in which no function encodes secrets.
         levels = _STORED_LEVELS if len(content) < _MAX_TEXT_LENGTH else 0
         leaks = list(find_leaks(content, where, levels=levels, canaries=canaries))
         yield from leaks
@@ -186,7 +186,7 @@ def find_stored_leaks(contents: Iterable[tuple[str, str]]) -> Iterator[Leak]:
 
 
 def _record_events() -> None:
-    """Records the entries of PutEvents, of which moto stores none."""
+    """Records the entries of PutEvents, which moto does not store."""
     if "moto.core" not in sys.modules:
         return
     module = importlib.import_module("moto.events.models")
@@ -209,7 +209,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    # Before the fixtures end, and with them moto's state.
+    # Before the teardown of the fixtures, which deletes moto's state.
     _leaks.extend(f"{leak} ({item.nodeid})" for leak in find_stored_leaks(stored()))
     _events.clear()
 
@@ -218,17 +218,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 class _Written(logging.Handler):
-    """Collects everything that a test has written so far, whether the test reads it or not."""
+    """Collects the log records of a test; `pytest_configure` adds the output that the test itself reads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The dict contains the fields that a formatter could add: Powertools passes its keys as extra.
+        # The dict contains all fields that a formatter may add to the message, such as Powertools' keys.
         self.texts.append(f"{record.getMessage()} {record.__dict__}")
         if record.exc_info:
-            # Kept in the record, as formatters do, so that the others need not format it again: it takes milliseconds.
+            # Cached in the record, as formatters do, because formatting takes milliseconds.
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
             self.texts.append(record.exc_text)
 
@@ -245,7 +245,7 @@ def pytest_configure(config: pytest.Config) -> None:
     read = pytest.CaptureFixture.readouterr
 
     def readouterr(self: pytest.CaptureFixture[Any]) -> Any:
-        # Output that a test reads is missing from its report.
+        # The report of a test does not contain the output that the test has read.
         result = read(self)
         _written.texts.extend(str(part) for part in result)
         return result
@@ -264,7 +264,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _find_written_leaks(texts: Iterable[str], where: str) -> list[Leak]:
-    """Searches each line once: most are of tracebacks, which are the same in many tests. No secret has a line break."""
+    """Searches each line once: many tests write the same lines of tracebacks. No secret contains a line break."""
     lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
     new = "\n".join(line for line in lines if hash(line) not in _clean_lines)
     leaks = list(find_leaks(new, where, levels=_LOGGED_LEVELS))

@@ -19,13 +19,13 @@ pytest_plugins = ["pytester", "tests.canary_secrets"]
 
 # Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
 ignore_user_settings()
-# A terminal's settings change what commands print: its width folds tables, its colours stand between words.
+# Settings of the terminal change the output of commands: the width of tables, and colour codes between words.
 for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
     os.environ.pop(_name, None)
-# Shells start programs in the background with SIGINT ignored, and these pass it on to programs that tests interrupt.
+# Shells start background programs with SIGINT ignored. Programs that tests start and interrupt would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# So does nohup with SIGHUP.
+# The same applies to nohup and SIGHUP.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Set before any test module is imported: Powertools reads some of it when handlers are imported.
@@ -42,7 +42,7 @@ os.environ.update(
 )
 
 # The duration of an example depends on the load of the machine, so there is no deadline. Each run tries other examples:
-# half of Hypothesis's default is enough of them, and `make fuzz` tries as many as one wants.
+# half of Hypothesis's default number is enough. `make fuzz` tries more inputs of the parsers, for any duration.
 hypothesis.settings.register_profile("catchlight", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("catchlight")
 
@@ -70,11 +70,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection() -> None:
-    gc.disable()  # nearly nothing of what is created while tests are collected becomes garbage
+    gc.disable()  # the collection of tests creates hardly any garbage
 
 
 def pytest_collection_finish() -> None:
-    # Modules and tests stay until the end: the garbage collector need not look at them again and again.
+    # Modules and tests exist until the end. Frozen objects are excluded from further garbage collections.
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -83,8 +83,8 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Powertools warns when an invocation, such as a failed one, publishes no metrics, and has no setting for it.
     config.addinivalue_line("filterwarnings", "ignore:No application metrics to publish:UserWarning")
-    # Tests of outages log many failures. Python parses each line of a traceback to mark the failed part of it: without
-    # the columns, formatting a traceback of botocore takes 1 ms instead of 4.
+    # Tests of outages log many tracebacks. Python parses each source line to mark its failed part. Without positions it
+    # does not, and formatting a traceback of botocore takes 1 ms instead of 4.
     traceback._get_code_position = lambda *_: (None, None, None, None)  # type: ignore[attr-defined]
 
 
@@ -97,7 +97,7 @@ _attempts: list[str] = []
 def _refuse(what: str) -> NoReturn:
     _attempts.append(what)
     # Not an Exception: libraries would treat it as a network error and retry.
-    pytest.fail(f"a test went out of this machine: {what}")
+    pytest.fail(f"a test tried to reach another machine: {what}")
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -114,16 +114,13 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
                 _refuse(f"{event} {host!r}")
 
 
-# An audit hook sees every socket of the process; unlike a patch, it cannot be bypassed by an earlier import.
+# An audit hook is called for every socket of the process. Unlike a patch, an earlier import cannot bypass it.
 sys.addaudithook(_guard)
 
 
 @pytest.fixture(autouse=True)
 def network_attempts() -> Iterator[list[str]]:
-    """Records the test's attempts to reach other machines.
-
-    The list must stay empty, even if a thread's failure is swallowed.
-    """
+    """Records the test's attempts to reach other machines. Fails the test if there are any, also in threads."""
     _attempts.clear()
     yield _attempts
     assert _attempts == []

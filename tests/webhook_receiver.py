@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine, which answers as a test tells it to."""
+"""A receiver of webhooks on this machine, whose responses a test defines."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,29 +13,30 @@ class Received:
 
     headers: dict[str, str]
     body: bytes
-    status: int  # of the answer
+    status: int  # of the response
 
 
 @dataclass
 class WebhookReceiver:
-    """Keeps the webhooks that came, and gives each id these answers, one after the other; 204 then.
+    """Records the received webhooks.
 
-    It gives no answer in place of None until `hanging` ends.
+    `answers`: the statuses of the responses to successive requests with the same webhook id; then 204. None: no
+    response until the receiver is closed.
     """
 
     url: str
     answers: Sequence[int | None] = ()
     received: list[Received] = field(default_factory=list)
-    came: threading.Condition = field(default_factory=threading.Condition)
+    arrival: threading.Condition = field(default_factory=threading.Condition)
     closing: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, headers: dict[str, str], body: bytes) -> int | None:
-        """Keeps a webhook and returns the status of its answer; None: no answer."""
-        with self.came:
+        """Records a webhook and returns the status of its response; None: no response."""
+        with self.arrival:
             tries = len(self.of(headers["webhook-id"]))
             status = self.answers[tries] if tries < len(self.answers) else 204
             self.received.append(Received(headers, body, status or 0))
-            self.came.notify_all()
+            self.arrival.notify_all()
         return status
 
     def of(self, event_id: str) -> list[Received]:
@@ -43,13 +44,14 @@ class WebhookReceiver:
         return [each for each in self.received if each.headers["webhook-id"] == event_id]
 
     def wait_for(self, text: str, count: int, timeout: float = 120) -> list[Received]:
-        """Waits until this many webhooks have come whose body has the text, and returns them."""
+        """Waits until this many webhooks with the text in their body have arrived, and returns them."""
 
         def found() -> list[Received]:
             return [each for each in self.received if text.encode() in each.body]
 
-        with self.came:
-            assert self.came.wait_for(lambda: len(found()) >= count, timeout), f"{len(found())} of {count} came"
+        with self.arrival:
+            is_complete = self.arrival.wait_for(lambda: len(found()) >= count, timeout)
+            assert is_complete, f"{len(found())} of {count} arrived"
             return found()
 
 

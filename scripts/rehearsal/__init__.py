@@ -2,4 +2,4 @@
 
 
 class RehearsalError(Exception):
-    """An expectation of the rehearsal is not met; the message says which one, and what to do next."""
+    """A step of the rehearsal failed, or an expectation is not met. The message contains the reason."""

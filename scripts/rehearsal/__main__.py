@@ -29,19 +29,19 @@ from scripts.import_retained import import_retained
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.emulator import PYTHON, MiniStack
-from scripts.rehearsal.first_steps import set_keys, type_first_steps
+from scripts.rehearsal.first_steps import run_first_steps, set_keys
 from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token, put_webhook_secret
-from scripts.rehearsal.play import API_KEY, Play, expect
 from scripts.rehearsal.receiver import Receiver, receiver
 from scripts.rehearsal.report import Report
+from scripts.rehearsal.stack_checks import API_KEY, StackChecks, expect
 from scripts.rehearsal.updates import Retained, copy_sources, deletion, updates
 
-# A minute of waiting takes three seconds, as in the demo.
+# Factor of all waits, as in the demo: a minute takes three seconds.
 TIME_SCALE = 0.05
 FIRST_POLL_AFTER_SECONDS = 120  # the parameter's default
 # Real seconds between a callback's attempts: each attempt may start another worker.
 RETRY_DELAY_SECONDS = 10
-# For the whole rehearsal. Two idle cores take three minutes, a busy machine several times as long.
+# Limit for the whole rehearsal. It takes three minutes with two idle cores, several times as long on a busy machine.
 MAX_SECONDS = 1200
 LOGS = REPOSITORY / ".local" / "rehearsal"
 ALARM_TOPIC = "operators"
@@ -80,7 +80,7 @@ def main() -> int:
 def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | None) -> None:
     """Deploys the stack, runs tasks through it, updates it (unless an artefact is given), deletes and redeploys it."""
     python = Path(sys.executable) if sys.version_info[:2] == (3, 13) else PYTHON
-    artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.say, python=python)
+    artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.progress, python=python)
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     with ExitStack() as stack:
@@ -88,7 +88,8 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         # A copy, so that edits of the sources during the rehearsal have no effect.
         sources = copy_sources(folder / "sources")
         stack.enter_context(names_below_localhost())
-        # URL lifetimes and retry delays are not scaled, because the time that a busy machine needs is not either.
+        # The simulator scales URL lifetimes and retry delays. They are divided by the scale to keep their real length,
+        # because the duration of the functions' work is not scaled.
         simulator = stack.enter_context(
             Simulator(
                 time_scale=TIME_SCALE,
@@ -100,7 +101,7 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         receiving = stack.enter_context(receiver())
         emulator_folder = folder / "ministack"
         emulator_folder.mkdir()
-        report.say("Starting MiniStack, with role enforcement.")
+        report.progress("Starting MiniStack, with role enforcement.")
         ministack = stack.enter_context(
             MiniStack(
                 emulator_folder,
@@ -111,32 +112,32 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
             )
         )
         deployment = Deployment(ministack, folder, without_grant)
-        play = first_deployment(report, deployment, artefact, simulator, receiving)
-        stack.callback(play.logs.write, LOGS / "functions.log")
-        play.warm_up()
-        ended = play.tasks()
+        checks = first_deployment(report, deployment, artefact, simulator, receiving)
+        stack.callback(checks.logs.write, LOGS / "functions.log")
+        checks.warm_up()
+        ended = checks.run_cases()
         user_folder = folder / "user"
         user_folder.mkdir()
-        images = type_first_steps(deployment, user_folder, API_KEY)
-        expect(images > 0, "the README's commands lead to an image")
+        images = run_first_steps(deployment, user_folder, API_KEY)
+        expect(images > 0, "the README's commands download an image")
         report.verified("the README's commands, from `keys set` to the first images", f"{images} images")
-        play.refusals()
-        play.events(ended)
-        play.webhooks(ended, receiving)
-        play.reconciliation()
+        checks.refusals()
+        checks.events(ended)
+        checks.webhooks(ended, receiving)
+        checks.reconciliation()
         if artefact_folder is None:
-            updates(report, deployment, artefact, play, sources, python)
-        play.all_webhooks(receiving)
+            updates(report, deployment, artefact, checks, sources, python)
+        checks.wait_for_all_webhooks(receiving)
         retained = deletion(report, deployment)
-        redeployment(report, deployment, artefact, play, retained, ended)
+        redeployment(report, deployment, artefact, checks, retained, ended)
 
 
 def first_deployment(
     report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator, receiving: Receiver
-) -> Play:
+) -> StackChecks:
     """Deploys the stack for the first time, checks resources and parameters, and sets the secrets."""
     topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
-    report.say("sam deploy, for the first time.")
+    report.progress("sam deploy, for the first time.")
     deployment.deploy(artefact, AlarmTopicArn=topic, WebhookUrl=receiving.url, **_parameters(simulator))
     alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
@@ -145,33 +146,34 @@ def first_deployment(
     set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
     put_webhook_secret(deployment.ministack, resources["WebhookSecret"])
-    return Play(deployment, simulator, token, report.verified)
+    return StackChecks(deployment, simulator, token, report.verified)
 
 
 def redeployment(
     report: Report,
     deployment: Deployment,
     artefact: Artefact,
-    play: Play,
+    checks: StackChecks,
     retained: Retained,
     ended: list[TaskResponse],
 ) -> None:
-    """Deploys a stack of the same name that takes over the retained table and bucket; checks that nothing is lost."""
-    report.say("A new stack for the retained table and bucket.")
+    """Deploys a new stack with the retained table and bucket, and checks that no task and no image is lost."""
+    report.progress("A new stack for the retained table and bucket.")
     client = deployment.ministack.client("cloudformation")
     import_retained(client, STACK_NAME, table=retained.table, bucket=retained.bucket)
     imported = deployment.resources()
-    expect(imported == {"TasksTable": retained.table, "ImagesBucket": retained.bucket}, f"both are there: {imported}")
-    deployment.deploy(artefact, **_parameters(play.simulator))
+    expected = {"TasksTable": retained.table, "ImagesBucket": retained.bucket}
+    expect(imported == expected, f"the new stack has the retained table and bucket only: {imported}")
+    deployment.deploy(artefact, **_parameters(checks.simulator))
     resources = deployment.resources()
-    expect(imported.items() <= resources.items(), "the deployment keeps both")
-    set_keys(deployment, REPOSITORY, list(play.simulator.provider_urls), API_KEY)
+    expect(imported.items() <= resources.items(), "the deployment keeps the table and the bucket")
+    set_keys(deployment, REPOSITORY, list(checks.simulator.provider_urls), API_KEY)
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
-    again = Play(deployment, play.simulator, token, report.verified, caller="second-caller")
-    linked = again.earlier_tasks(ended)
-    again.one_more()
+    new_checks = StackChecks(deployment, checks.simulator, token, report.verified, caller="second-caller")
+    linked = new_checks.earlier_tasks(ended)
+    new_checks.one_task()
     figures = f"{len(resources)} resources, {len(ended)} tasks, {linked} images"
-    report.verified("a new stack has taken over the retained table and bucket", figures)
+    report.verified("a new stack uses the retained table and bucket", figures)
 
 
 def _parameters(simulator: Simulator) -> dict[str, str]:

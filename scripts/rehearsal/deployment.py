@@ -32,7 +32,7 @@ class Deployment:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def deploy(self, artefact: Artefact, **parameters: str) -> None:
-        """Runs `sam deploy` with samconfig.toml; parameters that are not given keep their value.
+        """Runs `sam deploy` with samconfig.toml. The values of other parameters are not changed.
 
         Raises:
             RehearsalError: the deployment failed; the message contains SAM's output.
@@ -78,9 +78,9 @@ class Deployment:
             state[name] = {"PhysicalId": physical_id}
             if name.endswith("Function"):
                 configuration = client.get_function_configuration(FunctionName=physical_id)
-                for fact in ("CodeSha256", "Layers", "Environment", "SnapStart", "Timeout", "MemorySize", "Role"):
-                    value = configuration.get(fact)
-                    state[name][fact] = [layer["Arn"] for layer in value] if fact == "Layers" else value
+                for key in ("CodeSha256", "Layers", "Environment", "SnapStart", "Timeout", "MemorySize", "Role"):
+                    value = configuration.get(key)
+                    state[name][key] = [layer["Arn"] for layer in value] if key == "Layers" else value
                 # Without OptimizationStatus, which depends on invocations and not on deployments.
                 state[name]["SnapStart"] = (configuration.get("SnapStart") or {}).get("ApplyOn")
             elif name.endswith("Aliaslive"):
@@ -133,6 +133,6 @@ def changes(before: State, after: State) -> dict[str, set[str]]:
     found |= {name: {"added"} for name in after.keys() - before.keys()}
     for name in before.keys() & after.keys():
         old, new = before[name], after[name]
-        if differ := {fact for fact in old.keys() | new.keys() if old.get(fact) != new.get(fact)}:
+        if differ := {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}:
             found[name] = differ
     return found

@@ -83,7 +83,7 @@ class MiniStack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A separate process group: Ctrl-C must not end MiniStack before its users; `__exit__` ends it.
+                # A separate process group: Ctrl-C must not end MiniStack while the rehearsal still uses it.
                 start_new_session=True,
             )
         try:
@@ -108,7 +108,7 @@ class MiniStack:
         raise RehearsalError(f"MiniStack did not start. Read {self._log}, then try again.")
 
     def _stop(self) -> None:
-        """Ends MiniStack, then its workers, which normally end when their standard input is closed."""
+        """Ends MiniStack and its workers, which normally end when their standard input is closed."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""Runs the README's commands from the first deployment to the first image in a folder, as a new user types them."""
+"""Runs the README's commands, from the first deployment to the first image, in a new folder, as a new user does."""
 
 import io
 import os
@@ -19,7 +19,8 @@ from scripts.rehearsal.emulator import ROOT
 
 README = REPOSITORY / "README.md"
 EXPORT = 'eval "$(catchlight outputs --export)"'
-# The rehearsal has no CloudWatch, and the functions' first starts take longer than the endpoint's checks wait.
+# `doctor` reads the functions' metrics, which the rehearsal does not have in CloudWatch, and its checks of the endpoint
+# wait for a shorter time than the functions' first starts take.
 NOT_REHEARSED = {"catchlight doctor"}
 
 
@@ -32,7 +33,7 @@ def first_steps() -> list[str]:
     return [line for line in lines if line == EXPORT or line.startswith("catchlight ")]
 
 
-def type_first_steps(deployment: Deployment, folder: Path, api_key: str) -> int:
+def run_first_steps(deployment: Deployment, folder: Path, api_key: str) -> int:
     """Runs the README's commands against the deployed stack; returns the number of images in the folder `images`.
 
     Raises:
@@ -61,7 +62,7 @@ def _output_of(line: str, typed: str) -> str:
     with redirect_stdout(output), redirect_stderr(messages), mock.patch.object(sys, "stdin", stdin):
         status = run(shlex.split(line)[1:])
     if status:
-        raise RehearsalError(f"`{line}` of the README ends with {status}: {output.getvalue()}{messages.getvalue()}")
+        raise RehearsalError(f"`{line}` ended with exit code {status}: {output.getvalue()}{messages.getvalue()}")
     return output.getvalue()
 
 

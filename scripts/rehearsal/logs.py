@@ -14,7 +14,7 @@ DEAD_LETTERS = (
     "ReconcileDeadLetters",
     "WebhookDeadLetters",  # if the stack sends webhooks
 )
-# Part of AccessDenied and AccessDeniedException, in botocore's errors and in the functions' own log lines.
+# Also matches AccessDeniedException. It is in botocore's errors and in the functions' own log lines.
 DENIED = "AccessDenied"
 
 

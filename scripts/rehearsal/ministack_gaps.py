@@ -47,7 +47,7 @@ def _resources(template: Template, type_name: str) -> Iterator[tuple[str, dict[s
 
 
 def _absolute_paths(template: Template, folder: Path) -> None:
-    """Makes paths absolute, because the copy lies in another folder. Not a difference of MiniStack."""
+    """Makes paths absolute, because the copy is in another folder. AWS would require this, too."""
     for type_name, location in (
         ("AWS::Serverless::Function", "CodeUri"),
         ("AWS::Serverless::LayerVersion", "ContentUri"),
@@ -68,7 +68,7 @@ def _json_definitions(template: Template, folder: Path) -> None:
 
 
 def _no_metric_math(template: Template) -> None:
-    """Leaves out alarms with `Metrics`, which MiniStack refuses."""
+    """Removes alarms with `Metrics`, which MiniStack rejects."""
     for name, properties in [*_resources(template, "AWS::CloudWatch::Alarm")]:
         if "Metrics" in properties:
             del template["Resources"][name]
@@ -99,7 +99,7 @@ def _secrets_by_arn(template: Template) -> None:
 
 
 def _batches_of_messages(template: Template) -> None:
-    """Grants sqs:SendMessageBatch with sqs:SendMessage: MiniStack checks it as an action of its own."""
+    """Adds sqs:SendMessageBatch to sqs:SendMessage: MiniStack, unlike AWS, requires a permission for batches."""
     for statement in _statements(template):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         if "sqs:SendMessage" in actions:
@@ -109,8 +109,8 @@ def _batches_of_messages(template: Template) -> None:
 def _without_tls(template: Template) -> None:
     """Allows plain HTTP, which all services on this machine use.
 
-    Leaves out the bucket policy, which denies HTTP in MiniStack as in AWS, and allows http:// in ProviderBaseUrls and
-    WebhookUrl.
+    Removes the bucket policy, which denies plain HTTP, and the patterns of ProviderBaseUrls and WebhookUrl, which
+    require https://.
     """
     for name, _ in [*_resources(template, "AWS::S3::BucketPolicy")]:
         del template["Resources"][name]
@@ -142,7 +142,7 @@ def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, st
         for path, methods in body["paths"].items():
             for method, operation in methods.items():
                 integration = operation["x-amazon-apigateway-integration"]
-                made = client.create_integration(
+                created = client.create_integration(
                     ApiId=api,
                     IntegrationType="AWS_PROXY",
                     IntegrationUri=integration["uri"],
@@ -152,7 +152,7 @@ def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, st
                 client.create_route(
                     ApiId=api,
                     RouteKey=f"{method.upper()} {path}",
-                    Target=f"integrations/{made['IntegrationId']}",
+                    Target=f"integrations/{created['IntegrationId']}",
                     AuthorizationType="AWS_IAM" if operation.get("security") == [{"AWS_IAM": []}] else "NONE",
                 )
 

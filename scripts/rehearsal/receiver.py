@@ -11,7 +11,7 @@ from local.loopback import LoopbackHandler, LoopbackServer
 
 # MiniStack ignores ExcludePunctuation, so the secret that it generates is not base64.
 SECRET = base64.b64encode(b"webhook secret of the rehearsal").decode()
-_MAX_BYTES = 256 * 1024  # as many as a message of SQS
+_MAX_BYTES = 256 * 1024  # the maximum size of an SQS message
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """The URL that gets the webhooks."""
+        """The URL for the parameter WebhookUrl."""
         return f"http://{self.host}/webhooks"
 
 

@@ -13,14 +13,14 @@ class Report:
     begun: float = field(default_factory=time.monotonic)
     rows: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def say(self, what: str) -> None:
-        """Prints a line with the elapsed seconds."""
+    def progress(self, what: str) -> None:
+        """Prints a line that begins with the elapsed seconds."""
         print(f"{time.monotonic() - self.begun:4.0f} s  {what}", flush=True)
 
     def verified(self, what: str, figure: str) -> None:
         """Prints a verified result and adds it to the table."""
         self.rows.append((f"{time.monotonic() - self.begun:.0f} s", what, figure))
-        self.say(f"ok  {what}: {figure}")
+        self.progress(f"ok  {what}: {figure}")
 
     def table(self) -> Table:
         """Returns the table of all verified results."""

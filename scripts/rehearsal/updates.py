@@ -8,14 +8,14 @@ from pathlib import Path
 from local import REPOSITORY
 from local.artefact import Artefact, built_artefact, source_files
 from scripts.rehearsal.deployment import Deployment, State, changes
-from scripts.rehearsal.play import Play, expect
 from scripts.rehearsal.report import Report
+from scripts.rehearsal.stack_checks import StackChecks, expect
 
 VERSION = "ReceiveCallbackFunctionVersion"
 
 
 def updates(
-    report: Report, deployment: Deployment, artefact: Artefact, play: Play, sources: Path, python: Path
+    report: Report, deployment: Deployment, artefact: Artefact, checks: StackChecks, sources: Path, python: Path
 ) -> None:
     """Deploys several updates; checks that each changes the expected resources only, and that tasks still work.
 
@@ -23,19 +23,19 @@ def updates(
     """
 
     def update(what: str, artefact: Artefact, expected: Callable[[State], dict[str, set[str]]], **given: str) -> None:
-        report.say(f"sam deploy: {what}.")
+        report.progress(f"sam deploy: {what}.")
         before = deployment.state()
         deployment.deploy(artefact, **given)
         after = deployment.state()
         found, wanted = changes(before, after), expected(after)
-        expect(_comparable(found) == _comparable(wanted), f"{what}: changes are {wanted}, found {found}")
-        play.wrong_token()
+        expect(_comparable(found) == _comparable(wanted), f"{what}: the changes are {wanted}, not {found}")
+        checks.wrong_token()
         report.verified(what, ", ".join(sorted(found)) or "no changes")
 
     alias, function = "ReceiveCallbackFunctionAliaslive", "ReceiveCallbackFunction"
     update("the same build again", artefact, lambda _: {})
     append_comment(sources / "functions/receive_callback/app.py")
-    changed = built_artefact(report.say, sources, python)
+    changed = built_artefact(report.progress, sources, python)
     update(
         "one function and one parameter changed, after a new build",
         changed,
@@ -58,7 +58,8 @@ def updates(
         },
         SnapStart="PublishedVersions",
     )
-    # Changed in the build itself, which saves a build: the updates above have shown that builds are reproducible.
+    # Changes the built layer instead of the sources, which saves a build: the updates above show that builds are
+    # reproducible.
     append_comment(changed.layer / "catchlight" / "models.py")
     update(
         "the package changed",
@@ -70,12 +71,12 @@ def updates(
             **_replaced("CatchlightLayer"),
         },
     )
-    play.one_more()
+    checks.one_task()
 
 
 @dataclass(frozen=True)
 class Retained:
-    """The names of the table and the bucket that a deleted stack has left."""
+    """The names of the table and the bucket that a deleted stack has retained."""
 
     table: str
     bucket: str
@@ -83,7 +84,7 @@ class Retained:
 
 def deletion(report: Report, deployment: Deployment) -> Retained:
     """Deletes the stack; checks that the functions are deleted, and that table and bucket remain."""
-    report.say("sam delete.")
+    report.progress("sam delete.")
     resources = deployment.resources()
     deployment.delete()
     tables = deployment.ministack.client("dynamodb").list_tables()["TableNames"]
@@ -101,10 +102,10 @@ def _replaced(prefix: str) -> dict[str, set[str]]:
 
 
 def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
-    """Returns changes in comparable form: logical ids that end in a hash of SAM's are cut to the part before it."""
+    """Returns changes in a comparable form: the hash that SAM appends to some logical ids is removed."""
     prefixes = (VERSION, "CatchlightLayer")
     return sorted(
-        (next((p for p in prefixes if name.startswith(p)), name), sorted(facts)) for name, facts in found.items()
+        (next((p for p in prefixes if name.startswith(p)), name), sorted(keys)) for name, keys in found.items()
     )
 
 

@@ -33,10 +33,10 @@ def main() -> int:
     except LocalStackError as exc:
         return report("build", [str(exc)])
     build = Build(artefact.folder, REPOSITORY, target_here())
-    problems = report("the build for this machine has the files of its sources and wheels only", check_contents(build))
+    problems = report("the build for this machine contains exactly its sources and wheels", check_contents(build))
     problems += report("every module of the package can be imported", check_imports(build.layer))
     problems += report(
-        "the functions make every call that the template grants",
+        "the functions make exactly the AWS calls that the template grants",
         check_calls(build.folder, build.layer),
     )
     problems += report("the layer is below its size limit", too_large(build.layer.parent))
@@ -47,11 +47,11 @@ def main() -> int:
 def check_lambda_build(folder: Path) -> int:
     """Checks the output of `make build`, unless it is older than its sources. Returns the number of problems."""
     if not folder.is_dir() or is_outdated(folder):
-        print("--    the build for Lambda is missing or outdated, so it is not checked. `make build` makes it.")
+        print("--    the build for Lambda is missing or outdated, so it is not checked. Create it with `make build`.")
         return 0
     has_bytecode = bool(python_of_lambda())
     build = Build(folder, REPOSITORY, lambda_target(has_bytecode=has_bytecode))
-    problems = report("the build for Lambda has the files of its sources and wheels only", check_contents(build))
+    problems = report("the build for Lambda contains exactly its sources and wheels", check_contents(build))
     return problems + report("the layer is below its size limit", too_large(build.layer.parent))
 
 

@@ -1,7 +1,7 @@
 """Simulates AWS, the providers and the image hosts that the functions call, as one HTTPS server on loopback.
 
-Answers have the services' formats: AWS's JSON protocols with their error types and checksums, S3's XML. Requests are
-validated like in AWS: one that AWS would refuse is recorded as a problem.
+Answers are responses in the services' formats: AWS's JSON protocols with their error types and checksums, S3's XML.
+Requests are validated as in AWS: a request that AWS would reject is recorded as a problem.
 """
 
 import json
@@ -41,7 +41,7 @@ _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request
 
 @dataclass(frozen=True)
 class Call:
-    """A request to AWS; or to another host, with host as service, and method and URL as operation."""
+    """A request to AWS or to another host. For other hosts, `service` is the host, `operation` the method and URL."""
 
     function: str  # name of the function whose credentials signed the request
     service: str
@@ -51,7 +51,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response."""
+    """A response of the simulated account."""
 
     status: int = 200
     body: Any = field(default_factory=dict)  # sent as JSON, unless bytes
@@ -83,11 +83,11 @@ class Account:
             if waiting := self.scripted.get(call.operation):
                 return waiting.popleft()
         if call.operation not in self.usual:
-            return self.refuse(f"smoke has no answer to {call.operation}: add one to scripts/smoke/*_steps.py")
+            return self.refuse(f"no answer to {call.operation} is defined: add one to scripts/smoke/*_steps.py")
         return self.usual[call.operation](call)
 
     def refuse(self, problem: str) -> Answer:
-        """Records a problem and returns the error response to a request that AWS would refuse."""
+        """Records a problem and returns the error response to a request that AWS would reject."""
         with self._lock:
             self.problems.append(problem)
         return Answer(400, {"__type": "SmokeRefusal", "message": problem})
@@ -155,7 +155,7 @@ class _Handler(LoopbackHandler):
         if credential is None or credential.groups()[1:] != (REGION, service):
             return account.refuse(f"{self.command} {host} is not signed for {service} in {REGION}")
         if not (self.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
-            return account.refuse(f"{self.command} {host} comes without the session token of a role")
+            return account.refuse(f"{self.command} {host} has no session token of a role")
         function = credential[1]
         if service == "s3":
             key = unquote(url.path).removeprefix("/")

@@ -61,7 +61,7 @@ def _idempotency_record(state: str, **more: Any) -> dict[str, Any]:
 
 
 def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]:
-    """Follows the redirect as a browser does; yields problems if the link is not signed for S3 or returns no image."""
+    """Follows the redirect. Yields problems if the link is not signed for S3 or does not return the image."""
     link = urlsplit(response["headers"]["location"])
     tls = ssl.create_default_context(cafile=str(aws.authority))
     connection = http.client.HTTPSConnection("127.0.0.1", aws.port, context=tls)
@@ -72,7 +72,7 @@ def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]
     connection.request("GET", f"{link.path}?{link.query}", headers={"Host": link.netloc})
     answer = connection.getresponse()
     if answer.status != 200 or answer.read() != PNG:
-        yield f"the link {response['headers']['location']} does not lead to the image: {aws.problems}"
+        yield f"the link {response['headers']['location']} does not return the image: {aws.problems}"
     connection.close()
     if "X-Amz-Algorithm=AWS4-HMAC-SHA256" not in link.query or f".s3.{REGION}." not in link.netloc:
         yield f"the link {response['headers']['location']} is not signed with Signature Version 4 for {REGION}"

@@ -1,6 +1,6 @@
 """Compares botocore's data in a layer, which the build slims, with the data of the installed botocore.
 
-The check does not use the build's own rules but lists what may be missing, so that it detects a rule that removes more.
+The check lists what may be missing, independently of the build's rules: it detects a rule that removes more.
 """
 
 import base64
@@ -44,7 +44,7 @@ def check_data(layer: Path, recorded: Mapping[Path, str | None], clients: Path) 
 
 def _check_file(layer: Path, path: Path, source: Path, digest: str | None, services: set[str]) -> Iterator[str]:
     original = (INSTALLED / source).read_bytes()
-    if _digest(original) != digest:
+    if record_digest(original) != digest:
         yield f"{source}: this environment has another botocore than the layer. Run `make setup`, then build again."
         return
     content = (layer / path).read_bytes()
@@ -68,7 +68,8 @@ def _check_file(layer: Path, path: Path, source: Path, digest: str | None, servi
         yield f"{path}: lacks or changes {', '.join(differences[:3])} ({len(differences)} places)"
 
 
-def _digest(content: bytes) -> str:
+def record_digest(content: bytes) -> str:
+    """Returns the SHA-256 of a file in the encoding of a wheel's RECORD: base64url without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
 
 

@@ -35,9 +35,9 @@ STEPS: Mapping[str, Sequence[Step]] = {
     "ReconcileTasksFunction": RECONCILE_TASKS,
     "SendWebhooksFunction": SEND_WEBHOOKS,
 }
-# Parameters with which all functions exist.
+# Parameters with which the template creates all functions.
 PARAMETERS: Mapping[str, str] = {"WebhookUrl": WEBHOOK_URL}
-# Parameters besides their defaults that grant a function another call, and its steps then.
+# Other parameter values, with which a function's role has further permissions, and the steps that need these.
 VARIANTS: Sequence[tuple[str, Mapping[str, str], Sequence[Step]]] = (
     ("ReceiveCallbackFunction", {"KeepDeliveries": "30"}, RECEIVE_CALLBACK_KEEPING_DELIVERIES),
 )
@@ -51,7 +51,7 @@ def check_calls(
 ) -> Iterator[str]:
     """Yields problems of the functions in a built folder, each with the function's and the step's name.
 
-    `only` names the functions to check (default: all). All calls that they make are appended to `calls`.
+    `only`: names of the functions to check (default: all). All calls that they make are appended to `calls`.
     """
     template = load_template(folder / "template.yaml", PARAMETERS)
     functions = template.of_type("AWS::Lambda::Function")
@@ -141,7 +141,7 @@ def _check_end(end: dict[str, Any], layer: Path) -> Iterator[str]:
         yield f"{file} was imported, but is not part of the artefact"
     for bundle, certificates in end["bundles"].items():
         if not Path(bundle).is_relative_to(layer) or certificates < MIN_CERTIFICATES:
-            yield f"{certificates} CA certificates were loaded from {bundle} instead of a whole bundle in the layer"
+            yield f"{certificates} CA certificates were loaded from {bundle} instead of a complete bundle in the layer"
     if not end["bundles"]:
         yield "no CA bundle was loaded"
 
@@ -196,7 +196,7 @@ class Sandbox:
         return self.receive()
 
     def end(self) -> dict[str, Any]:
-        """Ends the function; returns the foreign modules that it imported and the CA bundles that it loaded."""
+        """Ends the function. Returns the foreign modules that it imported and the CA bundles that it loaded."""
         self._stdin.close()
         return self.receive()
 

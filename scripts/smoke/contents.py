@@ -1,13 +1,11 @@
 """Compares an artefact with its sources, file by file.
 
-Every file must be a file of a pinned dependency as recorded by its wheel, a file of the source tree, data of botocore
-slimmed as the build may do it, or the bytecode of one of these. No file may be missing, and there may be no others.
+Every file must be a file of a pinned dependency as recorded by its wheel, a file of the source tree, slimmed data of
+botocore, or the bytecode of one of these. No such file may be missing, and no other file may exist.
 """
 
 import _imp
-import base64
 import csv
-import hashlib
 import importlib.util
 import marshal
 import platform
@@ -24,10 +22,10 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from local.artefact import LAYER, Artefact
 from local.template.parse import read_template
-from scripts.smoke.botocore_data import DATA, check_data
+from scripts.smoke.botocore_data import DATA, check_data, record_digest
 from scripts.smoke.wheels import check_machine, check_tags
 
-# PEP 552: bytecode with its source's hash, which Python does not check. Dates are useless: SAM sets them to 1980.
+# PEP 552: bytecode with the hash of its source, which Python does not check. Dates are useless: SAM sets all to 1980.
 UNCHECKED_HASH = 1
 # Lambda's magic number: https://github.com/python/cpython/blob/3.13/Include/internal/pycore_magic_number.h
 MAGIC_NUMBER_3_13 = (3571).to_bytes(2, "little") + b"\r\n"
@@ -110,7 +108,7 @@ def _without_locations(part: object) -> object:
 
 def _check_function(build: Build, folder: Path, source: Path) -> Iterator[str]:
     expected = {path.name: path.read_bytes() for path in source.glob("*.py")}
-    yield from _check_files(build, folder, {Path(name): _digest(content) for name, content in expected.items()})
+    yield from _check_files(build, folder, {Path(name): record_digest(content) for name, content in expected.items()})
 
 
 def _check_layer(build: Build) -> Iterator[str]:
@@ -120,7 +118,7 @@ def _check_layer(build: Build) -> Iterator[str]:
             yield f"{path.relative_to(build.folder)}: a layer has the folder python/ only"
     package = build.layer_source / "catchlight"
     expected: dict[Path, str | None] = {
-        path.relative_to(build.layer_source): _digest(path.read_bytes())
+        path.relative_to(build.layer_source): record_digest(path.read_bytes())
         for path in package.rglob("*")
         # The client is for programs outside Lambda: the layer's Makefile leaves it out.
         if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(package / "client")
@@ -170,11 +168,6 @@ def _recorded(distribution: Distribution) -> Iterator[tuple[Path, str | None]]:
             yield path, digest.removeprefix("sha256=") or None
 
 
-def _digest(content: bytes) -> str:
-    """Returns the SHA-256 in RECORD's encoding: base64url without padding."""
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-
-
 def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]) -> Iterator[str]:
     """Yields problems of a folder that must contain these files and their bytecode, and nothing else."""
     found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
@@ -194,7 +187,7 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
         content = (folder / path).read_bytes()
         if (folder / path).is_symlink():
             yield f"{shown / path}: is a link, which Lambda cannot follow"
-        elif expected[path] not in (None, _digest(content)):
+        elif expected[path] not in (None, record_digest(content)):
             yield f"{shown / path}: differs from its source or its wheel"
     for path in sorted(found & bytecode.keys()):
         if problem := _bytecode_problem(build.target, folder, path, bytecode[path]):

@@ -25,7 +25,7 @@ _ARNS = {
 
 
 def resolver(template: Template) -> Resolver:
-    """Returns a resolver that gives resources plausible names and ARNs, as in an account."""
+    """Returns a resolver that gives resources names and ARNs in AWS's formats."""
 
     def arn(logical_id: str) -> str:
         return _ARNS.get(template.resources[logical_id]["Type"], f"arn:{{}}:{REGION}").format(logical_id)
@@ -51,7 +51,7 @@ def resolver(template: Template) -> Resolver:
 
 
 def grants_of(template: Template, function: str) -> set[Grant]:
-    """Returns the permissions that a function's role grants to its code."""
+    """Returns the permissions of a function's role, without its managed policies."""
     resolve = resolver(template).resolve
     role = template.resources[function]["Properties"]["Role"]["Fn::GetAtt"][0]
     policies = template.resources[role]["Properties"].get("Policies", [])
@@ -82,7 +82,7 @@ def check_grants(
 ) -> Iterator[str]:
     """Yields calls that the role does not allow, and permissions that no call needs.
 
-    `by_lambda`: requests with the function's role that are no calls of its code.
+    `by_lambda`: requests that Lambda itself makes with the function's role.
     """
     try:
         requests = {request for call in calls for request in _requests(function, call)} | {*by_lambda}
@@ -95,7 +95,7 @@ def check_grants(
     for grant in sorted(granted, key=str):
         if not any(grant.applies_to(request) for request in requests):
             yield (
-                f"{function} is granted {grant.action} on {grant.resource}, and makes no such call here: "
+                f"{function} is granted {grant.action} on {grant.resource}, and makes no such call in this test: "
                 "add the call to scripts/smoke/*_steps.py, or remove the grant from template.yaml"
             )
 

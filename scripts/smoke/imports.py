@@ -1,4 +1,4 @@
-"""Imports every module of the package from the layer, and all modules that the package imports, even in functions."""
+"""Imports the package's modules from the layer, and all modules that these import, including imports in functions."""
 
 import ast
 import json

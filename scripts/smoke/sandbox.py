@@ -1,8 +1,8 @@
 """Runs one built function as Lambda does: reads events from standard input, writes answers to a file descriptor.
 
 It is started with `python -I -S`, so that only the standard library and the built folders can be imported; this module
-imports nothing from the project either. Every connection that the function opens is redirected to the loopback server
-of scripts/smoke/account.py, under the names and addresses that it would use in AWS.
+imports nothing from the project either. The function uses the host names of AWS; every connection that it opens is
+redirected to the loopback server of scripts/smoke/account.py.
 """
 
 import importlib
@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any
 
-# A public address: Catchlight fetches images from no others, and would refuse the documentation range TEST-NET-3.
+# Catchlight fetches images from public addresses only, which excludes documentation ranges such as TEST-NET-3.
 PUBLIC_ADDRESS = "93.184.216.34"
 # Factor by which clocks run slower, so that time limits do not fail on a busy machine. Other tests check the limits.
 SLOWER = 30
@@ -39,7 +39,7 @@ def main() -> None:
     answers = os.fdopen(setup["answers"], "w", buffering=1)
     bundles: dict[str, int] = {}
     slow_down_clocks()
-    lead_to_loopback(setup["port"])
+    redirect_to_loopback(setup["port"])
     trust(setup["authority"], bundles)
     sys.path[:0] = setup["path"]
     try:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def slow_down_clocks() -> None:
-    """Extends all time limits and shortens pauses; the clock advances by the full time of each pause."""
+    """Extends all time limits and shortens pauses. The clock still advances by the full time of each pause."""
     monotonic, sleep, settimeout = time.monotonic, time.sleep, socket.socket.settimeout
     paused = 0.0
 
@@ -73,7 +73,7 @@ def slow_down_clocks() -> None:
     socket.socket.settimeout = settimeout_longer  # type: ignore
 
 
-def lead_to_loopback(port: int) -> None:
+def redirect_to_loopback(port: int) -> None:
     """Resolves every name to a public address, and redirects every connection to the server on this machine."""
     connect = socket.socket.connect
 

@@ -1,4 +1,4 @@
-"""Provides the building blocks of scenarios: steps, answers of AWS, tasks and images."""
+"""Provides the building blocks of the smoke test's steps: answers of AWS, tasks and images."""
 
 import hashlib
 import io
@@ -31,7 +31,10 @@ FollowUp = Callable[[Any, Sequence[Call], Account], Iterator[str]]
 
 @dataclass(frozen=True)
 class Step:
-    """An event, the ordered answers to the calls that it causes by operation, and expected members of the response."""
+    """An event for a function, the expected members of its response, and AWS's answers to its calls.
+
+    `answers`: the answers to successive calls, by operation. All of them must be used.
+    """
 
     name: str
     event: Mapping[str, Any]
@@ -55,7 +58,7 @@ def s3_error(code: str, status: int) -> Answer:
 
 
 def refused(item: Mapping[str, Any]) -> Answer:
-    """Builds the response to a failed condition, with the current item (ReturnValuesOnConditionCheckFailure)."""
+    """Builds the response to a write whose condition is false, with the current item."""
     return error("ConditionalCheckFailedException", Item=attributes(item))
 
 
@@ -128,7 +131,7 @@ def task(status: str, rank: int, **more: Any) -> dict[str, Any]:
 
 
 def succeeded(**more: Any) -> dict[str, Any]:
-    """Builds a task whose image is to be archived, reported by an unconfirmed callback."""
+    """Builds a SUCCEEDED task with one image, reported by an unconfirmed callback."""
     image = {"kind": "result", "url": IMAGE_URL, "expiresAt": moment(days=-13), "state": "PENDING"}
     reported = {"reportedBy": "callback", "reportedAt": moment(minutes=1), "images": [image]}
     return task("SUCCEEDED", 30, **reported, **more)
@@ -157,15 +160,15 @@ def kept_until_confirmed() -> dict[str, Any]:
 
 
 def quarantined_object() -> Answer:
-    """Builds S3's answer with the bytes that `kept_until_confirmed` names."""
+    """Builds S3's response with the object in quarantine to which `kept_until_confirmed` refers."""
     digest = hashlib.sha256(IMAGE_URL.encode()).hexdigest()
     return Answer(200, PNG, {"x-amz-meta-source-url-sha256": digest, "x-amz-meta-source-host": IMAGE_HOST})
 
 
 def record_info(url: str = IMAGE_URL) -> Answer:
-    """Builds kie.ai's poll answer for a task that has its image."""
-    said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}, "errorMessage": ""}
-    return Answer(body={"code": 200, "msg": "success", "data": said})
+    """Builds kie.ai's response to a poll of a completed task."""
+    record = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}, "errorMessage": ""}
+    return Answer(body={"code": 200, "msg": "success", "data": record})
 
 
 IMAGE = Answer(200, PNG, {"Content-Type": "image/png"})

@@ -40,7 +40,7 @@ from scripts.smoke.steps import (
     succeeded,
 )
 
-OVERDUE = {
+OVERDUE_MESSAGES = {
     "Records": [
         {
             "messageId": "message",
@@ -54,7 +54,7 @@ ALL_FAILED = {"batchItemFailures": [{"itemIdentifier": "message"}]}
 START_POLLING = [
     Step(
         "a task whose callback is overdue",
-        OVERDUE,
+        OVERDUE_MESSAGES,
         NOTHING_FAILED,
         {
             "BatchGetItem": [UNPROCESSED, ITEM],
@@ -64,13 +64,13 @@ START_POLLING = [
     ),
     Step(
         "an execution that exists already",
-        OVERDUE,
+        OVERDUE_MESSAGES,
         NOTHING_FAILED,
         {"BatchGetItem": [ITEM], "StartExecution": [error("ExecutionAlreadyExists")]},
     ),
     Step(
         "throttled services",
-        OVERDUE,
+        OVERDUE_MESSAGES,
         NOTHING_FAILED,
         {
             "BatchGetItem": [THROTTLED, ITEM],
@@ -80,7 +80,7 @@ START_POLLING = [
     ),
     Step(
         "a denied execution",
-        OVERDUE,
+        OVERDUE_MESSAGES,
         ALL_FAILED,
         {"BatchGetItem": [ITEM], "StartExecution": [error("AccessDeniedException")]},
     ),
@@ -273,7 +273,7 @@ COUNTED = Answer(body={"Count": 1, "ScannedCount": 1, "ConsumedCapacity": {"Capa
 NOTHING_FOUND = Answer(body={"Items": [], "Count": 0, "ScannedCount": 0})
 
 
-OVERDUE = PENDING | {"updatedAt": moment(days=2)}
+OVERDUE_TASK = PENDING | {"updatedAt": moment(days=2)}
 
 
 def dead_letter(body: Mapping[str, Any]) -> list[Answer]:
@@ -297,13 +297,13 @@ RECONCILE_TASKS = [
         {"pollingRestarted": 1, "archivingRepeated": 1},
         {
             "Query": [
-                *(THROTTLED, COUNTED, COUNTED, COUNTED, page(OVERDUE)),  # the three counts, and the oldest task
-                *(page(more=True), page(OVERDUE)),  # two pages of tasks to poll for
-                # No failure and no success that its provider has not confirmed, no late callback after the last poll.
+                *(THROTTLED, COUNTED, COUNTED, COUNTED, page(OVERDUE_TASK)),  # the three counts, and the oldest task
+                *(page(more=True), page(OVERDUE_TASK)),  # two pages of tasks to poll for
+                # No FAILED, UNCONFIRMED or TIMED_OUT task is polled again for the provider's confirmation.
                 *(NOTHING_FOUND, NOTHING_FOUND, NOTHING_FOUND),
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
-            "UpdateItem": [OK, refused(OVERDUE)],
+            "UpdateItem": [OK, refused(OVERDUE_TASK)],
             "ReceiveMessage": [
                 *dead_letter({"task": PENDING["task"], "change": "1"}),  # of DispatchChanges
                 *dead_letter({"task": PENDING["task"], "change": "1"}),  # of StartPolling
@@ -321,7 +321,7 @@ RECONCILE_TASKS = [
         {},
         {"pollingRestarted": 1, "archivingRepeated": 0},
         {
-            "Query": [*[COUNTED] * 3, page(OVERDUE), page(OVERDUE), *[NOTHING_FOUND] * 4],
+            "Query": [*[COUNTED] * 3, page(OVERDUE_TASK), page(OVERDUE_TASK), *[NOTHING_FOUND] * 4],
             "StartExecution": [error("ExecutionAlreadyExists")],
         },
     ),

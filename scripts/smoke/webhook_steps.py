@@ -44,7 +44,7 @@ SEND_WEBHOOKS = [
         {SEND: [Answer(429, b"", {"Retry-After": "60"})], "ChangeMessageVisibility": [OK]},
     ),
     Step(
-        "a dead letter that SQS does not take",
+        "a dead letter that SQS does not accept",
         messages("no JSON"),
         RETRIED,
         {"SendMessage": [error("AccessDeniedException")]},

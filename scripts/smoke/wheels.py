@@ -10,7 +10,7 @@ _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "arm64": 183}
 
 
 def check_tags(distribution: Distribution, python: str, machine: str) -> Iterator[str]:
-    """Yields a problem if no tag of a wheel fits this version of Python and the platform of the machine."""
+    """Yields a problem if no tag of a wheel is compatible with this version of Python on this machine."""
     wheel = Parser().parsestr(distribution.read_text("WHEEL") or "")
     tags = wheel.get_all("Tag") or []
     interpreter = f"cp{python.replace('.', '')}"

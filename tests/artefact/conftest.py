@@ -65,6 +65,12 @@ def copy_of(artefact: Artefact, folder: Path) -> Copy:
     return Copy(folder, REPOSITORY, HERE)
 
 
+def remove_bundles(copy: Copy) -> None:
+    """Removes both CA bundles of the layer."""
+    for package in ("certifi", "botocore"):
+        copy.remove(f"CatchlightLayer/python/{package}/cacert.pem")
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)

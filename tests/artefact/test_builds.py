@@ -1,4 +1,4 @@
-"""Each build has its own folder, and settings of the user for AWS tools have no effect on it."""
+"""Tests that each build has its own folder, and that the user's settings of AWS tools have no effect on it."""
 
 import os
 import shutil

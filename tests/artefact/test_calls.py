@@ -1,4 +1,4 @@
-"""Calls to AWS through the built layer: each fault of the layer fails a call, and each grant is needed by a call."""
+"""Tests that the smoke test detects each fault of the built layer, each missing grant, and an unused grant."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +14,16 @@ from scripts.smoke.account import Call
 from scripts.smoke.calls import PARAMETERS, check_calls
 from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda
 from scripts.smoke.imports import check_imports
-from tests.artefact.conftest import Copy, copy_of
+from tests.artefact.conftest import Copy, copy_of, remove_bundles
 
 LAYER = "CatchlightLayer/python"
-# With the parameters of `VARIANTS`, whose calls are among those of the functions.
+# With the parameters of `VARIANTS`, because `calls` contains the calls of their steps.
 TEMPLATE = load_template(REPOSITORY / "template.yaml", {**PARAMETERS, "KeepDeliveries": "30"})
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
 
 def strip_documentation(part: Any) -> None:
-    """Removes all documentation. Some of it is needed: botocore reads the documentation of client parameters."""
+    """Removes all documentation, even that of client parameters, which botocore requires."""
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         strip_documentation(inner)
     if isinstance(part, dict) and isinstance(part.get("documentation"), str):
@@ -42,11 +42,6 @@ def lose_error(operation: str, error: str) -> Callable[[Any], None]:
         errors[:] = [each for each in errors if each["shape"] != error]
 
     return lose
-
-
-def remove_bundles(copy: Copy) -> None:
-    copy.remove(f"{LAYER}/certifi/cacert.pem")
-    copy.remove(f"{LAYER}/botocore/cacert.pem")
 
 
 def shorten_bundle(copy: Copy) -> None:
@@ -116,7 +111,7 @@ def test_each_fault_of_the_layer_fails_a_call(artefact: Artefact, tmp_path: Path
 
     problems = check_calls(copy.folder, copy.layer, only=[function])
 
-    # Not only a missing call: the function itself fails.
+    # The function itself fails: problems of its permissions have no colon after its name.
     assert [problem for problem in problems if problem.startswith(f"{function}: ")]
 
 
@@ -178,4 +173,4 @@ def test_an_unused_grant_is_found(function: str, calls: Sequence[Call]) -> None:
         requests_of_lambda(TEMPLATE, function),
     )
 
-    assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call here" in problem
+    assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call in this test" in problem

@@ -1,4 +1,4 @@
-"""Smoke finds each fault of an artefact before it is deployed."""
+"""Tests that the smoke test finds each fault in the contents of an artefact."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from local import REPOSITORY
 from local.artefact import Artefact
 from scripts.smoke.contents import Build, Target, _source_hash, check_contents
-from tests.artefact.conftest import HERE, Copy, copy_of
+from tests.artefact.conftest import HERE, Copy, copy_of, remove_bundles
 
 LAYER = "CatchlightLayer/python"
 DATA = f"{LAYER}/botocore/data"
@@ -57,20 +57,11 @@ def link(copy: Copy) -> None:
     (copy.folder / MODULES / "errors.py").symlink_to(copy.layer_source / "catchlight" / "errors.py")
 
 
-def remove_bundles(copy: Copy) -> None:
-    copy.remove(f"{LAYER}/certifi/cacert.pem")
-    copy.remove(f"{LAYER}/botocore/cacert.pem")
-
-
 def lose_china(endpoints: Any) -> None:
     endpoints["partitions"] = [each for each in endpoints["partitions"] if each["partition"] != "aws-cn"]
 
 
-def lose_a_service_of_endpoints(endpoints: Any) -> None:
-    del endpoints["partitions"][0]["services"]["states"]
-
-
-# Each fault with the expected message. One copy has all of them: no fault may hide another.
+# Each fault with the expected message. One copy has all faults, so that the test also shows that none hides another.
 FAULTS: dict[str, tuple[Fault, str]] = {
     # botocore's data
     "documentation that requests to S3 need": (
@@ -107,7 +98,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "defaults": (written(f"{DATA}/sdk-default-configuration.json", b"{}"), "sdk-default-configuration.json: differs"),
     "half the partitions": (changed(f"{DATA}/partitions.json", truncated), "partitions.json: differs"),
     "endpoints of China": (data("endpoints.json", lose_china), "endpoints.json: lacks or changes partitions"),
-    "botocore's data as it was": (
+    "a model that is not slimmed": (
         written(f"{DATA}/sqs/2012-11-05/service-2.json.gz"),
         "service-2.json.gz: is not used",
     ),

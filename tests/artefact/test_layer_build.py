@@ -1,4 +1,4 @@
-"""The artefact besides the sources: bytecode that Lambda loads, and a botocore without unused services."""
+"""Tests what the build adds to the sources and removes from dependencies: bytecode, and botocore's unused services."""
 
 import gzip
 import importlib.util
@@ -26,7 +26,7 @@ botocore_folder = Path(botocore.__file__).parent
 
 
 def read_header(bytecode: Path) -> tuple[bytes, int]:
-    """Magic number and flags of a .pyc file."""
+    """Returns the magic number and the flags of a .pyc file."""
     header = bytecode.read_bytes()[:8]
     return header[:4], int.from_bytes(header[4:], "little")
 
@@ -44,7 +44,7 @@ def target_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("folder", FUNCTIONS, ids=lambda folder: folder.name)
-def test_functions_come_with_bytecode_that_needs_no_dates(folder: Path, tmp_path: Path) -> None:
+def test_functions_have_bytecode_that_does_not_depend_on_dates(folder: Path, tmp_path: Path) -> None:
     make(folder, target_of(folder), tmp_path, RUNTIME_PYTHON=sys.executable)
 
     assert (tmp_path / "app.py").read_bytes() == (folder / "app.py").read_bytes()
@@ -55,13 +55,13 @@ def test_functions_come_with_bytecode_that_needs_no_dates(folder: Path, tmp_path
     assert b"/var/task/app.py" in bytecode.read_bytes()
 
 
-def test_without_the_runtimes_python_there_is_a_function_all_the_same(tmp_path: Path) -> None:
+def test_without_the_runtimes_python_a_function_is_built_without_bytecode(tmp_path: Path) -> None:
     make(FUNCTIONS[0], target_of(FUNCTIONS[0]), tmp_path)
 
     assert [path.name for path in tmp_path.rglob("*")] == ["app.py"]
 
 
-def test_every_function_is_built_so() -> None:
+def test_every_function_has_a_makefile() -> None:
     template = yaml.load((REPOSITORY / "template.yaml").read_text(), Loader=_Loader)
     functions = {
         Path(resource["Properties"]["CodeUri"]).name
@@ -79,13 +79,13 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_multi_constructor("!", lambda *_: None)
 
 
-def test_only_the_runtimes_own_version_makes_its_bytecode() -> None:
+def test_find_python_returns_the_runtimes_version_only() -> None:
     found = subprocess.run(
         [REPOSITORY / "scripts" / "find-python", "--exactly", "3.13"], capture_output=True, text=True, check=True
     ).stdout.strip()
 
     if not found:
-        pytest.skip("no Python 3.13 here: `make build` says so, and makes no bytecode")
+        pytest.skip("Python 3.13 is not installed")
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
     assert version.startswith("Python 3.13.")
 
@@ -95,14 +95,14 @@ def test_only_the_runtimes_own_version_makes_its_bytecode() -> None:
 
 @pytest.fixture(scope="module")
 def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """botocore as it is in the layer, in a folder of its own."""
+    """A copy of botocore, slimmed as in the layer."""
     slim = tmp_path_factory.mktemp("slim") / "botocore"
     shutil.copytree(botocore_folder, slim, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([sys.executable, LAYER / "slim_botocore.py", slim], check=True)
     return slim
 
 
-# What botocore reads of a service: everything but prose. A link makes it read what a request to S3 needs.
+# Prints what botocore reads of each service, without documentation. Creating a link loads what requests to S3 need.
 OPERATIONS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -128,7 +128,7 @@ print(json.dumps([known, endpoints, shapes, parameters, links]))
 
 
 def described(folder: Path) -> Any:
-    """Returns the data of this botocore about the services of `AwsClients`."""
+    """Returns the data that this botocore reads of the services of `AwsClients`."""
     made = [getattr(AwsClients(), name)() for name in vars(AwsClients) if not name.startswith("_")]
     services = json.dumps([client.meta.service_model.service_name for client in made])
     ended = subprocess.run(
@@ -138,7 +138,7 @@ def described(folder: Path) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_a_slim_botocore_knows_of_our_services_what_the_whole_one_knows(slim: Path) -> None:
+def test_a_slim_botocore_reads_the_same_data_of_our_services_as_the_whole_one(slim: Path) -> None:
     assert described(slim) == described(botocore_folder)
 
 

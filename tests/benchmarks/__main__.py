@@ -1,8 +1,8 @@
 """Runs all benchmarks, or the named ones: `python -m tests.benchmarks [NAME ...]`.
 
 A benchmark is a module of this package with `measure() -> list[Figure]`, and `draw(figures) -> dict[name, SVG]` if it
-has its own pictures. The results are printed as one table; figures and pictures are written to docs/performance, goals
-to the README, too.
+has its own pictures. The results are printed as one table. All figures and pictures are written to docs/performance.md
+and docs/performance/, the figures with a goal also to the README.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Runs benchmarks and compares the results with their goals."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)} (default: all)")
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

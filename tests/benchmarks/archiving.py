@@ -134,7 +134,7 @@ class NoConfirmation:
 
 
 class Transfers:
-    """The compared transfers from the image host to S3; each reuses its clients."""
+    """The compared transfers from the image host to S3. All of them reuse the same clients."""
 
     def __init__(self, folder: str, images: str, objects: str) -> None:
         self.bundle = f"{folder}/bundle.pem"
@@ -158,15 +158,15 @@ class Transfers:
         self._fetcher._http._tls = self._create_tls_context()
         self._number = 0
         self._objects = f"https://localhost:{objects}"
-        self._kept: list[ssl.SSLSocket] = []  # connections to S3
+        self._kept: list[ssl.SSLSocket] = []  # connections to S3 that `bare_batch` reuses
 
     def ours(self, megabytes: int) -> None:
-        """Uploads the image while it is downloaded, verified before the upload ends."""
+        """Uploads the image while it is downloaded, as Catchlight does: it is verified before the upload ends."""
         with self._fetcher.fetch(self._url(megabytes), []) as image:
             self._bucket.put("images/a.png", image, Task(task="a#1", status=TaskStatus.SUCCEEDED))
 
     def plain(self, megabytes: int, client: httpx.Client | None = None) -> None:
-        """Streams the body from one connection to the other, unverified."""
+        """Streams the body from one connection to the other, without verification."""
         with (client or self._client).stream("GET", self._url(megabytes)) as response:
             length = int(response.headers["content-length"])
             body: Any = HashedBody(response.iter_raw())
@@ -183,7 +183,7 @@ class Transfers:
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True, capture_output=True, timeout=60)
 
     def one_by_one(self, megabytes: int) -> None:
-        """Transfers the images of a batch in sequence, unverified, each over a new connection."""
+        """Transfers the images of a batch in sequence, without verification, each over a new connection."""
         for _ in range(TASKS * IMAGES_PER_TASK):
             self.plain_over_new_connection(megabytes)
 
@@ -291,7 +291,7 @@ def servers(latency: int) -> Iterator[Transfers]:
 
 
 def speeds() -> Iterator[Figure]:
-    """Measures single images in sequence."""
+    """Measures single images, one at a time."""
     for latency in LATENCIES:
         with servers(latency) as ways:
             for size in SIZES:
@@ -343,7 +343,7 @@ def commands() -> Iterator[Figure]:
 
 
 def batches() -> Iterator[Figure]:
-    """Measures the seconds of a batch of 1 MB images, with 50 ms latency."""
+    """Measures the duration of a batch of 1 MB images, with 50 ms latency."""
     ways: dict[str, Callable[[Transfers], None]] = {
         "ours": lambda ways: ways.batch(1, 32, 5),
         "TLS and SHA-256 only, at once, in one process": lambda ways: ways.bare_batch(1),
@@ -363,7 +363,7 @@ def batches() -> Iterator[Figure]:
 
 
 def in_a_process(measurement: str) -> Any:
-    """Returns the output of `python -m tests.benchmarks.archiving MEASUREMENT`, whose process loads nothing else."""
+    """Returns the output of `python -m tests.benchmarks.archiving MEASUREMENT`, a process that runs nothing else."""
     command = [sys.executable, "-m", "tests.benchmarks.archiving", measurement]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
 

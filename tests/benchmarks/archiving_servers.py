@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Images(Handler):
-    """Serves pictures: `GET /5/anything.png` returns one of 5 MB."""
+    """Serves pictures: `GET /5/NAME.png` returns a picture of 5 MB."""
 
     seconds = 0.0
 

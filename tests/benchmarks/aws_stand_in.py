@@ -21,12 +21,12 @@ from cryptography.x509.oid import NameOID
 # The host names that the functions call.
 NAMES = ("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "api.kie.ai", "localhost")
 
-# By operation: a function from the request's body to the response, both as JSON.
+# By operation: a function from the request's body to the response's body, both as parsed JSON.
 Answers = Mapping[str, Callable[[Any], Any]]
 
 
 def write_certificate(folder: Path) -> None:
-    """Writes `key.pem`, `cert.pem` and `bundle.pem`: the certificate together with the usual trusted ones."""
+    """Writes `key.pem`, `cert.pem`, and `bundle.pem`: the certificate and the usual trusted certificates."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "AWS stand-in")])
     now = datetime.datetime.now(datetime.UTC)
@@ -47,13 +47,13 @@ def write_certificate(folder: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
     )
     (folder / "cert.pem").write_bytes(certificate)
-    # With the usual certificates: parsing a hundred of them is part of the cost of a first connection.
+    # Includes the usual certificates, because parsing a hundred of them is part of the cost of a first connection.
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A response with status 400."""
+    """The body of a response with status 400."""
 
     body: Mapping[str, Any]
 
@@ -63,14 +63,14 @@ class StandIn:
     """A running simulation of AWS."""
 
     port: int
-    bundle: Path  # the certificates that a client has to trust
+    bundle: Path  # the certificates that clients must trust
     calls: Counter[str] = field(default_factory=Counter)  # by operation
     connections: int = 0
 
 
 @contextmanager
 def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
-    """Serves until the end of the block. `folder` receives the certificate.
+    """Runs the simulation until the end of the block. Writes its certificate to `folder`.
 
     The operation is the name in AWS's JSON protocols (`DynamoDB_20120810.UpdateItem` is `UpdateItem`), otherwise method
     and path: `GET /api/v1/...`. An operation that is not in `answers` gets status 400.

@@ -1,12 +1,13 @@
 """Computes the cost of a million tasks: the counted usage of the real handlers, times list prices.
 
-`bill_months` computes that of a month, by the number of its tasks.
+`bill_months` computes the cost of a month, by its number of tasks.
 
     .venv/bin/python -m tests.benchmarks.bill
 
-Counted in runs of the handlers with an in-memory account (`bill_run`): requests, write and read units by the size of
-the real items, state transitions, objects, events, bytes of log. Taken from the template: memory, filters, projections
-of the indexes, alarms. Assumed, because only AWS can show it: the duration of calls (`bill_prices.toml`).
+- counted in runs of the handlers with an in-memory account (`bill_run`): requests, write and read units by the size of
+  the real items, state transitions, objects, events, bytes of log
+- read from the template: memory, filters, projections of the indexes, alarms
+- assumed (`bill_prices.toml`), because it can be measured in AWS only: the duration of calls
 """
 
 import tomllib
@@ -32,8 +33,8 @@ from tests.benchmarks.figures import Figure, Goal
 REPOSITORY = Path(__file__).parents[2]
 MILLION = 1_000_000
 SECONDS_PER_MONTH = 30 * 86400
-FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest observed
-EXPECTED_SECONDS = 55  # half of the slowest
+FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # durations of the fastest and the slowest observed task
+EXPECTED_SECONDS = 55  # half of the slowest task's duration
 
 # The highest cost of a million tasks in US dollars.
 GOAL_AT_LOAD = 28.0
@@ -47,9 +48,9 @@ class Load:
     name: str
     tasks_at_once: int  # number of tasks registered within one batching window of a stream shard
     tasks_per_second: float
-    lots: int = 1  # number of repetitions
-    lost: int = 0  # number of the tasks registered at once whose callbacks never arrive
-    slowest_seconds: float = EXPECTED_SECONDS
+    lots: int = 1  # number of times that `tasks_at_once` tasks are registered
+    lost: int = 0  # number of tasks in each lot whose callbacks never arrive
+    slowest_seconds: float = EXPECTED_SECONDS  # from registration to the last image
 
     def done_at(self, lot: int) -> list[float]:
         """Returns the seconds from registration until each image of a lot is ready, evenly spread over all lots."""
@@ -82,7 +83,7 @@ def prices() -> dict[str, Any]:
 
 
 def usage_of(load: Load) -> tuple[Usage, Template]:
-    """Returns the usage of a load's tasks."""
+    """Returns the usage of a load's tasks. Loads that differ only in their rate share one cached result."""
     return _usage_at_any_rate(replace(load, name="", tasks_per_second=0.0))
 
 
@@ -90,7 +91,7 @@ def usage_of(load: Load) -> tuple[Usage, Template]:
 def _usage_at_any_rate(load: Load) -> tuple[Usage, Template]:
     with counted_stack(CountedStack) as stack:
         for lot in range(load.lots):
-            stack.play(load.done_at(lot), load.lost)
+            stack.run_tasks(load.done_at(lot), load.lost)
         return stack.usage, stack.template
 
 
@@ -108,7 +109,7 @@ def costs(
     tasks_per_second: float,
     seconds_of: Callable[[Invocation], float] | None = None,
 ) -> dict[str, float]:
-    """Returns US dollars for a usage, by service. `seconds_of` replaces `duration`."""
+    """Returns the cost of a usage in US dollars, by service. `seconds_of` replaces `duration`."""
     seconds_of = seconds_of or duration
     price, assumed = prices()["per_unit"], prices()["assumed"]
     invocations = usage.invocations
@@ -117,7 +118,7 @@ def costs(
         function: sum(seconds_of(invocation) for invocation in invocations if invocation.function == function)
         for function in by_function
     }
-    gb_seconds = sum(spent * memory(function, template) for function, spent in seconds.items())
+    gb_seconds = sum(duration_sum * memory(function, template) for function, duration_sum in seconds.items())
     logged = sum(map(log_bytes, invocations)) + usage.callbacks * (
         assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"]
     )
@@ -130,11 +131,11 @@ def costs(
         secrets_of(function, template)
         * min(
             by_function[function] / usage.tasks * tasks_per_second,
-            max(1.0, spent / usage.tasks * tasks_per_second) / CACHE_SECONDS,
+            max(1.0, duration_sum / usage.tasks * tasks_per_second) / CACHE_SECONDS,
         )
-        for function, spent in seconds.items()
+        for function, duration_sum in seconds.items()
     )
-    # A batch of messages is received and deleted by ten.
+    # Lambda receives and deletes the messages of a batch in requests of ten messages.
     received = sum(2 * ceil(messages / 10) for messages in usage.received)
     queue_requests = usage.calls("sqs:SendMessageBatch") + usage.calls("sqs:ChangeMessageVisibility") + received
     return {
@@ -180,20 +181,20 @@ def is_traced(function: str, template: Template) -> bool:
 
 
 def duration(invocation: Invocation) -> float:
-    """Returns the seconds of an invocation: concurrent calls take as long as one of them."""
-    takes = prices()["milliseconds"]
+    """Returns the duration of an invocation in seconds. Concurrent calls take as long as one call."""
+    call_milliseconds = prices()["milliseconds"]
     counts = Counter({"provider": invocation.provider_requests, "image": invocation.images})
     for call, count in invocation.calls.items():
         counts[call] += count
-    milliseconds = takes["handler"]
+    milliseconds = call_milliseconds["handler"]
     for what, count in counts.items():
         service, _, operation = what.partition(":")
-        width = side_by_side(invocation.function, service, operation)
-        milliseconds += ceil(count / width) * takes[service]
+        width = concurrent_calls(invocation.function, service, operation)
+        milliseconds += ceil(count / width) * call_milliseconds[service]
     return float(milliseconds) / 1000
 
 
-def side_by_side(function: str, service: str, operation: str) -> int:
+def concurrent_calls(function: str, service: str, operation: str) -> int:
     """Returns the number of calls of a kind that a function makes concurrently."""
     match function, service:
         case "ArchiveImages", _:
@@ -207,14 +208,14 @@ def side_by_side(function: str, service: str, operation: str) -> int:
 
 
 def traced_share(per_second: float) -> float:
-    """Returns the share that X-Ray samples at this rate: one a second, and 5 % of the others."""
+    """Returns the share of traces that X-Ray samples at this rate: one a second, and 5 % of the others."""
     if per_second <= 1:
         return 1.0
     return (1 + float(prices()["assumed"]["traced_share"]) * (per_second - 1)) / per_second
 
 
 def monthly(template: Template, usage: Usage) -> dict[str, float]:
-    """Returns fixed costs in US dollars a month, for one provider."""
+    """Returns the fixed costs of a month in US dollars, for one provider."""
     price = prices()["per_month"]
     metrics = set().union(*(invocation.metrics for invocation in usage.invocations))
     alarms = created(template, "AWS::CloudWatch::Alarm")
@@ -228,7 +229,7 @@ def monthly(template: Template, usage: Usage) -> dict[str, float]:
         f"{len(metrics)} custom metrics": len(metrics) * price["custom metric"],
         f"{len(alarms)} alarms": alarm_metrics * price["alarm metric"],
         "dashboard": len(created(template, "AWS::CloudWatch::Dashboard")) * price["dashboard"],
-        f"asking {queues} empty queues": idle,
+        f"polling of {queues} empty queues": idle,
     }
 
 
@@ -250,12 +251,12 @@ def fixed(monitoring: str) -> float:
     return sum(monthly(load_template(REPOSITORY / "template.yaml", {"Monitoring": monitoring}), usage).values())
 
 
-# One execution per task, which polls every 30 s from the start: "poll every 30 s", taken literally.
+# Naive polling: one execution per task, which polls every 30 s from the start.
 NAIVE: Mapping[str, Any] = {
     "StartAt": "Wait",
     "States": {
-        "Wait": {"Type": "Wait", "Seconds": 30, "Next": "Ask"},
-        "Ask": {"Type": "Task", "Next": "Still running?"},
+        "Wait": {"Type": "Wait", "Seconds": 30, "Next": "Poll"},
+        "Poll": {"Type": "Task", "Next": "Still running?"},
         "Still running?": {
             "Type": "Choice",
             "Choices": [{"Variable": "$.tasks[0]", "IsPresent": True, "Next": "Wait"}],
@@ -270,14 +271,14 @@ NAIVE: Mapping[str, Any] = {
 def naive_steps(seconds: float) -> int:
     """Returns the transitions of naive polling of a task whose images take this long."""
 
-    def ask(state: dict[str, Any], waited: float) -> dict[str, Any]:
+    def poll(state: dict[str, Any], waited: float) -> dict[str, Any]:
         return {"tasks": [] if waited >= seconds else ["one"]}
 
-    return sum(1 for _ in walk(NAIVE, {}, ask))
+    return sum(1 for _ in walk(NAIVE, {}, poll))
 
 
 def naive_transitions(seconds: float) -> float:
-    """Returns US dollars per million tasks for the transitions of naive polling, with images that take this long."""
+    """Returns the cost of naive polling's transitions in US dollars per million tasks whose images take this long."""
     return float(naive_steps(seconds) * prices()["per_unit"]["Step Functions transition"] * MILLION)
 
 
@@ -312,8 +313,8 @@ def print_loads(console: Console) -> None:
     console.print(table)
     usage, template = usage_of(LOADS[1])
     console.print("Fixed cost of a month:", ", ".join(f"{n} ${d:.2f}" for n, d in monthly(template, usage).items()))
-    console.print(f"The naive way, ten minutes of it, transitions alone: ${naive_transitions(600):,.2f}")
-    console.print("Bytes of an item:", usage.item_sizes)
+    console.print(f"Naive polling for ten minutes, transitions only: ${naive_transitions(600):,.2f}")
+    console.print("Bytes of an item by status:", usage.item_sizes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Computes the cost of a month by the number of its tasks, compared with other ways to find missed callbacks.
+"""Computes the cost of a month by its number of tasks, compared with other ways to recover missed callbacks.
 
 Printed with the bill of a million tasks:
 
@@ -41,7 +41,7 @@ class Month(NamedTuple):
 
 
 class MonthlyCost(NamedTuple):
-    """US dollars of a month, fixed costs included: of Catchlight, and of Catchlight with another way of polling.
+    """The cost of a month in US dollars, including fixed costs: for Catchlight, and with other ways of polling.
 
     The other ways poll each task from its registration until its image is ready; all other costs are the same.
     """
@@ -100,7 +100,7 @@ def polling(load: Load, per_million: Mapping[str, float]) -> float:
 
 
 def execution_per_task(month: Month) -> float:
-    """Returns US dollars of a month for an execution per task: its transitions, polls and start."""
+    """Returns the monthly cost of an execution per task in US dollars: its transitions, polls and start."""
     price, call_milliseconds = prices()["per_unit"], prices()["milliseconds"]
     transitions = mean(naive_steps(ready) for ready in READY_AFTER)
     polls = mean(ceil(ready / 30) for ready in READY_AFTER)
@@ -110,7 +110,7 @@ def execution_per_task(month: Month) -> float:
 
 
 def cron(month: Month) -> float:
-    """Returns US dollars of a month for a schedule that polls all pending tasks every minute, 25 at once."""
+    """Returns the monthly cost in US dollars of a schedule that polls all pending tasks every minute, 25 at once."""
     price, call_milliseconds = prices()["per_unit"], prices()["milliseconds"]
     minutes = SECONDS_PER_MONTH / 60
     # On average, the number of polls of a task is its duration in minutes.
@@ -125,7 +125,7 @@ def cron(month: Month) -> float:
 
 
 def container(month: Month) -> float:
-    """Returns US dollars of a month for the smallest Fargate task, which polls all pending tasks every 30 s."""
+    """Returns the monthly cost in US dollars of the smallest Fargate task, which polls all pending tasks every 30 s."""
     price, hours = prices()["fargate"], SECONDS_PER_MONTH / 3600
     polls = month.tasks * mean(READY_AFTER) / 30
     reads = SECONDS_PER_MONTH / 30 * 0.5 + polls / 14 * 0.5
@@ -134,7 +134,7 @@ def container(month: Month) -> float:
 
 
 def run_of(milliseconds: float) -> float:
-    """Returns US dollars of one invocation with 512 MB and one log line, whose calls take this long."""
+    """Returns the cost in US dollars of one invocation with 512 MB and one log line, whose calls take this long."""
     price, call_milliseconds, assumed = prices()["per_unit"], prices()["milliseconds"], prices()["assumed"]
     seconds = (call_milliseconds["handler"] + milliseconds) / 1000
     logged = assumed["platform_log_bytes"] + 4 * assumed["log_event_overhead_bytes"] + 430
@@ -144,7 +144,7 @@ def run_of(milliseconds: float) -> float:
 
 
 def in_dollars(cost: float) -> str:
-    """Returns a cost for the table: cents below 100 dollars."""
+    """Formats a cost for the table: with cents below 100 dollars."""
     return f"{cost:,.2f}" if cost < 100 else f"{cost:,.0f}"
 
 
@@ -152,7 +152,7 @@ def main() -> None:
     """Prints all tables."""
     console = Console(width=150)
     print_loads(console)
-    table = Table(title="US dollars a month, 2 % of callbacks missed, fixed costs included", title_justify="left")
+    table = Table(title="US dollars a month, 2 % of callbacks missed, including fixed costs", title_justify="left")
     for column in ("tasks a month", "arrival", *MonthlyCost._fields):
         table.add_column(column.replace("_", " "), justify="right")
     for month in MONTHS:

@@ -163,8 +163,8 @@ class CountedStack:
         }
         self._filters = {name: EventFilter(_patterns(template, name)) for name in ("DispatchChanges", "PublishEvents")}
 
-    def play(self, done_at: Sequence[float], lost: int) -> None:
-        """Registers tasks whose images are ready after these seconds; the last `lost` tasks get no callback."""
+    def run_tasks(self, done_at: Sequence[float], lost: int) -> None:
+        """Runs tasks whose images are ready after these seconds. The last `lost` tasks get no callback."""
         first = self.usage.tasks
         tasks = [f"{number:032x}" for number in range(first, first + len(done_at))]
         self._done_at |= dict(zip(tasks, done_at, strict=True))
@@ -174,7 +174,7 @@ class CountedStack:
         )
         Registry(TasksTable("tasks", self._dynamodb)).register(PROVIDER, tasks, now=datetime.now(UTC))
         self.usage.tasks += len(tasks)
-        self._changes_out()
+        self._deliver_changes()
         # The first polls of these tasks are due at the same time: their messages are received in one batch.
         overdue = {"Records": [_as_record(message) for message in self._received(self._poll_queue, 50)]}
         first_poll = float(self.template.parameters["FirstPollAfterSeconds"])
@@ -185,13 +185,13 @@ class CountedStack:
                 self._invoke("ReceiveCallback", _callback(task))
                 self.usage.callbacks += 1
                 del pending_callbacks[task]
-            self._changes_out()
+            self._deliver_changes()
 
         def poll(state: dict[str, Any], seconds: float) -> dict[str, Any]:
             callbacks_until(first_poll + seconds)
             self._clock = first_poll + seconds
             next_state: dict[str, Any] = self._invoke("PollTasks", state)
-            self._changes_out()
+            self._deliver_changes()
             return next_state
 
         callbacks_until(first_poll)
@@ -242,7 +242,7 @@ class CountedStack:
             answer = self._invoke("ArchiveImages", {"Records": [_as_record(message) for message in messages]})
             assert answer == {"batchItemFailures": []}, answer
 
-    def _changes_out(self) -> None:
+    def _deliver_changes(self) -> None:
         """Delivers the changes in the stream and the messages in the queue until both are empty."""
         while records := self._new_records():
             for function, event_filter in self._filters.items():
@@ -361,9 +361,9 @@ def _epoch(value: Any) -> Any:
 
 
 def _without_halves(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Merges moto's two records of an UpdateItem that creates an item into one, as in AWS.
+    """Merges moto's two stream records of an UpdateItem that creates an item into one, as in AWS.
 
-    moto writes a record of the key alone, then one of the rest.
+    moto's first record has only the key, the second one the complete item.
     """
     for record in records:
         change = record["dynamodb"]
@@ -387,7 +387,7 @@ def _metrics(lines: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def _counting_calls(stack: CountedStack) -> Iterator[None]:
-    """Reports the client calls of all sessions to the stack."""
+    """Passes the client calls of all sessions to `stack.count`, except those of the benchmark's own clients."""
     call: Callable[[BaseClient, str, dict[str, Any]], dict[str, Any]] = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def counted(client: BaseClient, operation: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -80,12 +80,14 @@ def walk(
 ) -> Iterator[str]:
     """Yields the names of the states that an execution enters; each is a billed transition.
 
-    "Step Functions counts a state transition each time a step of your workflow is executed", including retries.
+    https://aws.amazon.com/step-functions/pricing/: "Step Functions counts a state transition each time a step of your
+    workflow is executed", including retries.
 
     Args:
         definition: of the machine, with states of the types Wait, Task, Choice and Succeed.
         state: the execution's input.
-        work: does the work of a task: takes the state and the seconds waited so far, returns the next state.
+        work: replaces the functions of Task states: receives the state and the seconds waited so far, and returns the
+            next state.
     """
     name, seconds = definition["StartAt"], 0.0
     while True:

@@ -59,7 +59,7 @@ def measure() -> list[Figure]:
 
 def draw(figures: Sequence[Figure]) -> dict[str, str]:
     """Draws the callback function's import tree."""
-    return {"import_tree": import_tree("What ReceiveCallback loads before its first answer", _import_tree[-1])}
+    return {"import_tree": import_tree("Imports of ReceiveCallback before its first response", _import_tree[-1])}
 
 
 _import_tree: list[Node] = []

@@ -26,7 +26,7 @@ ARCHIVE_TIME = 315532800  # 1980-01-01
 # The packages in Lambda's runtime: its own client, and boto3 with its dependencies.
 RUNTIME_CLIENT = ("awslambdaric", "snapshot_restore_py.py", "simplejson", "runtime_client*.so")
 RUNTIME_BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
-# The usual HTTP client; with bytecode, although `sam build` would not include any.
+# The HTTP client of the minimal handlers. It has bytecode, although `sam build` alone would not include any.
 HTTPX = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing_extensions.py")
 
 
@@ -43,11 +43,11 @@ def build() -> None:
 
 @cache
 def lay_out() -> Path:
-    """Returns a folder with the content of a sandbox, shared by all benchmarks of a run.
+    """Returns a folder with the files of a Lambda sandbox, shared by all benchmarks of a run.
 
-    task/FUNCTION  each built function, Lambda's /var/task opt/python     the built layer, with this machine's compiled
-    modules of the same versions in place of arm64's var/runtime    Lambda's runtime: its client and its boto3, with
-    valid bytecode as Lambda ships it
+    - `task/FUNCTION`: each built function, as in Lambda's /var/task
+    - `opt/python`: the built layer, with compiled modules for this machine instead of those for arm64
+    - `var/runtime`: Lambda's runtime, which is its client and boto3, with valid bytecode as in Lambda
     """
     folder = Path(_temporary().name)
     build()
@@ -86,7 +86,7 @@ def compile_unchecked(folder: Path) -> None:
 
 
 def without_bytecode(folder: Path, copy: Path) -> Path:
-    """Copies a folder as `sam build` alone would leave it."""
+    """Copies a folder without bytecode, as `sam build` alone would create it."""
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 

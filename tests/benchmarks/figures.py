@@ -96,9 +96,9 @@ class Samples:
         return Spread(lower, upper)
 
     def ratios_to(self, peer: "Samples") -> "Samples":
-        """Returns the ratios of measurements that were taken directly after one another.
+        """Returns the ratio of each measurement to the peer's measurement that was taken directly before or after it.
 
-        On a busy machine both measurements of a pair slow down alike; the medians of all measurements do not.
+        On a busy machine, both measurements of a pair slow down alike. The medians of all measurements do not.
         """
         return Samples([mine / theirs for mine, theirs in zip(self.values, peer.values, strict=True)])
 
@@ -106,7 +106,7 @@ class Samples:
 def compared(
     name: str, samples: Samples, unit: str, peer: str, peer_samples: Samples, goal: Goal | None = None, note: str = ""
 ) -> Figure:
-    """Returns a figure of samples compared with a peer's, taken in turns."""
+    """Returns the figure of samples and a peer's samples, which were measured in turns."""
     ratios = samples.ratios_to(peer_samples)
     return Figure(
         name,

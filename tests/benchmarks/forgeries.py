@@ -29,7 +29,7 @@ from tests.canary_secrets import CALLBACK_TOKEN
 
 THOUSAND = 1000
 GB = 1e9
-# As fast as CallbackRateLimit accepts.
+# The default of CallbackRateLimit.
 CALLBACKS_PER_SECOND = 100.0
 
 Body = Mapping[str, Any] | str
@@ -42,8 +42,8 @@ class Forgery:
     name: str
     body: Callable[[int], Body]  # by the number of the callback
     provider: str = "flux-kontext"
-    callbacks: int = 4
-    is_one_task: bool = False
+    callbacks: int = 4  # number of callbacks in the run
+    is_one_task: bool = False  # whether all callbacks have the same task id
 
     def task_id(self, number: int) -> str:
         return f"{0 if self.is_one_task else number:032x}"
@@ -54,7 +54,7 @@ class Cost:
     """The cost of a thousand forged callbacks of one kind."""
 
     transitions: float
-    questions: float  # requests to the provider
+    provider_requests: float  # requests to the provider
     writes: float  # to the table and the bucket
     object_bytes: float  # in quarantine, and of unreadable bodies
     item_bytes: float  # with their entries in byStatus
@@ -96,7 +96,7 @@ def info(number: int) -> Mapping[str, str]:
 
 
 def unreadable(number: int) -> Body:
-    return f"{number} is no JSON".ljust(MAX_BODY_BYTES, ".")
+    return f"{number} is not JSON".ljust(MAX_BODY_BYTES, ".")
 
 
 FORGERIES = (
@@ -122,14 +122,14 @@ class SlowPictures:
 
 
 class AttackedStack(CountedStack):
-    """A stack that receives forged callbacks, of tasks that no provider knows."""
+    """A stack that receives forged callbacks for tasks that do not exist at the provider."""
 
     def __init__(self, template: Any) -> None:
         super().__init__(template)
         self.pictures = SlowPictures()  # type: ignore[assignment]
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Responds as a provider that does not know the task."""
+        """Responds as the provider does for a task that does not exist."""
         with self._lock:
             self._provider_requests += 1
         return httpx.Response(200, json={"code": 422, "msg": "recordInfo is null", "data": None})
@@ -153,18 +153,18 @@ class AttackedStack(CountedStack):
         return sum(version["Size"] for version in versions)
 
     def _run_functions(self) -> None:
-        self._changes_out()
+        self._deliver_changes()
         while messages := self._received(self._poll_queue, 50):
             self._invoke("StartPolling", {"Records": [_as_record(message) for message in messages]})
             executions, self._executions = self._executions, []
             for state in executions:
                 self.usage.executions += 1
                 self.usage.transitions += sum(1 for _ in walk(self.definition, state, self._poll))
-            self._changes_out()
+            self._deliver_changes()
 
     def _poll(self, state: dict[str, Any], seconds: float) -> dict[str, Any]:
         next_state: dict[str, Any] = self._invoke("PollTasks", state)
-        self._changes_out()
+        self._deliver_changes()
         return next_state
 
     def _archive(self) -> None:
@@ -220,7 +220,7 @@ def cost(forgery: Forgery) -> Cost:
         writes = usage.calls("dynamodb:UpdateItem") + usage.calls("s3:PutObject") + images
         return Cost(
             transitions=usage.transitions * share,
-            questions=sum(invocation.provider_requests for invocation in usage.invocations) * share,
+            provider_requests=sum(invocation.provider_requests for invocation in usage.invocations) * share,
             writes=writes * share,
             object_bytes=(stack.objects_bytes() + images * MAX_IMAGE_BYTES) * share,
             item_bytes=tasks * stack.item_bytes() * share,
@@ -230,13 +230,13 @@ def cost(forgery: Forgery) -> Cost:
 
 
 def dollars_per_month(cost: Cost) -> float:
-    """Returns the monthly price of the data that a thousand callbacks store, until it is deleted."""
+    """Returns the monthly storage price in US dollars of the data that a thousand callbacks cause."""
     price = prices()["per_stored_gb_month"]
     return float(cost.object_bytes * price["S3"] + cost.item_bytes * price["DynamoDB"]) / GB
 
 
 def rows(forgeries: Sequence[Forgery] = FORGERIES) -> Iterator[tuple[str, Cost]]:
-    """Yields the kinds of callbacks with their costs."""
+    """Yields the name and the cost of each kind of callback."""
     for forgery in forgeries:
         yield forgery.name, cost(forgery)
 
@@ -244,15 +244,24 @@ def rows(forgeries: Sequence[Forgery] = FORGERIES) -> Iterator[tuple[str, Cost]]
 def main() -> None:
     """Prints the table."""
     table = Table(title="A thousand forged callbacks", title_justify="left")
-    columns = ("transitions", "questions", "writes", "GB of objects", "MB of items", "$", "$ a month", "executions")
-    table.add_column("each reports")
+    columns = (
+        "transitions",
+        "provider_requests",
+        "writes",
+        "GB of objects",
+        "MB of items",
+        "$",
+        "$ a month",
+        "executions",
+    )
+    table.add_column("each callback reports")
     for column in columns:
         table.add_column(column, justify="right")
     for name, found in rows():
         table.add_row(
             name,
             f"{found.transitions:,.0f}",
-            f"{found.questions:,.0f}",
+            f"{found.provider_requests:,.0f}",
             f"{found.writes:,.0f}",
             f"{found.object_bytes / GB:,.3f}",
             f"{found.item_bytes / 1e6:,.3f}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, ROW, LEFT, TOP = 1100, 22, 10, 44
-# Narrower boxes would have no room for a name.
+# Narrower boxes are omitted.
 MIN_PIXELS = 3
 COLOURS = {
     "catchlight": "#2563eb",

@@ -43,13 +43,13 @@ COLOURS = ("#0f766e", "#7dd3fc", "#2563eb", "#f59e0b", "#dc2626", "#a78bfa", "#2
 
 
 def simulated() -> Iterator[tuple[str, Outcome, Outcome]]:
-    """Yields every load with its outcome now, and with the former design."""
+    """Yields the name of each setting with its outcome now and its outcome with the former design."""
     for name, setting in SETTINGS.items():
         yield name, Simulation(setting).run(), Simulation(replace(setting, has_poll_queue=False)).run()
 
 
 def local_percentiles() -> tuple[float, float]:
-    """Returns the median and the 99th percentile in s, of registered tasks on the local stack, in sequence."""
+    """Returns the median and the 99th percentile in seconds, for tasks that run on the local stack one at a time."""
     with a_stack() as stack:
         stack.registered_to_object()
         seconds = [stack.registered_to_object() / 1000 for _ in range(LOCAL_OBJECTS)]

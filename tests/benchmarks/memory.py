@@ -1,4 +1,4 @@
-"""Measures the peak memory of this process. getrusage would include the peak of the process that it was forked from."""
+"""Measures the peak memory of this process, without that of its parent, which getrusage would include."""
 
 from pathlib import Path
 

@@ -3,9 +3,9 @@
     make bench FOR=pages
     .venv/bin/python -m tests.benchmarks.pages --engine dynamodb-local
 
-Reads first, middle and last pages of five queries through the function's handler. Calls, entries and read units are
-counted. The store is moto's, which scans all tasks for each query: its duration differs from DynamoDB's and is left
-out. AWS's own DynamoDB Local has indexes; with it the command prints the duration of each page.
+Reads the first, a middle and the last page of five queries through the function's handler, and counts calls, entries
+and read units. By default moto is the store. It scans all tasks for each query, so `measure` omits its duration. AWS's
+DynamoDB Local has real indexes; with it, the printed durations of the store are meaningful.
 """
 
 import argparse
@@ -121,7 +121,9 @@ def measure() -> list[Figure]:
 def main() -> None:
     """Prints every page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("moto", "dynamodb-local"), default="moto")
+    parser.add_argument(
+        "--engine", choices=("moto", "dynamodb-local"), default="moto", help="the store (default: moto)"
+    )
     engine = parser.parse_args().engine
     with dynamodb_local_store() if engine == "dynamodb-local" else moto_store():
         few, many = pages(repeats=5 if engine == "dynamodb-local" else 1)
@@ -152,10 +154,10 @@ def without_log() -> Iterator[None]:
 
 @without_log()
 def pages(*, repeats: int = 1) -> tuple[dict[Query, Page], dict[Query, Page]]:
-    """Returns all pages, of few tasks and of many, measured in turns; the fastest of `repeats` attempts."""
+    """Returns all pages with few and with many tasks, measured in turns: of `repeats` attempts the fastest one."""
     apis = [MeasuredApi(fill(tasks), tasks) for tasks in (FEW, MANY)]
     found: tuple[dict[Query, Page], dict[Query, Page]] = ({}, {})
-    apis[0].page({}, "first")  # warm
+    apis[0].page({}, "first")  # not measured: the first request is slower
     for query in QUERIES:
         for position in POSITIONS:
             for _ in range(repeats):

@@ -31,7 +31,7 @@ from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.memory import peak_megabytes, reset_peak
 
 TASKS = 500
-ANSWER_SECONDS = 0.1
+RESPONSE_SECONDS = 0.1
 WRITE_SECONDS = 0.006  # duration of a DynamoDB write within the region
 RUNS = 7
 PATH = "/api/v1/flux/kontext/record-info"
@@ -71,8 +71,8 @@ class DelayedTable(TasksTable):
         return UpdateResult(True, {})
 
 
-def ask(url: str, provider: str = "flux-kontext") -> None:
-    """Polls as Catchlight does."""
+def poll_requests(url: str, provider: str = "flux-kontext") -> None:
+    """Polls as Catchlight does, without writing reports."""
     client = ProviderClient({provider: url})
     tasks = [f"task{number}" for number in range(TASKS)]
     responses = client.request_statuses(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
@@ -80,13 +80,13 @@ def ask(url: str, provider: str = "flux-kontext") -> None:
     client.close()
 
 
-def ask_in_batches(url: str) -> None:
-    """Polls as Catchlight does, with a provider whose responses have up to 50 tasks."""
-    ask(url, "acedata")
+def poll_requests_in_batches(url: str) -> None:
+    """Polls as Catchlight does a provider whose responses contain up to 50 tasks."""
+    poll_requests(url, "acedata")
 
 
-def poll(url: str) -> None:
-    """Polls as Catchlight's function does: ten executions of 50 tasks in sequence, all reports written."""
+def poll_and_record(url: str) -> None:
+    """Polls as PollTasks does: ten executions of 50 tasks in sequence. All reports are written."""
     from catchlight.aws.secrets import provider_keys
 
     client = ProviderClient({"flux-kontext": url})
@@ -116,13 +116,13 @@ def poll(url: str) -> None:
 
 
 def thirty_two_threads(url: str) -> None:
-    """Polls with one client and one thread pool, as the documentation of httpx suggests."""
+    """Polls with one client and a pool of 32 threads, as the documentation of httpx suggests."""
     with httpx.Client(trust_env=False) as client, ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
 
 
 def one_client_for_all(url: str) -> None:
-    """Polls with as many threads and connections as Catchlight, of one client."""
+    """Polls with one client, and as many threads and connections as Catchlight."""
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     with httpx.Client(trust_env=False, limits=limits) as client, ThreadPoolExecutor(64) as pool:
         list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
@@ -131,19 +131,26 @@ def one_client_for_all(url: str) -> None:
 def asyncio_client(url: str) -> None:
     """Polls with as many concurrent requests as Catchlight, without threads."""
 
-    async def ask_all() -> None:
+    async def poll_all() -> None:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as client:
             responses = (client.get(url + PATH, params={"taskId": str(number)}) for number in range(TASKS))
             for response in await asyncio.gather(*responses):
                 response.json()
 
-    asyncio.run(ask_all())
+    asyncio.run(poll_all())
 
 
 VARIANTS: Mapping[str, Callable[[str], None]] = {
     variant.__name__: variant
-    for variant in (ask, ask_in_batches, poll, thirty_two_threads, one_client_for_all, asyncio_client)
+    for variant in (
+        poll_requests,
+        poll_requests_in_batches,
+        poll_and_record,
+        thirty_two_threads,
+        one_client_for_all,
+        asyncio_client,
+    )
 }
 
 
@@ -167,7 +174,7 @@ def run_in_new_process(variant: str, url: str) -> Run:
 @contextmanager
 def a_provider() -> Iterator[str]:
     """Starts a provider and yields its base URL."""
-    command = [sys.executable, "-m", "tests.benchmarks.polling_provider", str(ANSWER_SECONDS)]
+    command = [sys.executable, "-m", "tests.benchmarks.polling_provider", str(RESPONSE_SECONDS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -189,26 +196,32 @@ def measure() -> list[Figure]:
     threads, shared = "httpx, one client, 32 threads", "httpx, one client, 64 threads"
     (asyncio_run,) = runs["asyncio_client"]
     return [
-        compared("500 tasks polled", seconds["ask"], "s", shared, seconds["one_client_for_all"], GOAL),
-        compared("the same, CPU time", cpu["ask"], "s", shared, cpu["one_client_for_all"], GOAL),
-        compared("500 tasks polled", seconds["ask"], "s", threads, seconds["thirty_two_threads"]),
+        compared("500 tasks polled", seconds["poll_requests"], "s", shared, seconds["one_client_for_all"], GOAL),
+        compared("the same, CPU time", cpu["poll_requests"], "s", shared, cpu["one_client_for_all"], GOAL),
+        compared("500 tasks polled", seconds["poll_requests"], "s", threads, seconds["thirty_two_threads"]),
         Figure(
             "the same, memory above idle",
-            median(run.megabytes for run in runs["ask"]),
+            median(run.megabytes for run in runs["poll_requests"]),
             "MB",
             goal=Goal(GOAL_MEGABYTES, of="value"),
         ),
         compared(
-            "500 tasks of Ace Data, 50 to a request", seconds["ask_in_batches"], "s", "one to a request", seconds["ask"]
+            "500 tasks of Ace Data, 50 to a request",
+            seconds["poll_requests_in_batches"],
+            "s",
+            "one to a request",
+            seconds["poll_requests"],
         ),
-        Figure("500 tasks in ten executions, in turn, with all reports written", seconds["poll"].median, "s"),
+        Figure(
+            "500 tasks in ten executions, in turn, with all reports written", seconds["poll_and_record"].median, "s"
+        ),
         Figure(
             "httpx.AsyncClient with asyncio",
             asyncio_run.seconds,
             "s",
             "Catchlight",
-            seconds["ask"].median,
-            asyncio_run.seconds / seconds["ask"].median,
+            seconds["poll_requests"].median,
+            asyncio_run.seconds / seconds["poll_requests"].median,
         ),
     ]
 

@@ -52,7 +52,7 @@ def print_table(runs: Mapping[str, Run]) -> None:
 
 
 def write_json(path: Path, runs: Mapping[str, Run]) -> Mapping[str, Run]:
-    """Writes figures together with those of benchmarks that were not run this time, and returns all."""
+    """Writes these runs and the earlier runs of all other benchmarks to a file, and returns all of them."""
     merged = {**(read_json(path) if path.exists() else {}), **runs}
     document = {name: asdict(run) for name, run in merged.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def read_json(path: Path) -> dict[str, Run]:
 
 
 def write_markdown(path: Path, tables: str) -> None:
-    """Replaces the part of a page between the markers."""
+    """Replaces the text between the markers of a page."""
     before, _, after = split_page(path.read_text())
     path.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 

@@ -16,7 +16,7 @@ from tests.benchmarks.deployed import REPOSITORY
 TOKEN = "t" * 48
 # A completed task with archived images: it causes no provider request and no download.
 ITEM = {"task": {"S": "flux-kontext#task12345"}, "status": {"S": "ARCHIVED"}, "rank": {"N": "50"}}
-REPEATED = "repeated"  # the id of a task that has a result already
+REPEATED = "repeated"  # the id of a task that already has a result
 SECRETS = {"token": TOKEN, "keys": '{"flux-kontext": {"apiKey": "measured"}}'}
 ENVIRONMENT = {
     "TASKS_TABLE": "tasks",
@@ -82,8 +82,8 @@ def a_callback(task_id: str = "task12345") -> dict[str, Any]:
     return event
 
 
-class Warm:
-    """A warm function, which has handled one event."""
+class WarmFunction:
+    """A running function that has handled its first event."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -114,14 +114,14 @@ class Sandbox:
             check=False,
         )
         if process.returncode:
-            raise RuntimeError(f"{self.paths[0]} did not answer:\n{process.stderr[-4000:]}")
+            raise RuntimeError(f"{self.paths[0]} did not respond:\n{process.stderr[-4000:]}")
         measurements = next(line for line in reversed(process.stderr.splitlines()) if line.startswith("{"))
         measured: dict[str, Any] = json.loads(measurements)
         return measured, process.stderr
 
     @contextmanager
-    def warm(self, aws: StandIn, runtime: str) -> Iterator[Warm]:
-        """Yields the function, ready for further events."""
+    def warm(self, aws: StandIn, runtime: str) -> Iterator[WarmFunction]:
+        """Yields the function after its first event."""
         with subprocess.Popen(
             self._command(aws, runtime),
             env=_environment(aws),
@@ -132,9 +132,9 @@ class Sandbox:
             first = _not_none(process.stderr).readline()
             if not first.startswith("{"):
                 process.kill()
-                raise RuntimeError(f"{self.paths[0]} did not answer:\n{first}{_not_none(process.stderr).read()}")
+                raise RuntimeError(f"{self.paths[0]} did not respond:\n{first}{_not_none(process.stderr).read()}")
             try:
-                yield Warm(process)
+                yield WarmFunction(process)
             finally:
                 _not_none(process.stdin).close()
 

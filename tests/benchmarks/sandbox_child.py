@@ -27,7 +27,7 @@ class Context:
     aws_request_id = "00000000-0000-4000-8000-000000000000"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Returns the timeout of the longest-running function."""
+        """Returns the longest timeout of the measured functions."""
         return 60_000
 
 

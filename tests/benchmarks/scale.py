@@ -124,7 +124,7 @@ def levels_of_concurrency() -> list[Throughput]:
     """Measures every level of concurrency."""
     levels = []
     with a_stack() as stack:
-        for _ in range(5):  # warm
+        for _ in range(5):  # not measured: the first requests are slower
             stack.failure()
         stack.to_object()
         for kind, most, work in (("callbacks", CALLBACKS, stack.failure), ("objects", OBJECTS, stack.to_object)):

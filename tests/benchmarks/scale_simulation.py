@@ -2,13 +2,18 @@
 
     .venv/bin/python -m tests.benchmarks.scale_simulation
 
-Assumptions: tasks are registered and reported at an even rate; images take as long as in the bill (`bill_prices.toml`),
-and so do calls; write units are those of the real items. Each DynamoDB partition accepts 1,000 write units a second,
-without burst capacity; a new on-demand table has four, each with a shard of its stream; a status is one partition of
-byStatus, because its entries are added at the end, where a split has no effect. A write that waits longer than a
-callback's attempts is rejected, and its provider sends the callback again: this is counted, and not simulated further.
-The same applies to a callback for which the account has no concurrent execution left. Requests that wait for a task
-come at random intervals; each task is still running when its request has waited for the longest allowed time.
+Assumptions:
+
+- Tasks are registered and reported at an even rate. Images and calls take as long as in the bill (`bill_prices.toml`).
+  Write units are those of the real items.
+- Each DynamoDB partition accepts 1,000 write units a second, without burst capacity. A new on-demand table has four
+  partitions, each with a shard of its stream. Each status is one partition of the index byStatus: its entries are added
+  at the end, so that a split has no effect.
+- A write that waits for longer than a callback's attempts is rejected, and the provider sends the callback again. Such
+  callbacks are counted and not simulated further, and so are callbacks for which the account has no concurrent
+  execution left.
+- Requests that wait for a task arrive at random intervals. Each task is still running when its request has waited for
+  the longest allowed time.
 """
 
 import heapq
@@ -149,7 +154,7 @@ class Simulation:
         self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
 
     def run(self) -> Outcome:
-        """Simulates everything that arrives within the setting's seconds, until it is done."""
+        """Simulates all arrivals within the setting's seconds, until the last of them has been processed."""
         for number in range(int(self.setting.tasks_a_second * self.setting.seconds)):
             moment = number / self.setting.tasks_a_second
             self._at(moment, self._register)
@@ -205,7 +210,7 @@ class Simulation:
             self._written(journey)
 
     def _has_concurrency(self) -> bool:
-        """Decides whether the account has a concurrent execution left, and records how many are used."""
+        """Returns whether the account has a concurrent execution left, and records the peak of their number."""
         running = self._archiving + self._dispatching + self._receiving + self._waiting + self._looking_up
         self.outcome.peak_concurrency = max(self.outcome.peak_concurrency, running)
         return running < self.setting.account_concurrency

@@ -19,7 +19,7 @@ GOAL = Goal(1.25)
 
 
 class Peer(Protocol):
-    """A receiver that can be measured further."""
+    """A receiver whose CPU time can be measured."""
 
     def cpu_seconds(self, callbacks: int) -> float:
         """Returns the CPU time per callback, over this number of callbacks."""
@@ -78,13 +78,13 @@ def _figures(taken: dict[str, Samples]) -> list[Figure]:
             "same write, refused", "bare boto3, the same write, condition failed", GOAL, "repeated", "repeated callback"
         ),
         compare("powertools", "Powertools' idempotency, three calls"),
-        compare("flask", "Flask receiver as printed; keeps nothing"),
+        compare("flask", "documented Flask receiver, which stores nothing"),
         compare("flask, sqlite", "the same with SQLite"),
     ]
     if "express" in taken:
-        figures.append(compare("express", "Express receiver as printed; keeps nothing"))
+        figures.append(compare("express", "documented Express receiver, which stores nothing"))
     else:
         figures.append(
-            Figure("Express receiver as printed", float("nan"), "µs", note="not measured: npm could not get it")
+            Figure("documented Express receiver", float("nan"), "µs", note="not measured: it could not be installed")
         )
     return figures

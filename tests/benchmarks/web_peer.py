@@ -68,7 +68,7 @@ def _running(command: Sequence[str]) -> Iterator[WebPeer]:
         try:
             assert process.stderr
             port = process.stderr.readline()
-            # The log of every request must be read, or the pipe would fill up.
+            # The server logs every request to this pipe: unless it is read, the server blocks when the pipe is full.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             yield WebPeer(int(port))
         finally:

@@ -61,13 +61,17 @@ def in_browser(evaluate: Callable[[str, list[str]], list[str | None]]) -> Decode
 
     def decode(files: Sequence[bytes]) -> list[str | None]:
         texts = [base64.b64encode(data).decode() for data in files]
-        return [name for at in range(0, len(texts), 100) for name in evaluate(_DECODE, texts[at : at + 100])]
+        return [digest for at in range(0, len(texts), 100) for digest in evaluate(_DECODE, texts[at : at + 100])]
 
     return decode
 
 
 def disagreements(samples: Iterable[Sample], decoders: Sequence[Decoder], figures: Counter[str]) -> list[str]:
-    """Returns the files that all decoders decode to the pixels of the plain file, and that the archiver rejects."""
+    """Returns descriptions of the files that the archiver handles wrongly, and counts all files in `figures`.
+
+    These are rejected files that all decoders decode to the pixels of the plain file, and accepted files with a wrong
+    number of trailing bytes.
+    """
     samples = list(samples)
     is_decoded = [all(pair) for pair in zip(*(_same(decode, samples) for decode in decoders), strict=True)]
     found = []
@@ -77,9 +81,9 @@ def disagreements(samples: Iterable[Sample], decoders: Sequence[Decoder], figure
         figures["decoded completely by all decoders"] += is_complete
         figures["accepted"] += facts is not None
         if is_complete and facts is None:
-            found.append(f"decoded completely, and rejected: {sample.name}")
+            found.append(f"decoded completely by all decoders, but rejected: {sample.name}")
         if facts and sample.trailing_bytes not in (None, facts.trailing_bytes):
-            found.append(f"{facts.trailing_bytes} trailing bytes: {sample.name}")
+            found.append(f"{facts.trailing_bytes} trailing bytes instead of {sample.trailing_bytes}: {sample.name}")
     return found
 
 
@@ -89,7 +93,7 @@ def _same(decode: Decoder, samples: Sequence[Sample]) -> list[bool]:
 
 
 def accepted_prefixes(sample: Sample, figures: Counter[str]) -> list[str]:
-    """Returns the prefixes of a file that the archiver accepts although they lack pixels."""
+    """Returns descriptions of the prefixes of a file that the archiver accepts although they lack pixels."""
     pixels = _pillow(sample.plain, is_strict=True)
     found = []
     for length in range(len(sample.data)):
@@ -97,5 +101,5 @@ def accepted_prefixes(sample: Sample, figures: Counter[str]) -> list[str]:
         if accepted(sample.data[:length]):
             figures["prefixes accepted"] += 1
             if _pillow(sample.data[:length], is_strict=False) != pixels:
-                found.append(f"truncated and accepted: {length} of {len(sample.data)} bytes of {sample.name}")
+                found.append(f"without all pixels, but accepted: {length} of {len(sample.data)} bytes of {sample.name}")
     return found

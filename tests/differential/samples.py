@@ -63,7 +63,7 @@ def _encode(source: Random, format_name: str, mode: str, size: tuple[int, int], 
 
 
 def _jpeg(plain: bytes) -> Iterator[tuple[str, bytes]]:
-    # Segments begin here; Pillow writes JFIF first, then tables, the frame and the scan.
+    # The beginnings of segments: Pillow writes JFIF first, then tables, the frame and the scan.
     places = [plain.index(marker) for marker in (b"\xff\xdb", b"\xff\xc4", b"\xff\xda")]
     inserted = {
         "stray bytes": b"\0\1\2abc",
@@ -73,7 +73,7 @@ def _jpeg(plain: bytes) -> Iterator[tuple[str, bytes]]:
         "a comment with an end marker": b"\xff\xfe\0\6\xff\xd9ab",
         "XMP": b"\xff\xe1\0\x28http://ns.adobe.com/xap/1.0/\0<x></x>..",
         "MPF": b"\xff\xe2\0\x0aMPF\0MM\0*",
-        "an unknown APP14": b"\xff\xec\0\5abc",
+        "an unknown APP12": b"\xff\xec\0\5abc",
     }
     for name, data in inserted.items():
         for number, place in enumerate(places):
@@ -130,8 +130,8 @@ def _avif(plain: bytes) -> Iterator[tuple[str, bytes]]:
     place = plain.index(b"mdat") - 4
     for name, length in {"of length 0": 0, "too long": 10**6, "too short": 9}.items():
         yield f"a last box {name}", plain[:place] + struct.pack(">I", length) + plain[place + 4 :]
-    yield "a box behind", plain + b"\0\0\0\x0cfreeabcd"
-    yield "a truncated box behind", plain + b"\0\0\1\0freeabcd"
+    yield "a box after the image", plain + b"\0\0\0\x0cfreeabcd"
+    yield "a truncated box after the image", plain + b"\0\0\1\0freeabcd"
     yield "the brand mif1", plain.replace(b"ftypavif", b"ftypmif1")
 
 

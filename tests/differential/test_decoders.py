@@ -1,4 +1,4 @@
-"""Compares the archiver with Pillow. `python -m tests.differential` compares with Chromium, too."""
+"""Compares the archiver with Pillow. `python -m tests.differential` also compares it with Chromium."""
 
 from collections import Counter
 

@@ -1,6 +1,6 @@
 """Defines faulty and hostile behaviours of image servers: a name, the behaviour, and the required result.
 
-Every behaviour receives a connection whose request has been read.
+Every behaviour is a function that receives a connection from which the request has already been read.
 """
 
 import gzip
@@ -57,14 +57,14 @@ SWITCHED = (UNAVAILABLE, "connection failed|answers 101")
 TOO_LARGE = (REJECTED, "larger than")
 TOO_MANY_PIXELS = (TooManyPixelsError, "pixels")
 
-# More repetitions than any client reads; the data is not allocated.
+# A number of repetitions that no client reads completely; the data is not allocated.
 ENDLESS = 10**9
 BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One row: a server's behaviour, and the error that it must cause, or none."""
+    """A server's behaviour, and the error that it must cause; `error` is None if the download must succeed."""
 
     act: Behaviour
     error: type[ImageError] | None = None
@@ -318,7 +318,7 @@ def chunked() -> dict[str, Server]:
         "only the last chunk": Server(send(CHUNKED, END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"),
         "chunk cut off": Server(send(CHUNKED, chunks(PNG)[:-10]), *INCOMPLETE_BODY),
         "no end of trailers": Server(send(CHUNKED, chunks(PNG), b"0\r\n"), *INCOMPLETE_BODY),
-        "size is no number": Server(send(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
+        "size is not a number": Server(send(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
         "size is negative": Server(send(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
         "size with 0x": Server(send(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *INCOMPLETE_BODY),
         "size of 21 digits": Server(send(CHUNKED, b"f" * 21 + b"\r\n", PNG), *INCOMPLETE_BODY),
@@ -334,7 +334,7 @@ def chunked() -> dict[str, Server]:
 
 
 def compressed() -> dict[str, Server]:
-    """Returns bodies that would grow if a client decompressed them."""
+    """Returns compressed bodies, most of which a client would decompress to 20 MB."""
     codings = ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "compress", "gzip, gzip", "identity, gzip"]
     bombs = {coding: send(sized(BOMB, f"Content-Encoding: {coding}")) for coding in codings}
     return {
@@ -365,13 +365,13 @@ def statuses() -> dict[str, Server]:
         "part of an image": Server(image(206, "Content-Range: bytes 0-98/999"), UNAVAILABLE, "answers 206$"),
         "switches protocols": Server(image(101, "Upgrade: h2c", "Connection: Upgrade"), *SWITCHED),
         "redirect to itself": Server(image(302, "Location: /a.png"), *REDIRECTED),
-        "redirect inside": Server(image(307, "Location: http://127.0.0.1:9001/"), *REDIRECTED),
+        "redirect to an internal address": Server(image(307, "Location: http://127.0.0.1:9001/"), *REDIRECTED),
         "redirect to another image": Server(image(301, "Location: /b.png"), *REDIRECTED),
         "redirect to nowhere": Server(image(308), *REDIRECTED),
         "only informational": Server(send(b"HTTP/1.1 103 Early Hints\r\n\r\n"), *NOT_HTTP),
         "status of four digits": Server(send(sized(PNG, status="2000 OK")), *NOT_HTTP),
         "status of two digits": Server(send(sized(PNG, status="20 OK")), *NOT_HTTP),
-        "status is no number": Server(send(sized(PNG, status="OK")), *NOT_HTTP),
+        "status is not a number": Server(send(sized(PNG, status="OK")), *NOT_HTTP),
     }
 
 
@@ -401,7 +401,7 @@ def resetting() -> dict[str, Server]:
     """Returns connections that do not end normally."""
     return {
         "reset at once": Server(reset(), *CONNECTION_LOST),
-        "reset in the head": Server(reset(head()[:-4]), *CONNECTION_LOST),
+        "reset within the head": Server(reset(head()[:-4]), *CONNECTION_LOST),
         "reset after the head": Server(reset(head("Content-Length: 100")), *CONNECTION_LOST),
         "reset in the body": Server(reset(sized(PNG)[:-50]), *CONNECTION_LOST),
         "reset in a chunk": Server(reset(CHUNKED, chunks(PNG)[:-50]), *CONNECTION_LOST),

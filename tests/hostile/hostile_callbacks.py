@@ -40,7 +40,7 @@ class Hostile:
 
     @property
     def error(self) -> str | None:
-        """The code in the response; None for a success, and if the API responds before the function."""
+        """The error code in the response; None for a success and for a response of API Gateway itself."""
         if self.status == 404 and not self.is_routed:
             return None
         return ERRORS[self.status]
@@ -165,7 +165,7 @@ TOKENS = {
     "with a query": Hostile(200, f"{at(TOKEN)}?debug=1&token=x", body=SUCCESS),
     "the previous one during rotation": Hostile(200, at(PREVIOUS_TOKEN), body=SUCCESS),
     "the one before the previous": Hostile(401, at(OLD_TOKEN), body=SUCCESS),
-    "wrong, with a body that is none": Hostile(401, at(OTHER_TOKEN), body=b"{"),
+    "wrong, with a body that is not JSON": Hostile(401, at(OTHER_TOKEN), body=b"{"),
     "wrong, with a valid signature": Hostile(401, at(OTHER_TOKEN), signed(), SUCCESS, keys="one"),
     "wrong, of an unknown provider": Hostile(401, at(OTHER_TOKEN, "midjourney"), body=SUCCESS),
     "an unknown provider": Hostile(404, at(TOKEN, "midjourney"), body=SUCCESS),
@@ -206,17 +206,17 @@ SIGNATURES = {
     ),
     "a timestamp that was not signed": Hostile(401, headers=signed(str(NOW + 1), SIGNATURE), body=SUCCESS, keys="one"),
     "with another key": Hostile(401, headers=signed(key="other"), body=SUCCESS, keys="one"),
-    "with the key that is another provider's": Hostile(200, body=SUCCESS, keys="of another provider"),
-    "where no key is": Hostile(200, headers=signed(key="any"), body=SUCCESS),
-    "where the key is null": Hostile(200, body=SUCCESS, keys="null"),
-    "with the empty key": Hostile(401, headers=signed(key=""), body=SUCCESS, keys="empty"),
-    "with a key while there is an empty one": Hostile(401, headers=signed(), body=SUCCESS, keys="empty"),
-    "none while there is an empty one": Hostile(401, body=SUCCESS, keys="empty"),
+    "no signature, with a key of another provider": Hostile(200, body=SUCCESS, keys="of another provider"),
+    "without a configured key": Hostile(200, headers=signed(key="any"), body=SUCCESS),
+    "no signature, while the configured key is null": Hostile(200, body=SUCCESS, keys="null"),
+    "with the empty key, which is configured": Hostile(401, headers=signed(key=""), body=SUCCESS, keys="empty"),
+    "with a key, while the configured key is empty": Hostile(401, headers=signed(), body=SUCCESS, keys="empty"),
+    "no signature, while the configured key is empty": Hostile(401, body=SUCCESS, keys="empty"),
     "with the previous key, the new one empty": Hostile(200, headers=signed(), body=SUCCESS, keys="empty, one before"),
     "with the empty key, the new one empty": Hostile(
         401, headers=signed(key=""), body=SUCCESS, keys="empty, one before"
     ),
-    "while another key is set": Hostile(401, headers=signed(), body=SUCCESS, keys="another"),
+    "no signature, while a key is configured": Hostile(401, headers=signed(), body=SUCCESS, keys="another"),
     "twice": Hostile(401, headers=(*signed(), SIGNED[1]), body=SUCCESS, keys="one"),
     "the timestamp twice": Hostile(401, headers=(*signed(), SIGNED[0]), body=SUCCESS, keys="one"),
     "both twice": Hostile(401, headers=(*signed(), *SIGNED), body=SUCCESS, keys="one"),
@@ -302,7 +302,9 @@ BODIES = {
     "a key twice": Hostile(400, body=b'{"code": 501, "code": 200, "taskId": "task12345"}'),
     "an id twice": Hostile(400, body=b'{"code": 501, "taskId": "task12345", "taskId": "task12346"}'),
     "a key twice, spelt differently": Hostile(400, body=rb'{"code": 501, "taskId": "a", "t\u0061skId": "b"}'),
-    "a key twice, in what is not read": Hostile(400, body=b'{"code": 501, "taskId": "a", "x": [{"y": 1, "y": 1}]}'),
+    "a key twice, in a part that is ignored": Hostile(
+        400, body=b'{"code": 501, "taskId": "a", "x": [{"y": 1, "y": 1}]}'
+    ),
     "65,536 opening brackets": Hostile(400, body=b"[" * MAX_BODY_BYTES),
     "100,000 opening brackets": Hostile(413, body=b"[" * 100_000),
     "30,000 brackets": Hostile(400, body=b"[" * 30_000 + b"]" * 30_000),

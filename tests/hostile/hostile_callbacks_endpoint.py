@@ -1,4 +1,4 @@
-"""Runs the callback endpoint without sockets: converts requests to API Gateway's events, results to responses."""
+"""Runs the callback endpoint without sockets: converts requests to API Gateway's events, and results to responses."""
 
 import json
 from collections.abc import Iterator
@@ -43,16 +43,16 @@ class Endpoint:
                 self._dependencies[name] = app.Dependencies()
 
     def send(self, hostile: Hostile) -> HttpResponse:
-        """Returns the response, with the webhook keys that the callback needs."""
+        """Configures the webhook keys of the case, sends its request and returns the response."""
         self.use_keys(hostile.keys)
         return self.respond(HttpRequest(hostile.method, hostile.path, list(hostile.headers), hostile.body))
 
     @staticmethod
     def respond(request: HttpRequest) -> HttpResponse:
-        """Returns the client's response.
+        """Returns the response that the client receives.
 
         Raises:
-            Exception: any error that the handler does not catch; Lambda would turn it into a 500.
+            Exception: any error that the handler does not catch; API Gateway would respond with 500.
         """
         parameters = ROUTE.match(request.method, request.path)
         if parameters is None:
@@ -70,7 +70,7 @@ class Endpoint:
         app.dependencies = lambda: self._dependencies[name]  # type: ignore[assignment]
 
     def kept_count(self) -> int:
-        """The number of deliveries under `rejected/`."""
+        """Returns the number of objects in the bucket, all of which are rejected deliveries."""
         return len(self._kept_keys())
 
     def delete_all(self) -> None:
@@ -84,7 +84,7 @@ class Endpoint:
 
 
 def a_secret_of(name: str, *versions: str) -> str:
-    """Creates a secret that had these values in sequence; returns its ARN."""
+    """Creates a secret whose versions have these values, the newest last. Returns its ARN."""
     arn = a_secret(name, versions[0])
     for version in versions[1:]:
         boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=version)
@@ -93,7 +93,7 @@ def a_secret_of(name: str, *versions: str) -> str:
 
 @contextmanager
 def an_endpoint() -> Iterator[Endpoint]:
-    """Provides an endpoint with its clock at the time for which the callbacks are signed."""
+    """Provides an endpoint whose clock shows the time at which the callbacks were signed."""
     with an_account(), pytest.MonkeyPatch.context() as patches:
         patches.setattr(app, "utc_now", lambda: datetime.fromtimestamp(NOW, UTC))
         patches.setattr(app, "dependencies", app.dependencies)  # restored at the end

@@ -1,4 +1,4 @@
-"""Simulates the public internet on loopback: prepared DNS answers, and one TLS server behind every address.
+"""Simulates the public internet on loopback: defined DNS answers, and one TLS server for all addresses.
 
 No connection leaves the machine: each address is recorded, and the connection goes to the TLS server.
 """
@@ -65,7 +65,7 @@ def read_request(connection: socket.socket) -> bytes:
 
 @dataclass
 class Internet:
-    """The prepared responses of resolver and server, and the recorded requests to both."""
+    """The defined answers of the resolver and the server, and the recorded requests to both."""
 
     port: int = 0
     tls: ssl.SSLContext | None = None
@@ -78,7 +78,7 @@ class Internet:
     requests: list[bytes] = field(default_factory=list)
 
     def behave(self, connection: socket.socket) -> None:
-        """Handles a connection as the server."""
+        """Handles a connection to the server."""
         head = read_request(connection)
         self.requests.append(head)
         connection.sendall(self.responses.get(_requested_url(head), self.response))
@@ -106,7 +106,7 @@ class Internet:
         return client
 
     def reset(self) -> None:
-        """Deletes all recorded requests and prepared DNS answers."""
+        """Deletes all recorded requests, and all answers except `response`."""
         self.responses.clear()
         self.dns.clear()
         self.resolutions.clear()

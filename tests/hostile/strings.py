@@ -1,8 +1,8 @@
-"""Untrusted texts in tasks that a terminal, a browser or a log viewer could act on."""
+"""Untrusted texts in tasks that a terminal, a browser or a log viewer could interpret."""
 
 import re
 
-# Terminals act on these. The programs themselves print newlines and tabs.
+# Characters that terminals interpret, except newline and tab, which the programs themselves print.
 ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 ESC, BEL, ST, CSI_C1, OSC_C1 = "\x1b", "\x07", "\x1b\\", "\x9b", "\x9d"

@@ -1,9 +1,9 @@
 """Compares the format parsers with Pillow, on generated images and on the same images damaged.
 
-A file that is accepted has the format and size that Pillow reads, if Pillow opens it. An undamaged file that Pillow
-verifies and decodes is accepted, with any bytes after its end. Pillow shows all pixels of a truncated, accepted file.
+An accepted file has the format and size that Pillow reads, if Pillow opens it. An undamaged file that Pillow verifies
+and decodes is accepted, also with trailing bytes. Pillow decodes all pixels of a truncated file that is accepted.
 
-Pillow refuses some damage that browsers ignore, such as a wrong checksum of metadata.
+Pillow rejects some damage that browsers ignore, such as a wrong checksum of metadata.
 """
 
 import random
@@ -103,7 +103,7 @@ def damaged_images(whole: Sample) -> Iterator[Sample]:
         yield damaged(f"followed by {tail[:8]!r}", data + tail)
     yield damaged("twice", data + data)
     for number in range(FLIPS_PER_IMAGE):
-        # Most structure is at the beginning: half of the flips are there.
+        # Half of the flips are within the first 200 bytes, which contain most of the structure.
         at = source.randrange(min(len(data), 200) if number % 2 else len(data))
         flipped = data[at] ^ 1 << source.randrange(8)
         yield damaged(f"bit flipped at {at}", data[:at] + bytes([flipped]) + data[at + 1 :])

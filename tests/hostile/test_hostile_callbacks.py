@@ -24,7 +24,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Endpoint]:
-    """Provides one endpoint for all requests, because creating an account for each of them takes long."""
+    """Provides one endpoint for all tests, because it takes long to create an account for each of them."""
     with an_endpoint() as endpoint:
         yield endpoint
 

@@ -1,4 +1,4 @@
-"""The endpoint's responses to requests generated from docs/callback-api.openapi.yaml match the document."""
+"""Tests that the endpoint's responses to requests generated from docs/callback-api.openapi.yaml match the document."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def send_generated_callbacks(session: requests.Session, examples: int) -> Counte
         case=st.one_of(*[OPERATION.as_strategy(generation_mode=mode) for mode in MODES]), token_choice=st.integers(0, 7)
     )
     def send(case: schemathesis.Case[Any], token_choice: int) -> None:
-        if token_choice:  # seven of eight use the valid token: without it, all end in 401
+        if token_choice:  # seven of eight requests use the valid token: all others get 401
             case.path_parameters["token"] = TOKEN
         response = case.call_and_validate("http://catchlight.example", session=session, checks=CHECKS)
         responses[response.status_code] += 1

@@ -1,4 +1,4 @@
-"""Downloads from faulty servers end in time, take little memory, and accept only complete images."""
+"""Tests that downloads from faulty servers end in time, use little memory, and accept only complete images."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ from tests.hostile.internet import Behaviour, listening, read_request
 from tests.image_server import LoopbackUrlPolicy, take
 
 CONCURRENT_DOWNLOADS = 16
-# `SPOOL_BYTES` says what one download takes: 2 MB.
+# The memory of one download is documented at `SPOOL_BYTES`: 2 MB.
 MAX_GROWTH_BYTES = CONCURRENT_DOWNLOADS * 2 * 1024 * 1024
 
 QUERY = "sig=s3cret"
@@ -94,7 +94,6 @@ def test_the_deadline_ends_the_slowest_downloads() -> None:
 
     with ThreadPoolExecutor(len(slowest)) as threads:
         for problem in threads.map(fetch_from, slowest):
-            # Only the deadline ends these.
             assert isinstance(problem, ImageUnavailableError)
             assert "did not arrive within 7.5 s" in str(problem)
 
@@ -104,7 +103,7 @@ def test_all_behaviours_together_take_little_memory(monkeypatch: pytest.MonkeyPa
     servers = [server for _, server in rows()]
 
     def fetch_from(server: Server) -> ImageError | None:
-        # A server ends with its download: those of a busy machine would keep what they have not sent yet.
+        # A server ends with its download. Otherwise, on a busy machine, servers would keep the data not sent yet.
         with listening(after_request(server.act)) as port:
             return discard(port)
 

@@ -1,4 +1,4 @@
-"""The tasks API's responses to requests generated from docs/tasks-api.openapi.yaml match the document."""
+"""Tests that the tasks API's responses to requests generated from docs/tasks-api.openapi.yaml match the document."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from tests.integration.tasks_api.test_one_task import a_success, archived
 
 
 def with_problem_types(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns the document with the problem types of each response as a part of its schema, which is checked."""
+    """Returns the document with the problem types of each response in its schema, so that they are checked."""
     document = deepcopy(document)
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         for response in operation["responses"].values():
@@ -52,7 +52,7 @@ CHECKS = [
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 EXAMPLES = 250  # tests/searches/test_tasks_api_document.py generates 900
 KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
-# There are few keys, so that some submissions are repeated and some keys are released.
+# Few idempotency keys, so that some submissions are repeated and some keys are released.
 KEYS = [f"order-{number}" for number in range(40)]
 # The provider's responses in turn, as status and body, in the formats of all providers.
 REPLIES = [
@@ -113,7 +113,7 @@ def send_generated_requests(api: TasksApiHarness, session: requests.Session, exa
     )
     @given(case=st.one_of(*cases), is_known=st.booleans(), is_plain=st.booleans(), key=st.sampled_from(KEYS))
     def send(case: schemathesis.Case[Any], is_known: bool, is_plain: bool, key: str) -> None:
-        if is_known:  # generated ids would only end in 404, or in a missing key
+        if is_known:  # with generated ids, all responses would be 404 or a missing key
             case.path_parameters.update({name: (KNOWN | {"key": key})[name] for name in case.path_parameters})
             if case.method == "POST":
                 case.headers["Idempotency-Key"] = key

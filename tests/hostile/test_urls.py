@@ -1,7 +1,7 @@
-"""Hostile URLs, names and redirects: only public addresses are connected to, and valid URLs are accepted.
+"""Tests with hostile URLs, names and redirects that only public addresses are connected to, and valid URLs accepted.
 
-The corpus is `urls.toml`. URL policy, fetcher, TLS and HTTP are the deployed ones; only DNS and the last hop
-of a connection are faked.
+The corpus is `urls.toml`. URL policy, fetcher, TLS and HTTP are the deployed code. Only DNS and the destination of
+connections are replaced.
 """
 
 import socket
@@ -283,7 +283,7 @@ def test_invalid_redirects_are_rejected(internet: Internet, fetcher: ImageFetche
     with pytest.raises(ImageRejectedError, match="redirects"):
         take(fetcher, REDIRECTING, ["*"])
 
-    # With the port it counts as another URL: it is requested once, and then recognised as a circle.
+    # With the port it counts as another URL: the circular redirect is recognised after a second request.
     requests = 2 if location.startswith("https://images.example:443") else 1
     assert internet.resolutions == ["images.example"] * requests
     assert internet.connections == [("1.1.1.1", 443)] * requests

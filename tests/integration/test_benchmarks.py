@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import archiving, polling
 
 
-@pytest.mark.parametrize("way", ["ask", "ask_in_batches", "poll"])
+@pytest.mark.parametrize("way", ["poll_requests", "poll_requests_in_batches", "poll_and_record"])
 def test_polling(way: str) -> None:
     with polling.a_provider() as url:
         assert polling.run_in_new_process(way, url).seconds > 0

@@ -191,7 +191,7 @@ def test_every_step_of_an_execution_is_a_transition() -> None:
 
     steps = list(walk(NAIVE, {}, lambda state, seconds: {"tasks": next(rounds, [])}))
 
-    assert steps == ["Wait", "Ask", "Still running?"] * 2 + ["Save", "Done"]
+    assert steps == ["Wait", "Poll", "Still running?"] * 2 + ["Save", "Done"]
 
 
 def test_x_ray_takes_one_a_second_and_a_twentieth_of_the_others() -> None:

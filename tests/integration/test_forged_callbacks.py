@@ -28,7 +28,7 @@ def test_a_thousand_of_a_kind_cost_what_the_page_says(forgery: Forgery) -> None:
     found = cost(forgery)
     computed = [
         found.transitions,
-        found.questions,
+        found.provider_requests,
         found.writes,
         found.object_bytes / GB,
         found.item_bytes / 1e6,

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "0.0.0.0"])
 def test_connections_to_other_machines_fail(address: str, network_attempts: list[str]) -> None:
-    with socket.socket() as client, pytest.raises(pytest.fail.Exception, match="out of this machine"):
+    with socket.socket() as client, pytest.raises(pytest.fail.Exception, match="tried to reach another machine"):
         client.connect((address, 80))
 
     assert network_attempts == [f"socket.connect {address}"]
@@ -15,7 +15,7 @@ def test_connections_to_other_machines_fail(address: str, network_attempts: list
 
 
 def test_names_are_not_resolved(network_attempts: list[str]) -> None:
-    with pytest.raises(pytest.fail.Exception, match="out of this machine"):
+    with pytest.raises(pytest.fail.Exception, match="tried to reach another machine"):
         socket.getaddrinfo("example.com", 443)
 
     assert network_attempts == ["socket.getaddrinfo 'example.com'"]

@@ -1,7 +1,7 @@
-"""Restricts the workers of functions in MiniStack to their artefact; Python imports it first in each process.
+"""Restricts MiniStack's workers to their function and its layer; Python imports this module first in each process.
 
-MiniStack's workers run in MiniStack's own environment, where packages that the layer lacks could be imported, so that
-their absence would go unnoticed.
+The workers run in MiniStack's own virtual environment. Without the restriction, a function could import packages from
+it that the layer lacks.
 """
 
 import importlib.util
@@ -13,9 +13,10 @@ from pathlib import Path
 if layers := os.environ.get("_LAMBDA_LAYERS_DIRS", ""):
     here = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != here and "site-packages" not in Path(path).parts]
-    # Only the functions that fetch images and send webhooks have these settings. Here their hosts are on this machine.
+    # Only the functions that fetch images or send webhooks have these variables. In the rehearsal, the image host and
+    # the webhook receiver are on this machine.
     if {"ADDITIONAL_IMAGE_HOSTS", "WEBHOOK_URL"} & os.environ.keys():
-        # The worker puts the layer first on the path only later; the sandbox needs it now.
+        # The worker adds the layer to the path only later, and the sandbox module imports from it.
         sys.path[:0] = [str(Path(layer) / "python") for layer in layers.split(os.pathsep)]
         spec = importlib.util.spec_from_file_location("sandbox", os.environ["CATCHLIGHT_SANDBOX"])
         assert spec is not None

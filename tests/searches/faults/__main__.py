@@ -42,10 +42,11 @@ def _compare_table_with_model(console: Console) -> None:
     with an_account():
         seen = check_table(a_store(load_template(REPOSITORY / "template.yaml", {})), examples=TABLE_EXAMPLES)
     with_fault = seen.pop(WITH_FAULT)
-    counts = ", ".join(f"{count:,} {what}" for what, count in seen.most_common())
+    counts = ", ".join(f"{count:,} {status}" for status, count in seen.most_common())
     console.print(
         f"The tasks table and its model: {TABLE_EXAMPLES:,} examples, {seen.total():,} steps, {with_fault:,} of them "
-        f"with a fault; the item equalled the model's after each ({counts}). {time.monotonic() - started:.0f} seconds.",
+        "with a fault. After each step the item equalled the model's item; steps by its status: "
+        f"{counts}. {time.monotonic() - started:.0f} seconds.",
         markup=False,
     )
 

@@ -1,7 +1,7 @@
 """Models the state of an AWS account as a value, and AWS as a function from state and call to the next state.
 
-moto executes each distinct pair of state and call once, and the result is cached: an exploration has the same pair
-thousands of times, and moto takes 10 ms for one update of an item.
+moto executes each distinct pair of state and call once, and the result is cached: an exploration repeats the same pair
+thousands of times, and moto needs 10 ms for one update of an item.
 """
 
 import hashlib
@@ -100,13 +100,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The response or error response to a request. Answers are equal if a caller cannot distinguish them."""
+    """The response or error response to a request. Two answers are equal if a caller cannot distinguish them."""
 
     digest: str
     response: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     is_error: bool = field(default=False, compare=False)
 
-    def give(self, call: Call) -> Any:
+    def return_or_raise(self, call: Call) -> Any:
         """Returns the response as the client does.
 
         Raises:
@@ -145,25 +145,27 @@ class Aws:
         """Returns the account's state after a call and the answer to the caller."""
         match call.service:
             case "dynamodb":
-                item, answer = self._ask(call, account.item, self._load_item, self._read_item)
+                item, answer = self._cached_result(call, account.item, self._load_item, self._read_item)
                 return replace(account, item=item), answer
             case "s3":
-                objects, answer = self._ask(call, account.objects, self._load_objects, self._read_objects)
+                objects, answer = self._cached_result(call, account.objects, self._load_objects, self._read_objects)
                 return replace(account, objects=_count_writes(account.objects, objects, call, answer)), answer
             case "sqs":
                 url = call.parameters["QueueUrl"]
-                sent, answer = self._ask(call, (), self._load_nothing, lambda: self._take_messages(url))
+                sent, answer = self._cached_result(call, (), self._load_nothing, lambda: self._take_messages(url))
                 if url == self.poll_queue_url:
                     return replace(account, poll_messages=account.poll_messages + sent), answer
                 return replace(account, messages=account.messages + sent), answer
             case "stepfunctions":
-                executions, answer = self._ask(
+                executions, answer = self._cached_result(
                     call, account.executions, self._load_executions, lambda: self._read_executions(account.executions)
                 )
                 return replace(account, executions=executions), answer
         raise AssertionError(f"the functions call {call.service}, which the exploration does not model")
 
-    def _ask(self, call: Call, state: Any, load: Callable[[Any], None], read: Callable[[], Any]) -> tuple[Any, Answer]:
+    def _cached_result(
+        self, call: Call, state: Any, load: Callable[[Any], None], read: Callable[[], Any]
+    ) -> tuple[Any, Answer]:
         request = (call, state)
         if request not in self._answers:
             load(state)
@@ -181,7 +183,7 @@ class Aws:
 
     # -------------------------------------------------------------------------------------------- DynamoDB
 
-    # Bypasses the API, which would take three times as long: these are the most frequent operations of an exploration.
+    # Without moto's API, which takes three times as long: these are the most frequent operations of an exploration.
 
     def _load_item(self, item: str | None) -> None:
         self._table.items.clear()

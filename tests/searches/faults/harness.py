@@ -47,7 +47,7 @@ from tests.searches.faults.scenarios import Scenario
 _FUNCTIONS = (receive_callback, dispatch_changes, start_polling, poll_tasks, archive_images)
 _GIVE_UP_AFTER_SECONDS = 6 * 3600
 # Requests that are not AWS calls of the functions, and one of their answers.
-ASK_PROVIDER = ExternalRequest("poll the provider")
+POLL_PROVIDER = ExternalRequest("poll the provider")
 FETCH_ORIGIN = ExternalRequest("download the original")
 CONSUME_MESSAGE = ExternalRequest("delete the message")
 GONE = Answer("gone")
@@ -86,7 +86,7 @@ class Harness:
         self._scenario: Scenario | None = None
         source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
         self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
-        self._let_through: dict[str, bool] = {}
+        self._filter_results: dict[str, bool] = {}
         self._patches = patches
         self._keys = {
             has_keys: a_secret(f"keys-{has_keys}", json.dumps(PROVIDER_KEYS if has_keys else {}))
@@ -130,11 +130,11 @@ class Harness:
             table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.runner.now
         )
 
-    def lets_through(self, record: str) -> bool:
+    def passes_filter(self, record: str) -> bool:
         """Returns whether the event source's filter passes a stream record to DispatchChanges."""
-        if record not in self._let_through:
-            self._let_through[record] = self._filter.matches(json.loads(record))
-        return self._let_through[record]
+        if record not in self._filter_results:
+            self._filter_results[record] = self._filter.matches(json.loads(record))
+        return self._filter_results[record]
 
     # -------------------------------------------------------------------------------------------- functions
 
@@ -163,7 +163,7 @@ class Harness:
 
     def _consume_unless_failed(self, answer: dict[str, Any]) -> None:
         if not answer["batchItemFailures"]:
-            self.runner.ask(CONSUME_MESSAGE)  # Lambda deletes messages after the function has returned
+            self.runner.answer_to(CONSUME_MESSAGE)  # Lambda deletes messages after the function has returned
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Returns the provider's response to a request."""
@@ -171,7 +171,7 @@ class Harness:
         answers, number = self._scenario.answers, 0
         # If all answers are equal, the time of the request does not matter: it is not a step of the exploration.
         if len(answers) > 1:
-            number = int(self.runner.ask(ASK_PROVIDER).digest)
+            number = int(self.runner.answer_to(POLL_PROVIDER).digest)
         return answer(answers[number])
 
     def fetch(self, url: str) -> ImageStream:
@@ -180,7 +180,7 @@ class Harness:
         picture = PICTURES[url]
         if picture == PAGE:
             raise ImageRejectedError("not an image")
-        if self._scenario.origin_expires and picture == ORIGIN and self.runner.ask(FETCH_ORIGIN) == GONE:
+        if self._scenario.origin_expires and picture == ORIGIN and self.runner.answer_to(FETCH_ORIGIN) == GONE:
             raise ImageGoneError("the server answers 404")
         return download(picture)
 
@@ -205,7 +205,7 @@ class Harness:
 
 
 class _NoTries:
-    """Replaces ArchiveTries: every receive counts as a try."""
+    """Replaces ArchiveTries, whose writes some scenarios omit: each receive of a message counts as a try."""
 
     def begin(self, task: Task, *, now: datetime) -> None:
         """Does nothing."""

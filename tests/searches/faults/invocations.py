@@ -24,7 +24,7 @@ _UNSCHEDULED = {"secretsmanager"}
 
 
 class Fault(StrEnum):
-    """A fault at one call."""
+    """A fault in one call of an AWS client."""
 
     CRASHED_BEFORE = "crashed before"  # the invocation ends before the call
     CRASHED_AFTER = "crashed after"  # the invocation ends after the call, before it receives the answer
@@ -84,7 +84,7 @@ class _Stopped(BaseException):
     """Stops a function at a request without an answer. A BaseException, so that no `except Exception` catches it."""
 
 
-class _NullOutput(io.TextIOBase):
+class _DiscardedOutput(io.TextIOBase):
     def write(self, text: str, /) -> int:
         return len(text)
 
@@ -115,7 +115,7 @@ class FunctionRunner:
             self._known[invocation] = self._run(invocation)
         return self._known[invocation]
 
-    def ask(self, request: Request) -> Answer:
+    def answer_to(self, request: Request) -> Answer:
         """Returns the recorded answer to a request of the running function.
 
         Raises:
@@ -139,7 +139,7 @@ class FunctionRunner:
         self.runs += 1
         self._current, self._requests = invocation, []
         try:
-            with redirect_stdout(_NullOutput()):
+            with redirect_stdout(_DiscardedOutput()):
                 ended = Ended(self._functions[invocation.function](invocation.event))
         except _Stopped:
             ended = Ended()
@@ -162,13 +162,13 @@ class FunctionRunner:
         """Routes every client call through this runner while a function is running."""
         make = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
 
-        def ask(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+        def call_or_answer(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
             if self._current is None or client.meta.service_model.service_name in _UNSCHEDULED:
                 return make(client, operation, parameters)
             call = Call.of(client, operation, parameters, make)
-            return self.ask(call).give(call)
+            return self.answer_to(call).return_or_raise(call)
 
-        with mock.patch.object(BaseClient, "_make_api_call", ask):
+        with mock.patch.object(BaseClient, "_make_api_call", call_or_answer):
             yield
 
 

@@ -62,12 +62,12 @@ class Pipeline:
         self.messages: tuple[Message, ...] = ()
         self.poll_messages: tuple[Message, ...] = ()
         self._records = 0  # number of records written to the stream
-        self._asked = 0  # index of the provider's next answer
+        self._next_answer = 0  # index of the provider's next answer
         self._polls: tuple[Polls, ...] = ()
         if scenario.is_registered:
             self._begin("registration 1", "", 0)
         if scenario.operator:
-            # Late enough that every task is overdue.
+            # Eight hours later, when every task is overdue.
             self._begin(f"{scenario.operator} 1", "nonce", 8 * 3600)
         for index in range(len(scenario.callbacks)):
             self._deliver(index, 0)
@@ -76,7 +76,15 @@ class Pipeline:
         """Returns all values that determine the possible later events."""
         return (
             *(self.account, self.invocations, self.origin_is_expired, self.sent, self.acknowledged),
-            *(self.stream, self.batches, self.messages, self.poll_messages, self._records, self._asked, self._polls),
+            *(
+                self.stream,
+                self.batches,
+                self.messages,
+                self.poll_messages,
+                self._records,
+                self._next_answer,
+                self._polls,
+            ),
         )
 
     def copy(self) -> "Pipeline":
@@ -96,7 +104,7 @@ class Pipeline:
             self.invocations = tuple(sorted((*self.invocations, invocation), key=lambda each: each.name))
 
     def remove(self, invocation: Invocation) -> Request:
-        """Removes an invocation and returns its next request. `resume` makes it in progress again."""
+        """Removes an invocation from those in progress and returns its next request. `resume` adds it again."""
         self.invocations = tuple(found for found in self.invocations if found != invocation)
         request = self._harness.runner.next_of(invocation)
         assert not isinstance(request, Ended)
@@ -126,11 +134,11 @@ class Pipeline:
                 self._receive_messages()
                 self._poll_for_new_executions()
                 return answer
-            case harness.ASK_PROVIDER if self._scenario.origin_expires:
+            case harness.POLL_PROVIDER if self._scenario.origin_expires:
                 return Answer(str(int(self.origin_is_expired)))
-            case harness.ASK_PROVIDER:
-                number = self._asked
-                self._asked = min(number + 1, len(self._scenario.answers) - 1)
+            case harness.POLL_PROVIDER:
+                number = self._next_answer
+                self._next_answer = min(number + 1, len(self._scenario.answers) - 1)
                 return Answer(str(number))
             case harness.FETCH_ORIGIN:
                 return harness.GONE if self.origin_is_expired else Answer("available")
@@ -152,7 +160,7 @@ class Pipeline:
         self.violations += _violations(old, new, is_redriven)
         record = _record(old, new, self._records)
         self._records += 1
-        if self._harness.lets_through(record):
+        if self._harness.passes_filter(record):
             self.stream += (record,)
 
     # -------------------------------------------------------------------------------------------- callbacks

@@ -20,7 +20,7 @@ TASK_ID = "task12345"
 
 @cache
 def _drawn(name: str) -> bytes:
-    """Returns a PNG for a name, which determines its width."""
+    """Returns a PNG whose width depends on the name, so that each name has its own content."""
     return picture(size=(8 + crc32(name.encode()) % 1000, 6))
 
 

@@ -56,8 +56,7 @@ class Scenario:
     has_api_key: bool = True
     # The original's URL expires at any time. Polls after that receive the next one of `answers`.
     origin_expires: bool = False
-    # End states that are also accepted if that image is lost. The message may be in the dead-letter queue, which raises
-    # an alarm.
+    # Further accepted end states. In these, messages may be in a dead-letter queue, which raises an alarm.
     other_end_states: tuple[EndState, ...] = ()
     faults: int = 1  # maximum number of faults in every order
     # Whether the writes of ArchiveTries are explored together with faults. The two writes for each try, which change no
@@ -65,7 +64,7 @@ class Scenario:
     # omits them in the largest of these scenarios, the tests also in the small ones.
     records_tries: bool = True
     gives_up_at_first_poll: bool = False
-    operator: str | None = None  # "redrive" or "reconciliation", at any time
+    operator: str | None = None  # a run of "redrive" or "reconciliation" at any time
 
 
 POLICY, INTERNAL = Failure(400), Failure(500)

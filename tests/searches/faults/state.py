@@ -101,8 +101,8 @@ class State:
         acknowledged = [
             scenario.callbacks[index]
             for index in pipeline.acknowledged
-            # When a success replaces a failure, the failure is added to `conflicts` by a second write: a fault between
-            # the two writes loses it.
+            # When a success replaces a failure, a second write adds the failure to `conflicts`. A fault between the two
+            # writes loses it.
             if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.end_state.pictures)
         ]
         dead_letters = sum(message.is_dead_letter for message in (*pipeline.messages, *pipeline.poll_messages))

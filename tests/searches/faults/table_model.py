@@ -72,7 +72,8 @@ def read(attributes: Mapping[str, Any]) -> Item:
 
 
 Write = Callable[[Item | None], Item | None]
-"""One conditional write: returns the item after it, which is unchanged if the condition is false."""
+"""One conditional write: a function from the item before it to the item after it (the same if the condition is false).
+"""
 
 
 def registration(now: str) -> list[Write]:
@@ -83,8 +84,8 @@ def registration(now: str) -> list[Write]:
 def record_report(report: TaskReport, before: Item | None, *, returns_unchanged: bool) -> list[Write]:
     """Returns the successive writes for a report about a task whose item was `before`.
 
-    `returns_unchanged`: whether the table returns old values also of unchanged attributes. DynamoDB does, moto does
-    not: if a poll replaces a failure that a poll has reported, the entry in `conflicts` has no reporter.
+    `returns_unchanged`: whether UpdateItem also returns the old values of unchanged attributes. DynamoDB does, moto
+    does not: if a poll replaces a failure that a poll has reported, the entry in `conflicts` has no reporter.
     """
     if before is None or (before.rank < report.status.rank and not _is_rejected_for_full_conflicts(before, report)):
         writes: list[Write] = [lambda item: _reported(report, item)]
@@ -198,7 +199,7 @@ def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -
 
 
 def _is_rejected_for_full_conflicts(item: Item, report: TaskReport) -> bool:
-    """Returns whether a callback contradicts a failure that the provider has reported, and `conflicts` is full."""
+    """Returns whether a callback is rejected because the provider has reported a failure and `conflicts` is full."""
     is_full = len(item.conflicts) >= MAX_CONFLICTS
     is_settled = item.status is TaskStatus.FAILED and not item.is_unconfirmed
     return is_full and is_settled and report.reported_by is Reporter.CALLBACK

@@ -1,4 +1,4 @@
-"""Compares the tasks table with its model, with faults before and after each call."""
+"""Compares the tasks table with its model, and tests that the comparison detects mutants of the table."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs hundreds of concurrent writes to single items, in moto or in AWS's DynamoDB Local: `make races`."""
+"""Runs hundreds of races, in each of which several writers write one item, in moto or DynamoDB Local: `make races`."""
 
 import argparse
 import os
@@ -29,10 +29,10 @@ KEYS, WRITERS = 400, 16
 
 
 def main() -> int:
-    """Runs the races and prints the results; returns 1 if one of them failed."""
+    """Runs the races and prints the results. Returns exit status 1 if a race failed."""
     parser = argparse.ArgumentParser(prog="make races", description=__doc__)
     parser.add_argument("--engine", choices=["moto", "dynamodb-local"], default="moto")
-    parser.add_argument("--keys", type=int, default=KEYS)
+    parser.add_argument("--keys", type=int, default=KEYS, help=f"number of races of each kind (default: {KEYS})")
     options = parser.parse_args()
     template = load_template(REPOSITORY / "template.yaml", {})
     console = Console()

@@ -1,4 +1,4 @@
-"""Lets many writers update one item concurrently: one write must succeed, and the item must have its values."""
+"""Updates one item with many concurrent writers: exactly one write must succeed, and the item must have its values."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

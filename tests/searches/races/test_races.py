@@ -1,4 +1,4 @@
-"""Runs small races in moto, and tests that they detect a table without conditional writes."""
+"""Runs small races in moto, and tests that they detect a table whose writes all succeed."""
 
 from dataclasses import replace
 from typing import Any

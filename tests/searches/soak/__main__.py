@@ -31,19 +31,27 @@ MAX_TRACES = 30
 def main() -> int:
     """Runs the soak test; returns 0 if no guarantee was violated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--tasks", type=int, default=10_000, help="number of tasks (default: 10000)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same tasks and faults")
-    parser.add_argument("--in-flight", type=int, default=Soak.in_flight, help="maximum number of unfinished tasks")
+    parser.add_argument(
+        "--in-flight",
+        type=int,
+        default=Soak.in_flight,
+        help=f"maximum number of unfinished tasks (default: {Soak.in_flight})",
+    )
     parser.add_argument(
         "--time-scale",
         type=float,
         default=Soak.time_scale,
-        help="factor of all simulated times, such as the waits of the state machine",
+        help=f"factor of all simulated times, such as the waits of the state machine (default: {Soak.time_scale})",
     )
     parser.add_argument(
-        "--state-dir", type=Path, default=Path(".local/soak"), help="logs, and traces of tasks with violations"
+        "--state-dir",
+        type=Path,
+        default=Path(".local/soak"),
+        help="folder for logs and for traces of tasks with violations (default: .local/soak)",
     )
-    parser.add_argument("--built", action="store_true", help="run the functions as `sam build` makes them")
+    parser.add_argument("--built", action="store_true", help="run the output of `sam build` instead of the sources")
     options = parser.parse_args()
     console = Console()
     artefact = built_artefact(lambda message: console.print(message, markup=False)) if options.built else None

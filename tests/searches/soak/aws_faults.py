@@ -103,16 +103,12 @@ class AwsFaults:
         self._streak_rate = streak_rate
         self._outages = tuple(outages)
         self._oversized = frozenset(oversized)
-        self._out: str | None = None  # the service that `set_out` has selected
+        self._out: str | None = None  # the service whose calls `set_out` rejects
         self._began_at: float | None = None
         self._lock = threading.Lock()
         self._calls_about: Counter[tuple[str, str, str]] = Counter()
         self.calls: Counter[tuple[str, str]] = Counter()  # of functions, by service and operation
         self.injected: Counter[tuple[str, Fault]] = Counter()  # by service
-
-    @property
-    def is_on(self) -> bool:
-        return self._began_at is not None
 
     def begin(self) -> None:
         self._began_at = time.monotonic()
@@ -202,7 +198,7 @@ class AwsFaults:
             case Fault.ERROR:
                 return _internal_error(call).send(start_response)
             case Fault.CONFLICT:
-                # S3 responds so to a conditional PutObject while another request writes the same object.
+                # S3's response to a conditional PutObject while another request writes the same object.
                 conflict = error_response(call, "409 Conflict", "ConditionalRequestConflict", _MESSAGE)
                 return conflict.send(start_response)
             case Fault.CUT | Fault.KILL:
@@ -255,20 +251,20 @@ def _process_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvi
         left_out = {}
         for table, wanted in request["RequestItems"].items():
             keys = wanted["Keys"]
-            taken = (len(keys) + 1) // 2
-            if keys[taken:]:
-                left_out[table] = {**wanted, "Keys": keys[taken:]}
-                wanted["Keys"] = keys[:taken]
+            processed = (len(keys) + 1) // 2
+            if keys[processed:]:
+                left_out[table] = {**wanted, "Keys": keys[processed:]}
+                wanted["Keys"] = keys[:processed]
         outcome = {"UnprocessedKeys": left_out}
     else:
         entries = request["Entries"]
-        taken = len(entries) // 2
+        processed = len(entries) // 2
         failed = [
             {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": _MESSAGE}
-            for entry in entries[taken:]
+            for entry in entries[processed:]
         ]
         outcome = {"Failed": failed}
-        request["Entries"] = entries[:taken]
+        request["Entries"] = entries[:processed]
         if not request["Entries"]:
             return json_response("200 OK", outcome)
     body = json.dumps(request).encode()

@@ -1,7 +1,7 @@
 """Checks the state of the stack after the faults, before ReconcileTasks and the redrive command repair it.
 
 unconfirmed failures are counted           ReconcileTasks counts failures that only callbacks reported, for an alarm
-oversized tasks are reported               the log names each task that kills its runs, and its message is a dead letter
+oversized tasks are reported               the log names each task whose runs are killed; its message is a dead letter
 other tasks of killed runs are archived    they share few runs with an oversized task, and their messages are consumed
 """
 
@@ -59,9 +59,10 @@ def check_before_repair(
         item = before_repair.snapshot.items.get(task)
         if count > MAX_SHARED_RUNS:
             yield Violation(OTHERS_ARCHIVED, task, f"it was in {count} runs of an oversized task")
-        # A message that ArchiveImages itself has put aside has no URL left that lives: its neighbour did not do that.
-        is_taken_along = task in before_repair.snapshot.dead_letters and task not in history.put_aside
-        if is_taken_along and item and item.status != "SUCCEEDED":
+        # ArchiveImages itself moves a message to the dead letters if retries cannot succeed any more. That is not an
+        # effect of an oversized task in the same runs.
+        is_affected = task in before_repair.snapshot.dead_letters and task not in history.moved_to_dead_letters
+        if is_affected and item and item.status != "SUCCEEDED":
             yield Violation(OTHERS_ARCHIVED, task, f"it is {item.status}, and its message is a dead letter")
 
 
@@ -115,7 +116,7 @@ def read_counted_failures(logs: Path) -> int:
 
 
 def _log_records(logs: Path, function: str) -> Iterator[dict[str, Any]]:
-    # `*.log.1` has the earlier lines of a rotated `*.log`.
+    # `*.log.1` contains the earlier lines of a rotated `*.log`.
     for path in (logs / f"{function}.log.1", logs / f"{function}.log"):
         if not path.exists():
             continue

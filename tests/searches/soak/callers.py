@@ -28,7 +28,7 @@ RESPONSE_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 MAX_ATTEMPTS = 4
 RETRY_AFTER = 10.0
 REGISTERED_LATE_AFTER = 5.0  # seconds after the task's end
-# Age of a task without a stream record, in real seconds: older than the hourly run's limit for restarting its polling.
+# Age of a task without a stream record, in real seconds: the hourly run restarts the polling of tasks of this age.
 NOT_STREAMED_AGE_SECONDS = 8 * 3600
 # An invalid token with the length and alphabet of a real one.
 WRONG_TOKEN = "x" * 48
@@ -189,7 +189,7 @@ class Callers:
 
 
 def post(url: str, body: bytes, cut: Cut | None) -> int | None:
-    """Sends a callback and returns the response's status; None if the delivery is cut off before it.
+    """Sends a callback and returns the response's status; None if the sender breaks off the delivery.
 
     Raises:
         OSError, HTTPException: the connection failed, or no response arrived in time.

@@ -231,12 +231,14 @@ def _published(task: str, changes: Sequence[Change], events: Sequence[Event]) ->
     ids: dict[tuple[str, str], set[str]] = {}
     for event in events:
         ids.setdefault((event.status, event.changed_at), set()).add(event.event_id)
-    arrivals = {
-        (change.after.status, change.after.updated_at or "") for change in changes if change.after and _arrives(change)
+    reached = {
+        (change.after.status, change.after.updated_at or "")
+        for change in changes
+        if change.after and _reaches_final_status(change)
     }
-    for status, changed_at in sorted(arrivals - ids.keys()):
+    for status, changed_at in sorted(reached - ids.keys()):
         yield Violation("every final status is published", task, f"its {status} at {changed_at} was not published")
-    for status, changed_at in sorted(ids.keys() - arrivals):
+    for status, changed_at in sorted(ids.keys() - reached):
         yield Violation(
             "all data has a source", task, f"an event has {status} at {changed_at}, which the item never had"
         )
@@ -245,7 +247,7 @@ def _published(task: str, changes: Sequence[Change], events: Sequence[Event]) ->
             yield Violation("an event is published once", task, f"its {status} has {len(found)} ids")
 
 
-def _arrives(change: Change) -> bool:
+def _reaches_final_status(change: Change) -> bool:
     before = change.before.status if change.before else None
     assert change.after
     return change.after.status in _FINAL and before != change.after.status
@@ -263,9 +265,9 @@ def _published_once(task: str, events: Sequence[Event], runs: Mapping[str, Seque
 
 
 def _is_retry(first: Event, second: Event, runs: Mapping[str, Sequence[Run]]) -> bool:
-    """Decides whether an event is published again by the SDK, which had no response in time, or after a failed run.
+    """Returns whether an event was published again after a failed run, or by the SDK without a response in time.
 
-    A request of a killed run may arrive late, also after that of the next run.
+    A request of a killed run may arrive late, even after the request of the next run.
     """
     if first.call and first.call == second.call:
         return True
@@ -277,9 +279,9 @@ def _is_retry(first: Event, second: Event, runs: Mapping[str, Sequence[Run]]) ->
 
 
 def _sender(event: Event, runs: Mapping[str, Sequence[Run]]) -> Run | None:
-    """Returns the run that sent an event: the last one that its process had taken by then."""
-    taken = [run for run in runs.get(event.sandbox, ()) if run.started <= event.at]
-    return max(taken, key=lambda run: run.started, default=None)
+    """Returns the run that sent an event: the last run that the event's process had started by then."""
+    started = [run for run in runs.get(event.sandbox, ()) if run.started <= event.at]
+    return max(started, key=lambda run: run.started, default=None)
 
 
 def _one_run_at_a_time(handlings: Sequence[Handling]) -> Iterator[Violation]:

@@ -15,7 +15,7 @@ from tests.searches.soak.planning import plan_tasks
 from tests.searches.soak.report import Progress, Soak
 
 TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "UNCONFIRMED", "FAILED", "TIMED_OUT"})
-# A stack without activity for this long is idle. Longer than any pause that `_is_idle` cannot detect.
+# A stack without activity for this long is idle. Longer than all pauses during which `_is_idle` returns True.
 IDLE_SECONDS = 4.0
 
 

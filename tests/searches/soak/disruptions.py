@@ -71,7 +71,7 @@ class DisruptionSchedule:
 
     @contextmanager
     def patched(self) -> Iterator[None]:
-        """Patches Lambda and the stream: they throttle and withhold records while the disruption of this kind lasts."""
+        """Patches Lambda to throttle, and the stream to withhold its records, during the disruptions of these kinds."""
         invoke, wait_for_records = Function.invoke, patches.wait_for_records
 
         def invoke_or_throttle(function: Function, payload: bytes) -> Outcome:

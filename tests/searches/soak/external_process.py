@@ -55,7 +55,7 @@ class ExternalProcess:
         self._send(is_out=is_out)
 
     def end_long_outages(self) -> None:
-        """Ends the outages of single tasks' providers, which last longer than polling takes."""
+        """Ends the outages that the plans of single tasks contain, which last longer than polling takes."""
         self._send(is_outage_over=True)
 
     def report(self) -> dict[str, Any]:

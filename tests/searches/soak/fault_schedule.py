@@ -1,4 +1,4 @@
-"""Defines the frequency of AWS errors, and generates outages of seconds and kills of functions from a seed."""
+"""Defines the rates of AWS errors, and generates outages of a few seconds and kills of functions from a seed."""
 
 import random
 import threading
@@ -73,7 +73,7 @@ CLOCK_SECONDS = {
 SECONDS_BETWEEN_KILLS = 5.0
 SECONDS_BETWEEN_OUTAGES = 45.0
 OUTAGE_SECONDS = (0.5, 4.0)
-# Longer than any soak test takes.
+# Longer than the duration of any soak test.
 _MAX_RUN_SECONDS = 2 * 3600
 
 

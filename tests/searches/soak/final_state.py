@@ -80,7 +80,7 @@ def check_tasks(
     outcomes: Counter[str] = Counter()
     acknowledged = {delivery.task for delivery in history.deliveries if delivery.status == 200}
     changed = {change.task for change in history.changes}
-    # 503 says that nothing was stored. Any other response, or none, may hide an accepted callback.
+    # After a 503 nothing was stored. After any other response, or none, the callback may have been accepted.
     possibly_accepted = {delivery.task for delivery in history.deliveries if delivery.status != 503}
     for plan in plans:
         item = snapshot.items.get(plan.task)
@@ -91,7 +91,7 @@ def check_tasks(
         elif (
             plan.expected_status == "UNCONFIRMED" and item.status == "TIMED_OUT" and plan.task not in possibly_accepted
         ):
-            # The stack refused each callback with the success during an outage, so it never knew the result.
+            # The stack responded to each callback with 503 during an outage, so it never received the result.
             outcomes[item.status] += 1
         elif problem := _problem(plan, item):
             outcome = DEAD_LETTERS if plan.task in snapshot.dead_letters else _accepted_outcome(plan, item)
@@ -170,7 +170,7 @@ def _problem(plan: TaskPlan, item: TaskRecord) -> str | None:
             continue
         kind, fault = planned[image.path].kind, planned[image.path].fault
         state = {ImageFault.GONE: "EXPIRED", ImageFault.PAGE: "REJECTED"}.get(fault, "ARCHIVED")
-        # An original that was unavailable at first may be EXPIRED: ARCHIVED does not require it.
+        # An original that was unavailable at first may be EXPIRED: the status ARCHIVED does not require it.
         may_expire = kind == "origin" and fault in _UNAVAILABLE_AT_FIRST
         if image.state != state and not (may_expire and image.state == "EXPIRED"):
             return f"{image.path} ({fault}) is {image.state} instead of {state}"

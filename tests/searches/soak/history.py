@@ -144,8 +144,8 @@ class Run:
     begun: float
     ended: float = float("inf")
     has_failed: bool = True  # it raised an error, was killed, or returned batchItemFailures
-    sandbox: str = ""  # the process that runs it; empty until there is one
-    started: float = float("inf")  # when the process takes it
+    sandbox: str = ""  # the process that runs it; empty until the process starts it
+    started: float = float("inf")  # time at which the process started it
 
 
 @dataclass(slots=True)
@@ -171,7 +171,8 @@ class History:
     provider_reports: dict[tuple[str, ReportedState], float] = field(
         default_factory=dict
     )  # reports of providers, and the first time of each
-    put_aside: set[str] = field(default_factory=set)  # tasks whose message ArchiveImages itself made a dead letter
+    # Tasks whose message ArchiveImages itself moved to the dead-letter queue.
+    moved_to_dead_letters: set[str] = field(default_factory=set)
 
     def copy(self) -> "History":
         """Returns a shallow copy: its lists can be changed independently."""
@@ -185,7 +186,7 @@ class History:
 
 
 class Recorder:
-    """Records the activity of a stack. `around` wraps moto directly, so that it sees only calls that reach moto."""
+    """Records the activity of a stack. `around` must wrap moto directly, to record only calls that reach moto."""
 
     def __init__(self) -> None:
         self.history = History()
@@ -210,7 +211,7 @@ class Recorder:
                     self._release([str(call.parameters.get("ReceiptHandle"))])
                 if call and call.operation == "SendMessage" and "ArchiveDeadLetters" in call.parameters["QueueUrl"]:
                     with self._lock:
-                        self.history.put_aside.add(json.loads(call.parameters["MessageBody"])["task"])
+                        self.history.moved_to_dead_letters.add(json.loads(call.parameters["MessageBody"])["task"])
                 if call is None or call.operation not in ("PutObject", "PutEvents"):
                     return application(environ, start_response)
                 arrived_at = time.time()
@@ -242,7 +243,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records all writes and runs within this context, which must be entered before the stack starts."""
-        add, invoke, take = StreamShard.add, Function.invoke, Sandbox.invoke
+        add, invoke, invoke_in_sandbox = StreamShard.add, Function.invoke, Sandbox.invoke
 
         def add_and_record(shard: StreamShard, old: Any, new: Any) -> None:
             if old is None and NOT_STREAMED in new.attrs:
@@ -265,15 +266,15 @@ class Recorder:
                 run.ended = time.time()
                 self._release(receipts)
 
-        def take_and_record(sandbox: Sandbox, invocation: Invocation) -> Outcome:
+        def start_and_record(sandbox: Sandbox, invocation: Invocation) -> Outcome:
             run = self._run.get()
             run.sandbox, run.started = sandbox.id, time.time()
-            return take(sandbox, invocation)
+            return invoke_in_sandbox(sandbox, invocation)
 
         with ExitStack() as patches:
             patches.enter_context(mock.patch.object(StreamShard, "add", add_and_record))
             patches.enter_context(mock.patch.object(Function, "invoke", invoke_and_record))
-            patches.enter_context(mock.patch.object(Sandbox, "invoke", take_and_record))
+            patches.enter_context(mock.patch.object(Sandbox, "invoke", start_and_record))
             yield
 
     def _begin(self, function: str, payload: bytes) -> tuple[Run, list[str]]:

@@ -25,9 +25,10 @@ from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 T = TypeVar("T")
 NOT_STREAMED_SHARE = 0.01
-# One task of this many is oversized: each of its tries kills a process, about three times a minute.
+# One of this number of tasks is oversized: each of its tries kills a process, about three times a minute.
 OVERSIZED_EVERY, OVERSIZED_OFFSET = 2500, 77
-# One task of this many has a provider outage that lasts longer than polling takes, if its polls concern no other task.
+# One of this number of tasks has a provider outage that lasts longer than polling takes, unless its polls also cover
+# other tasks.
 PROVIDER_OUT_EVERY, PROVIDER_OUT_OFFSET = 25, 9
 
 
@@ -53,7 +54,7 @@ def plan_task(seed: int, number: int) -> TaskPlan:
         "PENDING": RUNNING,
     }[status]
     callbacks = _callbacks(rng, provider_outcome, provider, task_id)
-    # The stack cannot know a task that is not registered and has no callback.
+    # A task without a registration and without a callback would never reach the stack.
     may_be_unregistered = any(plan.at for plan in callbacks)
     registration = _one_of(
         rng, {Registration.FIRST: 80, Registration.LATE: 12, Registration.NEVER: 8 if may_be_unregistered else 0}
@@ -75,7 +76,7 @@ def plan_task(seed: int, number: int) -> TaskPlan:
         return _not_streamed(plan)
     if is_oversized:
         return _oversized(plan)
-    # One poll of Ace Data covers several tasks: an outage would affect the other tasks, too.
+    # A poll of Ace Data covers several tasks: an outage would also affect the others.
     may_be_out = (
         number % PROVIDER_OUT_EVERY == PROVIDER_OUT_OFFSET and plan.provider_outcome.paths and provider != ACEDATA
     )

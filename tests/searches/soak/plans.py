@@ -135,5 +135,6 @@ class TaskPlan:
 
 
 def _is_archived_or_optional(image: ImagePlan) -> bool:
-    # By the parameter Originals, a task is ARCHIVED without an original whose URL expired before the first report.
+    # With the default of the parameter Originals, a task is ARCHIVED without an original whose URL had expired before
+    # the first report.
     return image.fault.is_recoverable or (image.kind, image.fault) == ("origin", ImageFault.GONE)

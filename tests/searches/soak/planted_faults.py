@@ -441,7 +441,7 @@ def oversized_task_not_archived(evidence: Evidence) -> str:
 
 @_violates(OVERSIZED_REPORTED)
 def oversized_task_not_logged(evidence: Evidence) -> str:
-    """The log does not name an oversized task, which kills each run."""
+    """The log does not name an oversized task, whose runs are all killed."""
     evidence.before_repair = replace(evidence.before_repair, logged_as_killed=frozenset())
     return _oversized(evidence).task
 
@@ -464,7 +464,7 @@ def other_task_never_separated(evidence: Evidence) -> str:
 
 @_violates(OTHERS_ARCHIVED)
 def other_task_in_dead_letters(evidence: Evidence) -> str:
-    """The message of an archived task becomes a dead letter together with that of an oversized task."""
+    """The message of an archived task becomes a dead letter together with the message of an oversized task."""
     other_task = _archived(evidence).task
     _share_runs(evidence, other_task, count=1)
     dead_letters = {**evidence.before_repair.snapshot.dead_letters, other_task: "ArchiveDeadLetters"}

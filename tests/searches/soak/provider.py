@@ -1,4 +1,4 @@
-"""Simulates the providers of a soak test behind one port: answers polls and serves images as the plans specify."""
+"""Simulates the providers of a soak test on one port: responds to polls and serves images as the plans specify."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ class Provider:
         self.image_requests: Counter[str] = Counter()
         self.polls: Counter[str] = Counter()  # by result of the request
         self.is_out = False  # whether every request is answered with an error
-        self.is_outage_over = False  # whether polls of tasks with `is_provider_out` are answered again
+        self.is_outage_over = False  # whether polls of tasks with `is_provider_out` succeed again
         self._server = _Server(self)
 
     @property
@@ -132,7 +132,7 @@ class _Handler(LoopbackHandler):
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         split = urlsplit(self.path)
         if self._provider.is_out:
-            self._provider.polls["out"] += not split.path.startswith("/images/")
+            self._provider.polls["503, outage"] += not split.path.startswith("/images/")
             self.answer(503, b"outage", [])
         elif split.path.startswith("/images/"):
             self._serve_image(split.path, is_fresh=bool(split.query))
@@ -149,7 +149,7 @@ class _Handler(LoopbackHandler):
             self.close_connection = True
             return
         if self._provider.is_out:
-            self._provider.polls["out"] += 1
+            self._provider.polls["503, outage"] += 1
             self.answer(503, b"outage", [])
             return
         try:
@@ -166,7 +166,7 @@ class _Handler(LoopbackHandler):
 
     def _serve_poll(self, provider: str, task_ids: Sequence[str], *, is_batch: bool = False) -> None:
         fault = self._provider.next_fault(task_ids)
-        self._provider.polls[fault or "answered"] += 1
+        self._provider.polls[fault or "no fault"] += 1
         match fault:
             case PollFault.ERROR:
                 return self._json({"code": 500, "msg": "failed", "data": None}, status=500)

@@ -53,7 +53,7 @@ class Soak:
             "LogLevel": "INFO",
         }
     )
-    max_seconds: float = 3600  # without the end of a task or a phase; also sufficient on a busy machine
+    max_seconds: float = 3600  # in which a task or a phase must end; sufficient on a busy machine
     artefact: Artefact | None = None  # the built functions; None: the functions of the source tree
 
 

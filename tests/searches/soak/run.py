@@ -31,7 +31,7 @@ from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
 
 RECONCILE_CLOCK_SHIFT_SECONDS = 8 * 3600
-LOG_BYTES_PER_TASK = 100_000  # of one function: ten times what it has been
+LOG_BYTES_PER_TASK = 100_000  # of each function's log; ten times the observed size
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _RunData:
     faults: AwsFaults
     killer: Killer
     disruptions: DisruptionSchedule
-    external_report: dict[str, Any]  # the report of the process outside of the stack
+    external_report: dict[str, Any]  # the records of the process that simulates providers and users
     rss_mb: list[int]
 
 
@@ -85,7 +85,7 @@ def _run_stack(soak: Soak, on_progress: Callable[[Progress], None]) -> _RunData:
     recorder = Recorder()
     plans = plan_tasks(soak.seed, soak.tasks)
     oversized = {plan.task: plan.task_id for plan in plans if plan.is_oversized}
-    killers: list[Killer] = []  # has one entry once the functions exist
+    killers: list[Killer] = []  # empty until the functions exist, then one entry
     faults = AwsFaults(
         soak.seed,
         RATES,
@@ -173,8 +173,8 @@ def _planned_disruptions(plans: Sequence[TaskPlan]) -> Counter[str]:
     """Counts the tasks whose plan contains a disruption of its own."""
     return Counter(
         {
-            "oversized tasks, which kill each run": sum(plan.is_oversized for plan in plans),
-            "tasks whose provider is out for longer than polling takes": sum(plan.is_provider_out for plan in plans),
+            "oversized tasks, whose runs are killed": sum(plan.is_oversized for plan in plans),
+            "tasks with an outage longer than polling": sum(plan.is_provider_out for plan in plans),
         }
     )
 

@@ -25,7 +25,7 @@ def table(report: Report) -> Table:
     for callback_fault, count in report.deliveries.items():
         add(callback_fault, count, planned)
     add("deliveries with a fault", planned - report.deliveries[CallbackFault.NONE], planned)
-    add("Requests with callbacks, retries included", report.requests.total(), indent=False)
+    add("Requests with callbacks, including retries", report.requests.total(), indent=False)
     for response, count in report.requests.most_common():
         add(f"response {response}" if response.isdecimal() else response, count, report.requests.total())
     found.add_section()
@@ -34,7 +34,7 @@ def table(report: Report) -> Table:
         add(name, count, sum(report.polls.values()))
     add("Requests for images", report.image_requests, indent=False)
     found.add_section()
-    add("Calls of functions to AWS", report.calls, indent=False)
+    add("AWS calls of functions", report.calls, indent=False)
     by_fault: Counter[str] = Counter()
     for (_, fault), count in report.faults.items():
         by_fault[str(fault)] += count
@@ -44,7 +44,7 @@ def table(report: Report) -> Table:
     add("Sandboxes killed", sum(report.kills.values()), indent=False)
     for name, count in sorted(report.kills.items()):
         add(name.removesuffix("Function"), count)
-    add("Outages, throttling and lags of several minutes", sum(report.disruptions.values()), indent=False)
+    add("Disruptions of several minutes", sum(report.disruptions.values()), indent=False)
     for name, count in sorted(report.disruptions.items()):
         add(name, count)
     found.add_section()

@@ -23,14 +23,14 @@ def task_trace(plan: TaskPlan, history: History, logs: Path) -> Iterator[str]:
         if task == plan.task
     ]
     events += [
-        (change.at, f"{change.writer or 'outside'} wrote {change.after}")
+        (change.at, f"{change.writer or 'a client'} wrote {change.after}")
         for change in history.changes
         if change.task == plan.task
     ]
     events += [(put.at, f"{put.writer} put {put.key}") for put in history.puts if plan.task_id in put.key]
     for at, what in sorted(events):
         yield f"  {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03} {what}"
-    # `*.log.1` has the earlier lines of a rotated `*.log`.
+    # `*.log.1` contains the earlier lines of a rotated `*.log`.
     for path in sorted(
         logs.glob("*Function.log*"), key=lambda path: (path.name.partition(".")[0], path.suffix == ".log")
     ):

@@ -173,7 +173,7 @@ def test_the_sandbox_that_made_the_call_is_killed(endpoint: Endpoint) -> None:
     assert endpoint.killed == [("Tested", "Tested-1")]
 
 
-def test_objects_of_an_oversized_task_kill_until_the_kills_are_ended(endpoint: Endpoint) -> None:
+def test_calls_for_objects_of_an_oversized_task_are_killed_until_the_kills_are_ended(endpoint: Endpoint) -> None:
     endpoint.killed.clear()
     endpoint.inject({}, oversized=["task1"])
     endpoint.faults.end()
@@ -224,7 +224,7 @@ def test_part_of_a_key_batch_is_unprocessed(endpoint: Endpoint) -> None:
     assert response["UnprocessedKeys"] == {"Things": {"Keys": keys[2:], "ConsistentRead": True}}
 
 
-def test_only_calls_of_functions_after_the_begin_have_faults(endpoint: Endpoint) -> None:
+def test_only_calls_of_functions_after_begin_have_faults(endpoint: Endpoint) -> None:
     endpoint.inject({"dynamodb": {Fault.ERROR: 1.0}})
     endpoint.moto.client("dynamodb").put_item(TableName="Things", Item={"id": {"S": "by a user"}})
     endpoint.faults.end()

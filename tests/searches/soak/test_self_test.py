@@ -1,4 +1,4 @@
-"""The checker reports each planted fault with its task and guarantee, and no violation of other tasks."""
+"""Tests that the checker reports each planted fault with its task and guarantee, and no violation of other tasks."""
 
 import pytest
 
@@ -29,10 +29,10 @@ def test_a_planted_fault_is_reported_with_its_task(found: dict[str, Detection], 
         assert {violation.task for violation in detection.violations} <= {detection.task, "rejected/"}
 
 
-def test_a_message_that_archive_images_put_aside_has_not_been_taken_along() -> None:
-    name = "The message of an archived task becomes a dead letter together with that of an oversized task"
+def test_a_message_that_archive_images_moved_to_the_dead_letters_is_no_violation() -> None:
+    name = "The message of an archived task becomes a dead letter together with the message of an oversized task"
     fault = next(fault for fault in FAULTS if fault.name == name)
     evidence = valid_evidence()
-    evidence.history.put_aside.add(fault.plant(evidence))
+    evidence.history.moved_to_dead_letters.add(fault.plant(evidence))
 
     assert check_evidence(evidence).violations == []

@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 logger, metrics = Logger(), Metrics()
 dynamodb = boto3.client("dynamodb")
 seen = DynamoDBPersistenceLayer(table_name="seen")
-# Every callback counts as new: the local cache would answer repeated ones.
+# Without the local cache, which would return the stored response to a repeated callback: every callback counts as new.
 config = IdempotencyConfig(event_key_jmespath="powertools_json(body).data.taskId", use_local_cache=False)
 
 

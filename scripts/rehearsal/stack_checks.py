@@ -1,4 +1,4 @@
-"""Runs tasks through the deployed stack as a caller of the tasks API and as an image service, through APIs only."""
+"""Runs tasks through the deployed stack and checks the results, only through the APIs of the stack and of AWS."""
 
 import json
 import time
@@ -50,13 +50,13 @@ CASES = (
 
 
 @dataclass
-class Play:
-    """Runs tasks with the deployed stack, the simulated services and a caller of the tasks API; checks the outcome."""
+class StackChecks:
+    """Runs tasks as a caller of the tasks API, with the simulated providers, and checks their results."""
 
     deployment: Deployment
     simulator: Simulator
     token: str
-    say: Callable[[str, str], None]  # reports a verified expectation and its figures
+    verified: Callable[[str, str], None]  # prints a verified expectation and its figures
     caller: str = "caller"  # name of the IAM user who calls the tasks API, and of the queue of events
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Play:
 
     # -- checks
 
-    def tasks(self) -> list[TaskResponse]:
+    def run_cases(self) -> list[TaskResponse]:
         """Runs all cases; checks outcomes through the tasks API, and images byte for byte. Returns the tasks."""
         with self._api() as api:
             # Sequentially: on a small machine, simultaneous cold starts take longer than the functions' AWS timeouts.
@@ -84,8 +84,10 @@ class Play:
         answers = [delivery.status for delivery in self.simulator.deliveries]
         planned = sum(copies.copies for case in CASES for copies in SCENARIOS[case.scenario].callbacks)
         expect(answers.count(200) == planned, f"all {planned} callbacks are answered 200: {answers}")
-        expect(all(status in (200, None) or status >= 500 for status in answers), f"none is refused: {answers}")
-        self.say("all tasks are listed; each link returns the served bytes", f"{len(ended)} tasks, {linked} images")
+        expect(all(status in (200, None) or status >= 500 for status in answers), f"no callback is refused: {answers}")
+        self.verified(
+            "all tasks are listed; each link returns the served bytes", f"{len(ended)} tasks, {linked} images"
+        )
         return ended
 
     def warm_up(self) -> None:
@@ -99,7 +101,7 @@ class Play:
         with self._api() as api:
             expect(api.page().tasks == (), "the table has no task")
         self.wrong_token()
-        self.say("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
+        self.verified("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
 
     def wrong_token(self) -> None:
         """Checks that the API calls the callback function, which refuses a wrong token with 401."""
@@ -108,24 +110,25 @@ class Play:
         expect(status == 401, f"a callback with a wrong token is answered 401, not {status}")
 
     def refusals(self) -> None:
-        """Checks that unsigned requests and unreadable deliveries are refused, and that the bucket keeps the latter."""
+        """Checks that unsigned requests and unreadable deliveries are refused, and unreadable deliveries stored."""
         with httpx.Client(trust_env=False, timeout=120) as http:
             unsigned = http.get(f"{self._tasks_api_url()}/tasks")
             expect(unsigned.status_code == 403, f"an unsigned request is answered 403, not {unsigned.status_code}")
             unreadable = http.post(self._callback_url(FLUX_KONTEXT), json=UNREADABLE)
-            expect(400 <= unreadable.status_code < 500, f"unreadable is answered 4xx, not {unreadable.status_code}")
+            status = unreadable.status_code
+            expect(400 <= status < 500, f"an unreadable delivery is answered 4xx, not {status}")
         s3, bucket = self.deployment.ministack.client("s3"), self._resources["ImagesBucket"]
         kept = s3.list_objects_v2(Bucket=bucket, Prefix="rejected/").get("Contents", [])
-        expect(len(kept) == 1, f"one unreadable delivery is stored, not {len(kept)}")
+        expect(len(kept) == 1, f"1 unreadable delivery is stored, not {len(kept)}")
         document = json.load(s3.get_object(Bucket=bucket, Key=kept[0]["Key"])["Body"])
         expect(json.loads(b64decode(document["body"])) == UNREADABLE, "the stored delivery has the delivered body")
-        self.say(
+        self.verified(
             "unsigned and unreadable requests are refused",
             f"{unsigned.status_code}; {unreadable.status_code}",
         )
 
     def events(self, ended: list[TaskResponse]) -> None:
-        """Checks that the event bus receives an event for the end of every task."""
+        """Checks that the event bus receives an event for each of these final tasks."""
         expected = {task_key(task.provider, task.task_id) for task in ended}
         received: set[str] = set()
 
@@ -134,21 +137,24 @@ class Play:
             return expected <= received
 
         self._wait_for(all_received, "the event bus has an event for each final task")
-        self.say("events of final tasks", f"{len(expected)} events")
+        self.verified("events of final tasks", f"{len(expected)} events")
 
     def webhooks(self, ended: list[TaskResponse], receiver: Receiver) -> None:
-        """Checks that the receiver gets a webhook for the end of every task, each with a valid signature."""
+        """Checks that the receiver gets a webhook with a valid signature for each of these final tasks."""
         self._wait_for_webhooks(ended, receiver)
         expect(receiver.refusals == [], f"every webhook is signed with the secret: {receiver.refusals}")
-        self.say("webhooks of final tasks", f"{len(ended)} webhooks")
+        self.verified("webhooks of final tasks", f"{len(ended)} webhooks")
 
-    def all_webhooks(self, receiver: Receiver) -> None:
-        """Waits for the webhooks of all tasks. While a stack is deleted, a function may have lost its role already."""
+    def wait_for_all_webhooks(self, receiver: Receiver) -> None:
+        """Waits until the receiver has the webhooks of all tasks.
+
+        Must be called before the stack is deleted: a deletion may delete a function's role before the function.
+        """
         with self._api() as api:
             self._wait_for_webhooks(list(api.tasks()), receiver)
 
     def reconciliation(self) -> None:
-        """Checks that ReconcileTasks finds tasks whose stream record was lost, and restarts polling and archiving."""
+        """Checks that ReconcileTasks restarts polling and archiving of tasks whose stream record was lost."""
         task = self.simulator.submit(FLUX_KONTEXT, scenario="success")
         pending = self.simulator.submit(FLUX_KONTEXT, scenario="success")
         self._wait_for(lambda: task.outcome_at(time.time()) is not None, "the simulated task has ended")
@@ -175,23 +181,23 @@ class Play:
         by_poll = Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, "poll", 2)
         with self._api() as api:
             self._ended(api, by_poll, task.task_id)
-            # Lets the change that polling writes be dispatched.
+            # Enabled again, so that DispatchChanges receives the result that polling writes.
             client.update_event_source_mapping(UUID=mapping, Enabled=True)
             self._ended(api, by_poll, pending.task_id)
-        self.say("tasks with lost stream records recovered by ReconcileTasks", "2 tasks")
+        self.verified("tasks with lost stream records recovered by ReconcileTasks", "2 tasks")
 
-    def one_more(self) -> None:
+    def one_task(self) -> None:
         """Runs one task, to check that the stack still works after an update."""
         with self._api() as api:
             self._ended(api, CASES[0], self._submit(api, CASES[0]))
 
     def earlier_tasks(self, ended: list[TaskResponse]) -> int:
-        """Checks that the tasks of an earlier stack are listed; returns how many images its links have served."""
+        """Checks that the tasks and images of an earlier stack are available. Returns the number of images."""
         with self._api() as api:
             self._check_list(api, ended)
             return sum(self._check_images(api, task) for task in ended)
 
-    # -- internals
+    # -- helpers
 
     def _wait_for_webhooks(self, ended: list[TaskResponse], receiver: Receiver) -> None:
         expected = {task_key(task.provider, task.task_id) for task in ended}
@@ -213,23 +219,24 @@ class Play:
         expect(task.status == case.status, f"{case.scenario} ends {case.status}, not {task.status}: {task!r}")
         expect(task.reported_by == case.reported_by, f"{case.scenario} is reported by {case.reported_by}: {task!r}")
         expect(len(task.images) == case.images, f"{case.scenario} has {case.images} images: {task!r}")
-        self.say(
+        self.verified(
             f"{case.provider}, {case.scenario}", f"{task.status}, by {task.reported_by}, {len(task.images)} images"
         )
         return task
 
     def _check_list(self, api: TasksClient, ended: list[TaskResponse]) -> None:
         listed = {task.task_id for task in api.tasks()}
-        expect({task.task_id for task in ended} <= listed, "every task is listed")
+        expect({task.task_id for task in ended} <= listed, "GET /tasks lists every task")
         failed = [task.task_id for task in api.tasks(status=TaskStatus.FAILED)]
-        expect(failed == [t.task_id for t in ended if t.status == TaskStatus.FAILED], "tasks are listed by status")
+        wanted = [task.task_id for task in ended if task.status == TaskStatus.FAILED]
+        expect(failed == wanted, "GET /tasks?status=FAILED lists the failed tasks only")
 
     def _check_images(self, api: TasksClient, task: TaskResponse) -> int:
         simulated = self.simulator.find_task(task.provider, task.task_id)
         served = {(image.kind, image.index): image.picture.content for image in simulated.images} if simulated else {}
         for (kind, index), content in served.items() if task.images else ():
             with api.open_link(api.image_link(task.provider, task.task_id, kind, index)) as response:
-                expect(response.read() == content, f"{kind}-{index} of {task.task_id} is what was served")
+                expect(response.read() == content, f"{kind}-{index} of {task.task_id} has the served bytes")
         return len(task.images)
 
     def _put(self, task_id: str, status: TaskStatus, updated_at: str, **more: Any) -> None:
@@ -271,7 +278,7 @@ class Play:
 
 
 def _required(provider: str) -> dict[str, Any]:
-    """Returns the parameters that a service requires besides the prompt."""
+    """Returns the parameters that a provider requires besides the prompt."""
     return {"action": "generate"} if provider == ACEDATA else {}
 
 
