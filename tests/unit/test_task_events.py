@@ -362,8 +362,8 @@ def test_the_largest_events_are_as_large_as_the_page_says() -> None:
     failed = an_item(**LARGEST_TASK, status="FAILED", failure=failure)
 
     assert size_of(failed) < size_of(archived) < size_of(missing) < MAX_DETAIL_BYTES
-    assert f"{size_of(archived):,}." in PAGE
-    assert f"{size_of(missing):,}:" in PAGE
+    assert f"{size_of(archived):,} bytes." in PAGE
+    assert f"{size_of(missing):,} bytes:" in PAGE
     assert f"{MAX_DETAIL_BYTES:,} bytes" in PAGE
     assert f"{MAX_REASON_BYTES} bytes" in PAGE
 

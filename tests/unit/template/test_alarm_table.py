@@ -12,7 +12,7 @@ from tests.unit.template.test_alarms import ALARMS, Watched, expression_of, watc
 
 PAGE = (REPOSITORY / "docs/operating.md").read_text()
 COMPARISONS = {"GreaterThanThreshold": ">", "GreaterThanOrEqualToThreshold": "≥", "LessThanThreshold": "<"}
-SILENCE = {"notBreaching": "all is well", "breaching": "goes off"}
+MISSING_DATA = {"notBreaching": "not breaching", "breaching": "breaching"}
 
 
 def words_of(metric: Watched) -> str:
@@ -50,7 +50,7 @@ def row_of(name: str) -> str:
     needed = alarm.get("DatapointsToAlarm", periods)
     span = f"{seconds // 60} min" if periods == 1 else f"{needed} of {periods} × {seconds // 60} min"  # noqa: RUF001
     cells = (watched_value(alarm), f"{COMPARISONS[alarm['ComparisonOperator']]} {limit}", span)
-    return f"| {name} | " + " | ".join((*cells, SILENCE[alarm["TreatMissingData"]])) + " |"
+    return f"| {name} | " + " | ".join((*cells, MISSING_DATA[alarm["TreatMissingData"]])) + " |"
 
 
 @pytest.mark.parametrize("name", ALARMS)
