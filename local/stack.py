@@ -154,7 +154,7 @@ class LocalStack:
         self._start_event_sources(deployment)
         for name, api in deployment.apis.items():
             self._apis[name].serve(api.routes, api.stage, self.functions)
-        self._prewarm({route.function for api in deployment.apis.values() for route in api.routes})
+        self._prewarm(deployment)
 
         self.info = self._describe(deployment, simulator_url, self._start_gallery())
         self._stack.enter_context(state_dir.published(self._state_dir, self.info))
@@ -255,14 +255,16 @@ class LocalStack:
         for schedule in deployment.schedules:
             yield ScheduleSource(schedule, self.functions[schedule.function], send_message, self.time_scale, self._logs)
 
-    def _prewarm(self, routed: set[str]) -> None:
+    def _prewarm(self, deployment: Deployment) -> None:
         """Starts sandboxes ahead of time: a first callback must not wait for imports.
 
-        Waits for the functions with routes; the others warm up while the stack is already in use.
+        Waits for the functions with routes; those with a stream warm up while the stack is already in use. All others
+        start at their first invocation, as in Lambda: many stacks end without a poll, a webhook or an hourly run.
         """
+        routed = {route.function for api in deployment.apis.values() for route in api.routes}
         for sandbox in [self.functions[name].prewarm() for name in routed]:
             sandbox.wait_until_ready()
-        for name in self.functions.keys() - routed:
+        for name in {function for function, _ in deployment.stream_mappings} - routed:
             self.functions[name].prewarm()
 
     def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
