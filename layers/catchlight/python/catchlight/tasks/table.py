@@ -145,7 +145,7 @@ def complete_request(
     """Adds the request's parameters that the item lacks. Existing ones stay: they may be from the task's submission."""
     if reported and stored:
         # One attribute at a time, because `request` may contain attributes that users added and the model ignores.
-        for name, value in document(reported.besides(stored)).items():
+        for name, value in document(reported.missing_in(stored)).items():
             update.set_once(f"request.{name}", value)
     elif reported:
         update.set_once("request", document(reported))
