@@ -59,7 +59,7 @@ class ArchivedImage(Model):
     """An image that is archived in the bucket."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.ARCHIVED]
     bucket: str
     key: str
@@ -87,7 +87,7 @@ class MissingImage(Model):
     """An image that could not be archived."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.EXPIRED, ImageState.REJECTED]
     reason: Annotated[
         str,
@@ -103,7 +103,7 @@ class UnconfirmedImage(Model):
     """An image of an UNCONFIRMED task: it is not archived."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.PENDING]
     quarantine: Annotated[
         Quarantined | None,

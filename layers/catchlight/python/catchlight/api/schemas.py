@@ -1,6 +1,6 @@
 """Models of the tasks API's requests and responses. `docs/tasks-api.openapi.yaml` is generated from them.
 
-Field names are in camelCase, as in the items of the tasks table; absent values are left out, never null.
+Field names are in camelCase, as in the items of the tasks table. Fields without a value are omitted, never null.
 """
 
 from datetime import UTC, datetime
@@ -37,14 +37,14 @@ from catchlight.models import (
 )
 from catchlight.providers import PROVIDER_ID_PATTERN, PROVIDERS
 
-# The limit of one BatchGetItem; a hundred conditional writes take about half a second.
+# One BatchGetItem accepts this many keys; a hundred conditional writes take about half a second.
 MAX_TASKS_PER_REGISTRATION = 100
 MAX_TASKS_PER_PAGE = 100
 DEFAULT_TASKS_PER_PAGE = 50
-# The HTTP API and many proxies close the connection after 30 s. For longer waits clients repeat the request.
+# The HTTP API and many proxies close a connection after 30 s. To wait longer, clients repeat the request.
 MAX_WAIT_SECONDS = 20
-# A link expires with the session that signed it, even if its own lifetime is longer. Sessions of a function's role last
-# for hours, but their remaining time is unknown: so no link has a lifetime of more than one hour.
+# A link expires when the session ends whose credentials signed it, even if its own lifetime is longer. Sessions of a
+# function's role last for hours, but their remaining time is unknown. Therefore one hour is the longest lifetime.
 MAX_LINK_SECONDS = 3600
 MIN_LINK_SECONDS = 60
 DEFAULT_LINK_SECONDS = 900
@@ -52,7 +52,7 @@ MAX_CURSOR_LENGTH = 4096
 METADATA_FILTER_PATTERN = METADATA_NAME_PATTERN.removesuffix("$") + "=.*$"
 MAX_METADATA_FILTER_LENGTH = 64 + len("=") + MAX_METADATA_VALUE_LENGTH
 IDEMPOTENCY_KEY_PATTERN = TASK_ID_PATTERN
-# Statuses at which processing has ended; only a late callback, a poll or a redrive can change them.
+# Statuses of tasks whose processing has ended. Only a later report or an operator can change them.
 FINAL_STATUSES = frozenset(
     {
         TaskStatus.ARCHIVED,
@@ -78,7 +78,7 @@ def _time_with_zone(value: Any) -> Any:
             return moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError("should be a time with its zone, like 2026-01-31T12:00:00Z")
+    raise ValueError("should be a time with a time zone, like 2026-01-31T12:00:00Z")
 
 
 ProviderId = Annotated[
@@ -87,56 +87,60 @@ ProviderId = Annotated[
 Moment = Annotated[
     datetime, BeforeValidator(_time_with_zone), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-# ISO 8601 in UTC, as in the table.
+# A time in ISO 8601 in UTC, as in the table.
 Time = Annotated[str, BeforeValidator(lambda value: iso(value) if isinstance(value, datetime) else value)]
 IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
 LinkSeconds = Annotated[int, Field(ge=MIN_LINK_SECONDS, le=MAX_LINK_SECONDS)]
 
 
 class Message(BaseModel):
-    """Base of all request and response models: frozen, with field names in camelCase."""
+    """Base of all request and response models: immutable, with field names in camelCase."""
 
-    # Validation errors must not contain inputs, which hold prompts and URLs.
+    # Validation errors omit the input, because it contains prompts and URLs.
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
 
 
 class RequestModel(Message):
-    """Base of request models. Unknown fields are refused, because they are probably typing errors."""
+    """Base of request models. Unknown fields are refused, because they are probably misspelled."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ResponseModel(Message):
-    """Base of response models. Clients must ignore unknown fields: a later version may add some."""
+    """Base of response models. Clients must ignore unknown fields: a later version may add fields."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
 
 
-# ------------------------------------------------------------------------------------------------ asked
+# ------------------------------------------------------------------------------------------------ requests
 
 
 class Registration(RequestModel):
-    """Registers tasks that were submitted elsewhere, so that they are polled if their callbacks do not arrive."""
+    """Tasks to register that were submitted elsewhere: they are polled if their callbacks do not arrive."""
 
     provider: ProviderId
     task_ids: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MAX_TASKS_PER_REGISTRATION)]
     metadata: Annotated[
         Metadata | None,
-        Field(description="Your own, kept with each of these tasks that has none. At most 2,048 bytes as JSON."),
+        Field(
+            description="Your own data. It is stored with each of these tasks that has no metadata yet. At most 2,048 "
+            "bytes as JSON."
+        ),
     ] = None
     ref: Annotated[
-        Reference | None, Field(description="Your own reference, kept with each of these tasks that has none.")
+        Reference | None,
+        Field(description="Your own reference. It is stored with each of these tasks that has no reference yet."),
     ] = None
 
 
 class Submission(RequestModel):
-    """Submits an image request: it is sent to the provider unchanged, except that the callback URL is added."""
+    """A request for images. It is sent to the provider unchanged, except that the callback URL is added."""
 
     provider: ProviderId
     endpoint: Annotated[
         str | None,
         Field(
-            description="Which of the provider's endpoints, the last part of its path; the first unless told. "
+            description="Endpoint of the provider: the last part of its path. Default: the provider's first endpoint. "
             + "; ".join(f"{name}: {', '.join(provider.submit_paths)}" for name, provider in PROVIDERS.items()),
             json_schema_extra={"enum": sorted({name for each in PROVIDERS.values() for name in each.submit_paths})},
         ),
@@ -145,15 +149,19 @@ class Submission(RequestModel):
         dict[str, Any],
         Field(
             min_length=1,
-            description="The body that the provider documents, without its callback URL: `prompt` and so on.",
+            description="Body of the request as the provider documents it, without the callback URL: `prompt` etc.",
         ),
     ]
     metadata: Annotated[
         Metadata | None,
-        Field(description="Your own, kept with the task and not sent to the provider. At most 2,048 bytes as JSON."),
+        Field(
+            description="Your own data. It is stored with the task and not sent to the provider. At most 2,048 bytes "
+            "as JSON."
+        ),
     ] = None
     ref: Annotated[
-        Reference | None, Field(description="Your own reference, kept with the task and not sent to the provider.")
+        Reference | None,
+        Field(description="Your own reference. It is stored with the task and not sent to the provider."),
     ] = None
 
 
@@ -163,33 +171,33 @@ class LinkQuery(RequestModel):
     link_seconds: Annotated[
         LinkSeconds,
         Field(
-            description="Seconds that image links live. They die earlier if the function's own session does, "
-            "which is rare within an hour."
+            description="Lifetime of image links in seconds. A link expires earlier if the session of the function's "
+            "role ends, which is rare within an hour."
         ),
     ] = DEFAULT_LINK_SECONDS
 
 
 class ImageQuery(LinkQuery):
-    """Query parameters of the link to one image."""
+    """Query parameters of requests for one image."""
 
     quarantined: Annotated[
         bool,
         Field(
-            description="The bytes in quarantine instead of the archived image. They come from a server that is not "
-            "trusted, are probably no image, and are served as a download."
+            description="Whether to redirect to the image's bytes in quarantine instead of the archived image. They "
+            "come from an untrusted server, may not be an image, and are served as a download."
         ),
     ] = False
 
 
 class TaskQuery(LinkQuery):
-    """Query parameters of the look-up of one task."""
+    """Query parameters of requests for one task."""
 
     wait: Annotated[
         int,
         Field(
             ge=0,
             le=MAX_WAIT_SECONDS,
-            description="Answer once the task is done, or after that many seconds: see `done`.",
+            description="Responds when the task is done (see `done`), or after this number of seconds.",
         ),
     ] = 0
 
@@ -199,36 +207,42 @@ class PageQuery(LinkQuery):
 
     status: Annotated[
         TaskStatus | None,
-        Field(description="Only tasks with this status, the latest change first. Else the latest arrival comes first."),
+        Field(
+            description="Only tasks with this status, the latest change first. Without a status, the latest arrival is "
+            "first."
+        ),
     ] = None
     provider: Annotated[
         ProviderId | None,
-        Field(description="Only this provider's tasks. A page may then be short, or empty, and have a cursor."),
+        Field(
+            description="Only tasks of this provider. A page may then have fewer tasks than `limit`, or none, although "
+            "it has a cursor."
+        ),
     ] = None
     since: Annotated[
         Moment | None,
         Field(
-            description="Only tasks that arrived at this time or later; with a status, that changed then or later. "
-            "With a zone: `2026-01-31T12:00:00Z`."
+            description="Only tasks that arrived at this time or later. With `status`: only tasks whose last change "
+            "was at this time or later. A time with a time zone: `2026-01-31T12:00:00Z`."
         ),
     ] = None
     ref: Annotated[
         Reference | None,
-        Field(description="Only tasks with this `ref`. A page may be empty and have a cursor."),
+        Field(description="Only tasks with this `ref`. A page may be empty although it has a cursor."),
     ] = None
     metadata: Annotated[
         str | None,
         Field(
             pattern=METADATA_FILTER_PATTERN,
             max_length=MAX_METADATA_FILTER_LENGTH,
-            description="Only tasks with this metadata: `NAME=VALUE`. A page may be empty and have a cursor.",
+            description="Only tasks with this metadata: `NAME=VALUE`. A page may be empty although it has a cursor.",
         ),
     ] = None
     reason: Annotated[
         FailureReason | None,
-        Field(description="Only tasks that failed for this reason. A page may be empty and have a cursor."),
+        Field(description="Only tasks whose `failure` has this reason. A page may be empty although it has a cursor."),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_PAGE, description="Most tasks on a page.")] = (
+    limit: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_PAGE, description="Maximum number of tasks per page.")] = (
         DEFAULT_TASKS_PER_PAGE
     )
     cursor: Annotated[
@@ -236,12 +250,12 @@ class PageQuery(LinkQuery):
         Field(
             min_length=1,
             max_length=MAX_CURSOR_LENGTH,
-            description="`cursor` of the page before, with the same filters. To be taken as it is.",
+            description="`cursor` of the previous page. Opaque: pass it on unchanged, with the same filters.",
         ),
     ] = None
 
 
-# ------------------------------------------------------------------------------------------------ answered
+# ------------------------------------------------------------------------------------------------ responses
 
 
 class NewTask(ResponseModel):
@@ -252,7 +266,10 @@ class NewTask(ResponseModel):
     task_id: str
     outcome: Annotated[
         Literal["registered", "known", "submitted"],
-        Field(description="`known`: it was registered before, or its callback was faster. Nothing was changed."),
+        Field(
+            description="`known`: the task was registered before, or its callback arrived before the registration. "
+            "Only `registeredAt`, `metadata` and `ref` are added, if the task lacks them."
+        ),
     ]
 
 
@@ -263,89 +280,102 @@ class RegisteredTasks(ResponseModel):
 
 
 class QuarantineResponse(ResponseModel):
-    """The object of the bucket with the bytes that an image's URL returned instead of an image that can be archived."""
+    """The S3 object with the bytes that were downloaded from an image's URL and not archived."""
 
     key: str
     bytes: int
-    sha256: Annotated[str, Field(description="In hexadecimal digits.")]
+    sha256: Annotated[str, Field(description="SHA-256 of the bytes in hexadecimal digits.")]
 
 
 class ImageResponse(ResponseModel):
     """One image of a task."""
 
     kind: ImageKind
-    index: Annotated[int, Field(ge=0, lt=MAX_IMAGES_PER_TASK, description="Counts within its kind.")]
+    index: Annotated[
+        int, Field(ge=0, lt=MAX_IMAGES_PER_TASK, description="Index among the images of this kind, from 0.")
+    ]
     state: ImageState
     link: Annotated[
-        str | None, Field(description="The presigned URL of the archived image, for GET requests until linkExpiresAt.")
+        str | None,
+        Field(description="Presigned URL of the archived image, for GET requests. Valid until `linkExpiresAt`."),
     ] = None
     link_expires_at: Time | None = None
-    url: Annotated[str, Field(description="Where the provider has it, or had it until expiresAt.")]
+    url: Annotated[str, Field(description="URL of the image at the provider. It may not work after `expiresAt`.")]
     expires_at: Time
     bucket: str | None = None
     key: str | None = None
     bytes: int | None = None
-    sha256: Annotated[str | None, Field(description="In hexadecimal digits.")] = None
+    sha256: Annotated[str | None, Field(description="SHA-256 of the bytes in hexadecimal digits.")] = None
     content_type: str | None = None
-    width: Annotated[int | None, Field(description="In pixels, as stored. See `orientation`.")] = None
+    width: Annotated[int | None, Field(description="In pixels, before `orientation` is applied.")] = None
     height: int | None = None
     orientation: Annotated[
         int | None,
         Field(
-            description="The EXIF orientation, 2 to 8, if the image is shown otherwise than stored. From 5 on, width "
-            "and height are exchanged."
+            description="EXIF orientation, 2 to 8, if it is not the normal one (1). From 5 on, width and height are "
+            "swapped for display."
         ),
     ] = None
     trailing_bytes: Annotated[
         int | None,
-        Field(description="How many of its bytes follow the image's own end: a gain map, a phone's data, padding."),
+        Field(description="Number of bytes after the end of the image data, such as a gain map or padding."),
     ] = None
     archived_at: Time | None = None
     reason: Annotated[str | None, Field(description="Why the image could not be archived.")] = None
     quarantine: Annotated[
         QuarantineResponse | None,
-        Field(description="Its bytes, if they were kept: `GET .../images/{image}?quarantined=true` redirects to them."),
+        Field(
+            description="Bytes of the image in quarantine, if there are any. `GET .../images/{image}?quarantined=true` "
+            "redirects to them."
+        ),
     ] = None
 
 
 class SkippedResponse(ResponseModel):
-    """An output that is no image. It is not copied into the bucket."""
+    """An output that is not an image. It is not copied into the bucket."""
 
     media: Media
-    url: Annotated[str | None, Field(description="Where the provider has it. Missing if it is a text.")] = None
+    url: Annotated[
+        str | None,
+        Field(description="URL of the output at the provider. Missing if the output is a text, or the URL too long."),
+    ] = None
 
 
 class FailureResponse(ResponseModel):
-    """Why a task has no images: a reason that all providers share, with the provider's own code and message."""
+    """Why a task has no archived images, with the provider's code and message. All providers have the same reasons."""
 
     reason: FailureReason
     code: str | None = None
     message: str = ""
     last_answer: Annotated[
-        LastAnswer | None, Field(description="Of TIMED_OUT and UNCONFIRMED: what the provider answered last.")
+        LastAnswer | None,
+        Field(description="Outcome of the last status request. Only for the statuses TIMED_OUT and UNCONFIRMED."),
     ] = None
 
 
 class ProviderRecordResponse(ResponseModel):
-    """What the provider's own record of the task says besides its result, as it was told.
+    """Fields of the provider's own record of the task, other than its result, as far as the provider reported them.
 
-    Times are ISO 8601 in UTC; one that cannot be read is kept as text.
+    Times are ISO 8601 in UTC. A time that cannot be parsed is stored as the provider sent it.
     """
 
-    created_at: str | None = None
-    completed_at: str | None = None
-    trace_id: Annotated[str | None, Field(description="The provider's number for questions to its support.")] = None
+    created_at: Annotated[str | None, Field(description="Time at which the provider created the task.")] = None
+    completed_at: Annotated[str | None, Field(description="Time at which the provider completed the task.")] = None
+    trace_id: Annotated[
+        str | None, Field(description="The provider's id of the task for questions to its support.")
+    ] = None
     timings: Annotated[
-        str | None, Field(description="JSON. Of Ace Data: one entry per image; of kie-market: seconds.")
+        str | None,
+        Field(description="Duration of the generation, as JSON. Ace Data: one entry per image; kie-market: seconds."),
     ] = None
     parameters: Annotated[
         str | None,
-        Field(description=f"The whole request, as the provider returns it: JSON, cut at {MAX_PARAMETERS_BYTES} bytes."),
+        Field(description=f"The request as the provider reports it: JSON, cut off at {MAX_PARAMETERS_BYTES} bytes."),
     ] = None
 
 
 class ConflictResponse(ResponseModel):
-    """A report that contradicted an earlier result. Stored as evidence, not applied."""
+    """A report that contradicts another report of the task. It is stored as evidence; the task has the other result."""
 
     reported_by: Reporter
     reported_at: Time
@@ -363,96 +393,124 @@ class TaskResponse(ResponseModel):
     status: TaskStatus
     done: Annotated[
         bool,
-        Field(description="ARCHIVED, INCOMPLETE, UNCONFIRMED, FAILED or TIMED_OUT: waiting longer is mostly in vain."),
+        Field(
+            description="Whether the status is ARCHIVED, INCOMPLETE, UNCONFIRMED, FAILED or TIMED_OUT: further waiting "
+            "rarely changes it."
+        ),
     ]
     images: tuple[ImageResponse, ...] = ()
     skipped: Annotated[
         tuple[SkippedResponse, ...],
-        Field(
-            description="Outputs that are no images, such as videos. A task that has no other outputs is INCOMPLETE."
-        ),
+        Field(description="Outputs that are not images, such as videos. A task with only such outputs is INCOMPLETE."),
     ] = ()
     failure: FailureResponse | None = None
     request: Annotated[
         dict[str, Any] | None,
-        Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
+        Field(
+            description="Parameters of the request for images, from the submission or as far as the provider reported "
+            "them: `prompt`, `model`, `size`, `seeds`."
+        ),
     ] = None
     provider_record: ProviderRecordResponse | None = None
-    metadata: Annotated[Metadata | None, Field(description="Of its submission or registration.")] = None
+    metadata: Annotated[Metadata | None, Field(description="Your own data, from the submission or registration.")] = (
+        None
+    )
     ref: Annotated[
-        Reference | None, Field(description="Of its submission, registration or callback URL (`?ref=`).")
+        Reference | None,
+        Field(description="Your own reference, from the submission, the registration or the callback URL (`?ref=`)."),
     ] = None
     reported_by: Reporter | None = None
-    confirmed_at: Time | None = None
+    confirmed_at: Annotated[
+        Time | None,
+        Field(description="Time at which the provider's answer to a status request confirmed the callback's result."),
+    ] = None
     accepted_at: Annotated[
         Time | None,
-        Field(description="When an operator accepted its callback, which the provider had not confirmed."),
+        Field(
+            description="Time at which an operator accepted a callback's result that the provider had not confirmed."
+        ),
     ] = None
     hinted_at: Annotated[
         Time | None,
         Field(
-            description="When a success without a result was reported, or an unconfirmed one again: it is polled for."
+            description="Time at which a success without a result image was reported, or an unconfirmed success was "
+            "reported again. The provider is polled for the result."
         ),
     ] = None
-    deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
+    deliveries: Annotated[
+        int,
+        Field(description="Number of callbacks that changed the task or are stored as evidence, without repetitions."),
+    ] = 0
     conflicts: tuple[ConflictResponse, ...] = ()
-    idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None
-    arrived_at: Annotated[Time | None, Field(description="When the table first heard of it.")] = None
+    idempotency_key: Annotated[str | None, Field(description="`Idempotency-Key` of the submission.")] = None
+    arrived_at: Annotated[Time | None, Field(description="Time of the first write of this task to the table.")] = None
     registered_at: Time | None = None
-    reported_at: Time | None = None
-    archived_at: Time | None = None
-    updated_at: Time | None = None
+    reported_at: Annotated[Time | None, Field(description="Time of the report that has the task's result.")] = None
+    archived_at: Annotated[
+        Time | None, Field(description="Time at which the state of the last image became final.")
+    ] = None
+    updated_at: Annotated[
+        Time | None, Field(description="Time of the last change. Lists with a `status` are sorted by it.")
+    ] = None
 
 
 class TaskPage(ResponseModel):
     """A page of tasks, newest first; with a status filter, the most recently changed first."""
 
     tasks: tuple[TaskResponse, ...]
-    cursor: Annotated[str | None, Field(description="Asks for the next page. Missing on the last one.")] = None
+    cursor: Annotated[str | None, Field(description="Cursor of the next page. Missing on the last page.")] = None
     unreadable: Annotated[
-        tuple[str, ...], Field(description="Keys of items that were put by hand and are malformed.")
+        tuple[str, ...], Field(description="Keys of malformed items, which were edited by hand.")
     ] = ()
     malformed_attributes: Annotated[
         dict[str, str] | None,
-        Field(description="Of the unreadable items, by key: the names of their malformed attributes."),
+        Field(description="The names of the malformed attributes of each item in `unreadable`, by the item's key."),
     ] = None
 
     @property
     def unreadable_reasons(self) -> dict[str, str]:
-        """Returns the malformed attributes of each unreadable item, by key; an older stack does not name them."""
+        """Returns the malformed attributes of each unreadable item, by key. An older stack does not return them."""
         known = self.malformed_attributes or {}
         return {key: known.get(key, "unknown attributes") for key in self.unreadable}
 
 
 class ProviderReply(ResponseModel):
-    """The provider's response; secrets of this stack that it repeats are masked."""
+    """The provider's response. Secrets of this stack that it contains are overwritten."""
 
     status: Annotated[int, Field(description="HTTP status.")]
-    body: Annotated[Any, Field(description="JSON, or text if it was none.")] = None
+    body: Annotated[
+        Any,
+        Field(
+            description="The decoded JSON; the first 4,000 characters as text if the body is longer, nested too deeply "
+            "or not JSON."
+        ),
+    ] = None
 
 
 class FieldProblem(ResponseModel):
-    """What is wrong with one part of a request."""
+    """An invalid field, parameter or header of a request."""
 
-    at: Annotated[str, Field(description="Where it stands: `limit`, `taskIds.3`, `request.callBackUrl`.")]
+    at: Annotated[str, Field(description="Its name or path: `limit`, `taskIds.3`, `request.callBackUrl`.")]
     detail: str
 
 
 class ProblemBody(ResponseModel):
     """Why a request failed, and what to do next: a problem body as defined by RFC 9457."""
 
-    type: Annotated[str, Field(description="`urn:catchlight:problem:` and the problem's name.")]
+    type: Annotated[str, Field(description="`urn:catchlight:problem:` followed by the problem's name.")]
     title: str
     status: int
     detail: str
     advice: Annotated[str, Field(description="What to do next.")]
-    errors: Annotated[tuple[FieldProblem, ...], Field(description="What is wrong, part by part.")] = ()
+    errors: Annotated[tuple[FieldProblem, ...], Field(description="One entry per invalid field.")] = ()
     provider_reply: ProviderReply | None = None
-    task_id: Annotated[str | None, Field(description="A task that exists although the request failed.")] = None
-    asked_at: Annotated[str | None, Field(description="When the provider was asked.")] = None
+    task_id: Annotated[str | None, Field(description="Task that the submission created at the provider.")] = None
+    asked_at: Annotated[
+        str | None, Field(description="Time at which the request was sent to the provider with this key.")
+    ] = None
 
 
 class ApiMessage(BaseModel):
-    """A response of API Gateway itself."""
+    """An error response of API Gateway itself."""
 
     message: str
