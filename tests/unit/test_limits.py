@@ -114,7 +114,7 @@ LIMITS: dict[str, object] = {
     "catchlight.api.schemas.MAX_CURSOR_LENGTH": 4096,
     "catchlight.api.requests.MAX_BODY_BYTES": 256 * KIB,
     "catchlight.api.requests.MAX_ERRORS": 10,
-    "catchlight.api.requests.MAX_PLACE_LENGTH": 100,
+    "catchlight.api.requests.MAX_FIELD_PATH_LENGTH": 100,
     "catchlight.api.queries.EXAMINED_IN_FEED": 500,
     "catchlight.api.queries.EXAMINED_BY_STATUS": 100,
     "catchlight.api.queries.WAIT_STEPS": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0),

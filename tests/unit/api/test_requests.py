@@ -100,7 +100,7 @@ def test_a_parameter_without_a_value_is_named() -> None:
 def test_a_parameter_that_is_there_twice_is_named() -> None:
     assert refused(lambda: refuse_unknown_parameters(PageQuery, "limit=1&status=FAILED&limit=2")) == (
         "invalid-parameter",
-        {"limit": "is there twice"},
+        {"limit": "occurs more than once"},
     )
 
 
