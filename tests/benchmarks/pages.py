@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catchlight.api.queries import _encode_cursor, _filters_hash
-from catchlight.api.schemas import PageQuery
+from catchlight.api.request_models import PageQuery
 from catchlight.models import iso
 from functions.serve_tasks_api import app
 from local.account import ACCOUNT_ID

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from catchlight.api.problems import APIError
-from catchlight.api.schemas import Submission
+from catchlight.api.request_models import Submission
 from catchlight.api.submission_client import Reply
 from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _reply_for_caller
 from catchlight.aws.secrets import Redactor

@@ -199,7 +199,7 @@ class Reporter(StrEnum):
 
 
 class Model(BaseModel):
-    """Base of all models: immutable, with field names in camelCase in DynamoDB, as in the providers' JSON."""
+    """Base of all models: immutable, with field names in camelCase in DynamoDB and JSON."""
 
     # Validation errors omit the input, because it may contain URLs and unverified data. Validators are built on first
     # use, because a cold start uses only a few of them.

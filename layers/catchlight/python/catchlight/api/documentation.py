@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from catchlight.api.problems import UNAVAILABLE, WORTH_WAITING, Problem
-from catchlight.api.schemas import ApiMessage
 
 # Responses of API Gateway itself to requests of every route. 404: for example if a parameter of the path is empty.
 GATEWAY_RESPONSES = {
@@ -17,6 +16,12 @@ GATEWAY_RESPONSES = {
     HTTPStatus.TOO_MANY_REQUESTS: "API Gateway: too many requests",
     HTTPStatus.SERVICE_UNAVAILABLE: "API Gateway: the function is not available",
 }
+
+
+class ApiMessage(BaseModel):
+    """An error response of API Gateway itself."""
+
+    message: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Defines the problem types that the tasks API returns (RFC 9457): each has one HTTP status and one meaning.
+"""Defines the problem types that the tasks API returns (RFC 9457), and their bodies. Each has one status and one meaning.
 
 Callers need to know whether a refused request may be sent again, and whether images may have been generated (and
 billed). The problem types of failed submissions distinguish these cases:
@@ -12,9 +12,11 @@ billed). The problem types of failed submissions distinguish these cases:
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from catchlight.api.schemas import FieldProblem, ProblemBody, ProviderReply
+from pydantic import Field
+
+from catchlight.api.response_models import ResponseModel
 from catchlight.errors import ImageTasksError
 
 
@@ -66,6 +68,42 @@ PROBLEMS = (
 )
 # Responses with these problems have a Retry-After header: the same request may succeed after this time.
 WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
+
+
+class ProviderReply(ResponseModel):
+    """The provider's response. Secrets of this stack that it contains are overwritten."""
+
+    status: Annotated[int, Field(description="HTTP status.")]
+    body: Annotated[
+        Any,
+        Field(
+            description="The decoded JSON; the first 4,000 characters as text if the body is longer, nested too deeply "
+            "or not JSON."
+        ),
+    ] = None
+
+
+class FieldProblem(ResponseModel):
+    """An invalid field, parameter or header of a request."""
+
+    at: Annotated[str, Field(description="Its name or path: `limit`, `taskIds.3`, `request.callBackUrl`.")]
+    detail: str
+
+
+class ProblemBody(ResponseModel):
+    """Why a request failed, and what to do next: a problem body as defined by RFC 9457."""
+
+    type: Annotated[str, Field(description="`urn:catchlight:problem:` followed by the problem's name.")]
+    title: str
+    status: int
+    detail: str
+    advice: Annotated[str, Field(description="What to do next.")]
+    errors: Annotated[tuple[FieldProblem, ...], Field(description="One entry per invalid field.")] = ()
+    provider_reply: ProviderReply | None = None
+    task_id: Annotated[str | None, Field(description="Task that the submission created at the provider.")] = None
+    asked_at: Annotated[
+        str | None, Field(description="Time at which the request was sent to the provider with this key.")
+    ] = None
 
 
 class APIError(ImageTasksError):

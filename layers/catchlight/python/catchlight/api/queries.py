@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from catchlight.api.schemas import FINAL_STATUSES, MAX_TASKS_PER_PAGE, PageQuery
+from catchlight.api.request_models import MAX_TASKS_PER_PAGE, PageQuery
+from catchlight.api.response_models import FINAL_STATUSES
 from catchlight.aws.dynamodb import batch_get, deserialized, store_errors
 from catchlight.errors import ImageTasksError
 from catchlight.models import iso

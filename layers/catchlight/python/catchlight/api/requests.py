@@ -13,8 +13,9 @@ from catchlight.api.problems import (
     KEY_MISSING,
     MALFORMED_BODY,
     APIError,
+    FieldProblem,
 )
-from catchlight.api.schemas import FieldProblem, IdempotencyKey
+from catchlight.api.request_models import IdempotencyKey
 from catchlight.providers.payloads import decode_json
 
 # Enough for the longest prompt and a list of image URLs. Requests do not contain images.

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.queries import Page
-from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
+from catchlight.api.response_models import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
 from catchlight.errors import ImageTasksError
 from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
 

@@ -14,8 +14,9 @@ from catchlight.api.problems import (
     UNKNOWN_OUTCOME,
     WORTH_WAITING,
     APIError,
+    FieldProblem,
+    ProviderReply,
 )
-from catchlight.api.schemas import FieldProblem, ProviderReply
 from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
 
 # Used if the provider's response has no Retry-After header: kie.ai accepts 20 new requests in 10 s and queues none.

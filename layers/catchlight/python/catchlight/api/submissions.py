@@ -11,7 +11,9 @@ from uuid import uuid4
 
 from catchlight.api import submission_problems
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
-from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
+from catchlight.api.problems import FieldProblem, ProviderReply
+from catchlight.api.request_models import IDEMPOTENCY_KEY_PATTERN, Submission
+from catchlight.api.response_models import NewTask
 from catchlight.api.submission_client import Reply, SubmissionClient
 from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, Redactor, character_problem
 from catchlight.errors import (

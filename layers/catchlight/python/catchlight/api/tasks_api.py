@@ -15,18 +15,9 @@ from catchlight.api.problems import (
     APIError,
 )
 from catchlight.api.queries import InvalidCursorError, TaskQueries
+from catchlight.api.request_models import ImageQuery, PageQuery, Registration, TaskQuery
+from catchlight.api.response_models import FINAL_STATUSES, NewTask, RegisteredTasks, TaskPage, TaskResponse
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
-from catchlight.api.schemas import (
-    FINAL_STATUSES,
-    ImageQuery,
-    NewTask,
-    PageQuery,
-    RegisteredTasks,
-    Registration,
-    TaskPage,
-    TaskQuery,
-    TaskResponse,
-)
 from catchlight.api.wait_slots import WaitSlots
 from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from catchlight.tasks.registration import Registry
