@@ -1,4 +1,4 @@
-"""Defines the problem types that the tasks API returns (RFC 9457), and their bodies. Each has one status and one meaning.
+"""Defines the problem types that the tasks API returns (RFC 9457): each has one HTTP status and one meaning.
 
 Callers need to know whether a refused request may be sent again, and whether images may have been generated (and
 billed). The problem types of failed submissions distinguish these cases:
