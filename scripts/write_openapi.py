@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from aws_lambda_powertools.event_handler.openapi.models import APIKey, APIKeyIn, Contact, Server, Tag
 
-from catchlight.api.schemas import ImageQuery, LinkQuery, PageQuery, ProblemBody, TaskQuery
+from catchlight.api.problems import ProblemBody
+from catchlight.api.request_models import ImageQuery, LinkQuery, PageQuery, TaskQuery
 from functions.serve_tasks_api.app import api
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "tasks-api.openapi.yaml"

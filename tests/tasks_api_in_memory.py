@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from catchlight.api.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, APIError, Problem
-from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, NewTask, TaskPage, TaskResponse
+from catchlight.api.response_models import FINAL_STATUSES, ImageResponse, NewTask, TaskPage, TaskResponse
 from catchlight.client import TasksClient
 from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus, iso

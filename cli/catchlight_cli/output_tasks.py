@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from catchlight.api.schemas import ImageResponse, TaskResponse
+from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.models import ImageState, TaskStatus, parse_time
 from catchlight_cli.output import PagedTable, format_time, new_table
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import NotFoundError, TasksClient
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import task_key

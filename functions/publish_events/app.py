@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from catchlight.aws.batches import MAX_EVENTS_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
-from catchlight.events import SOURCE, TaskEvent, arrives
+from catchlight.events import SOURCE, TaskEvent, is_published
 from catchlight.models import is_task_key, split_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
@@ -123,7 +123,7 @@ def read_arrival(record: dict[str, Any]) -> Arrival | None:
     change = record["dynamodb"]
     new = change.get("NewImage", {})
     old_status = change.get("OldImage", {}).get("status", {}).get("S")
-    if not arrives(new.get("status", {}).get("S"), old_status):
+    if not is_published(new.get("status", {}).get("S"), old_status):
         return None
     task = change["Keys"]["task"]["S"]
     if not is_task_key(task):

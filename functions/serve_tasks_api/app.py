@@ -23,6 +23,14 @@ from catchlight.api.documentation import Answer, responses
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
 from catchlight.api.problems import ACCOUNT_REFUSED, UNAVAILABLE, UNKNOWN_OUTCOME, APIError
 from catchlight.api.queries import TaskQueries
+from catchlight.api.request_models import (
+    IDEMPOTENCY_KEY_PATTERN,
+    ImageQuery,
+    PageQuery,
+    Registration,
+    Submission,
+    TaskQuery,
+)
 from catchlight.api.requests import (
     decode_body,
     invalid_request,
@@ -30,19 +38,7 @@ from catchlight.api.requests import (
     read_idempotency_key,
     refuse_unknown_parameters,
 )
-from catchlight.api.schemas import (
-    IDEMPOTENCY_KEY_PATTERN,
-    ImageQuery,
-    NewTask,
-    PageQuery,
-    RegisteredTasks,
-    Registration,
-    ResponseModel,
-    Submission,
-    TaskPage,
-    TaskQuery,
-    TaskResponse,
-)
+from catchlight.api.response_models import NewTask, RegisteredTasks, ResponseModel, TaskPage, TaskResponse
 from catchlight.api.submission_problems import no_such_submission
 from catchlight.api.tasks_api import TasksApi, no_such_task
 from catchlight.api.wait_slots import WaitSlots

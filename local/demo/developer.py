@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import TasksApiError, TasksClient
 from local.demo.cases import Case
 from local.demo.runner import DemoError

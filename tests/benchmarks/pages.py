@@ -30,8 +30,8 @@ from moto.dynamodb.models import dynamodb_backends
 from rich.console import Console
 from rich.table import Table
 
-from catchlight.api.queries import _seal, _sealed
-from catchlight.api.schemas import PageQuery
+from catchlight.api.queries import _encode_cursor, _filters_hash
+from catchlight.api.request_models import PageQuery
 from catchlight.models import iso
 from functions.serve_tasks_api import app
 from local.account import ACCOUNT_ID
@@ -299,8 +299,8 @@ class MeasuredApi:
             return {}
         number = self._tasks // 2 if position == "middle" else LIMIT
         order = moment(number, 20 if "status" in query else 0)
-        seal = _seal(PageQuery.model_validate(query))
-        return {"cursor": _sealed(seal, f"{PROVIDERS[number % 10]}#{number:032x}", order)}
+        filters_hash = _filters_hash(PageQuery.model_validate(query))
+        return {"cursor": _encode_cursor(filters_hash, f"{PROVIDERS[number % 10]}#{number:032x}", order)}
 
     def _before(self, model: Any, **_: Any) -> None:
         self._page.calls.append(model.name)

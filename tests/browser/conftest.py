@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, Visitor, visiting
 from tests.hostile.strings import STRINGS

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, load_all, newest_with
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, many_tasks

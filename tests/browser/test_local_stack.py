@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import catchlight.client
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import (
     APIError,
     NotFoundError,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from playwright.sync_api import expect
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client.errors import CatchlightError
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery.stack_reader import ReceivedDelivery, StatusCounts, TaskDeliveries

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from catchlight.api.schemas import QuarantineResponse
+from catchlight.api.response_models import QuarantineResponse
 from catchlight.client.downloading import file_name
 from catchlight.models import TaskStatus, iso
 from tests.browser.conftest import Visit, focused, newest_with

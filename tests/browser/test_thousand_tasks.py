@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.models import FailureReason, TaskStatus
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from local.demo.chromium import wait_until

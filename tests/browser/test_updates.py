@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from catchlight.api.schemas import ImageResponse, TaskResponse
+from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import PATIENCE_MILLISECONDS

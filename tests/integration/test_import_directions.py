@@ -62,7 +62,7 @@ WRONG = [
     ("catchlight.settings", "catchlight.tasks.table", "Within the package imports go one way"),
     ("catchlight.providers.payloads", "catchlight.polling", "Within the package imports go one way"),
     ("catchlight.polling.poll_round", "catchlight.api.problems", "Within the package imports go one way"),
-    ("catchlight.api.schemas", "catchlight.api.problems", "Within the tasks API imports go"),
+    ("catchlight.api.response_models", "catchlight.api.problems", "Within the tasks API imports go"),
     ("catchlight.aws.secrets", "os", "Only settings reads the environment"),
     ("functions.poll_tasks.app", "os", "Only settings reads the environment"),
     ("catchlight.polling.poll_round", "aws_lambda_powertools", "Only handlers own a logger"),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from catchlight.api.schemas import MAX_WAIT_SECONDS
+from catchlight.api.request_models import MAX_WAIT_SECONDS
 from functions.archive_images.app import MAX_MESSAGES
 from tests.benchmarks import scale_simulation
 from tests.benchmarks.scale_simulation import Outcome, Partition, Setting, Simulation

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from catchlight.aws.batches import MAX_EVENTS_PER_CALL
 from catchlight.errors import TaskEventError
-from catchlight.events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, arrives, cut
+from catchlight.events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, cut, is_published
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_MESSAGE_LENGTH,
@@ -205,13 +205,13 @@ def test_a_final_status_has_an_event_when_it_is_reached_and_not_while_it_stays(s
 
     # No task changes from one of these two to the other: they share a pattern of the stream's filter.
     unrelated = {"TIMED_OUT": "UNCONFIRMED", "UNCONFIRMED": "TIMED_OUT"}.get(status, "")
-    assert [arrives(status, other) for other in others] == [is_end and other != unrelated for other in others]
-    assert not arrives(status, status)
+    assert [is_published(status, other) for other in others] == [is_end and other != unrelated for other in others]
+    assert not is_published(status, status)
 
 
 def test_deleted_items_and_unknown_statuses_have_no_event() -> None:
-    assert not arrives(None, "ARCHIVED")
-    assert not arrives("NEW", None)
+    assert not is_published(None, "ARCHIVED")
+    assert not is_published("NEW", None)
 
 
 # ------------------------------------------------------------------------------------------------ the id
@@ -322,7 +322,7 @@ def test_an_archived_task_has_no_failure() -> None:
 @pytest.mark.parametrize(
     ("item", "names"),
     [
-        (an_item(images=[an_image(), a_missing_image(kind="result")]), "a result is not"),
+        (an_item(images=[an_image(), a_missing_image(kind="result")]), "a result image is not"),
         (an_item(images=[an_image(state="PENDING")]), "an image is PENDING"),
         (an_item(status="INCOMPLETE", images=[an_image(state="PENDING")]), "an image is PENDING"),
         (an_item(images=[an_image(key=None)]), "images.0.*key"),
@@ -332,7 +332,7 @@ def test_an_archived_task_has_no_failure() -> None:
         (an_item(status="SUCCEEDED"), "status"),
         (an_item(status="NEW"), "status"),
         (an_item(reportedBy="a friend"), "reportedBy"),
-        (an_item(task="task12345"), "no task key"),
+        (an_item(task="task12345"), "not a task key"),
     ],
 )
 def test_a_malformed_item_has_no_event(item: dict[str, Any], names: str) -> None:

@@ -146,9 +146,9 @@ def test_a_request_is_completed_part_by_part(name: str) -> None:
     assert missing.completed_by(FULL) == FULL
     assert FULL.completed_by(other) == FULL
     assert FULL.completed_by(None) == FULL
-    assert FULL.besides(missing) == only
-    assert FULL.besides(only) == missing
-    assert only.besides(FULL) == GenerationRequest()
+    assert FULL.missing_in(missing) == only
+    assert FULL.missing_in(only) == missing
+    assert only.missing_in(FULL) == GenerationRequest()
 
 
 # ------------------------------------------------------------------------------------------------ limits

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import Download, TasksClient, download
 from catchlight.client.downloading import images_to_save
 from catchlight.client.errors import CatchlightError, UsageError

@@ -2,7 +2,7 @@
 
 import argparse
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import Model
 from catchlight_cli.arguments import add_tasks

@@ -5,7 +5,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
 
-from catchlight.api.schemas import TaskPage, TaskResponse
+from catchlight.api.response_models import TaskPage, TaskResponse
 from catchlight.client import TasksClient
 from catchlight.client.errors import UsageError
 from catchlight.models import ImageState

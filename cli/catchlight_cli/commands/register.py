@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
+from catchlight.api.request_models import MAX_TASKS_PER_REGISTRATION
+from catchlight.api.response_models import NewTask
 from catchlight.aws.batches import batches
 from catchlight.client import TasksClient
 from catchlight.client.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.api.schemas import NewTask, TaskResponse
+from catchlight.api.response_models import NewTask, TaskResponse
 from catchlight.client import TasksClient, UnknownOutcomeError
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model

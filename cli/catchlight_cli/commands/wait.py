@@ -4,7 +4,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
 from catchlight_cli.arguments import TaskName, add_tasks, seconds

@@ -18,7 +18,8 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
-from catchlight.api.schemas import ImageResponse, PageQuery, TaskResponse
+from catchlight.api.request_models import PageQuery
+from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.client import NotFoundError, TasksApiError, TasksClient
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.downloading import file_name

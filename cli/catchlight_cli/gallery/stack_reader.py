@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from threading import Lock
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.aws.secrets import Redactor
 from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus

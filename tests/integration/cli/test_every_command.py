@@ -17,7 +17,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.client.stack import Stack, StackChoice
 from catchlight.models import TaskStatus
@@ -177,7 +177,7 @@ def endless_listing(tmp_path: Path) -> list[str]:
         "from types import SimpleNamespace\n"
         "from catchlight.client import TasksClient\n"
         "from catchlight.client.stack import StackChoice\n"
-        "from catchlight.api.schemas import TaskPage\n"
+        "from catchlight.api.response_models import TaskPage\n"
         "from tests.tasks_api_in_memory import a_task\n"
         "class Stack:\n"
         "    def __str__(self): return 'the endless stack'\n"

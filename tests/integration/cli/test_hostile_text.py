@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
 from catchlight_cli.command_line import run

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from catchlight.api import problems
-from catchlight.api.schemas import MAX_WAIT_SECONDS, TaskResponse
+from catchlight.api.request_models import MAX_WAIT_SECONDS
+from catchlight.api.response_models import TaskResponse
 from catchlight.api.tasks_api import IMAGE_PATTERN
 from catchlight.models import MAX_IMAGES_PER_TASK, Task
 from catchlight.providers import PROVIDERS

@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from catchlight.api.queries import WAIT_STEPS, TaskQueries
-from catchlight.api.schemas import MAX_LINK_SECONDS
+from catchlight.api.request_models import MAX_LINK_SECONDS
 from catchlight.models import (
     Failure,
     FailureReason,

@@ -232,7 +232,7 @@ def test_a_number_beyond_the_range_of_json_is_rejected_without_a_request(api: Ta
 
     response = api.send("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"})
 
-    assert response.body["errors"] == [{"at": "request", "detail": "holds a number that is too large"}]
+    assert response.body["errors"] == [{"at": "request", "detail": "contains a number that is too large"}]
     assert api.providers.requests == []
 
 

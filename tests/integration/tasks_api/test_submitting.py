@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from catchlight.api.problems import IN_PROGRESS, APIError
-from catchlight.api.schemas import NewTask, Submission
+from catchlight.api.request_models import Submission
+from catchlight.api.response_models import NewTask
 from catchlight.providers import PROVIDERS
 from functions.serve_tasks_api import app
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN

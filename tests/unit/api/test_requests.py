@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from catchlight.api.problems import APIError
+from catchlight.api.request_models import LinkQuery, PageQuery, Registration, Submission, TaskQuery
 from catchlight.api.requests import (
     decode_body,
     invalid_request,
@@ -17,7 +18,6 @@ from catchlight.api.requests import (
     read_idempotency_key,
     refuse_unknown_parameters,
 )
-from catchlight.api.schemas import LinkQuery, PageQuery, Registration, Submission, TaskQuery
 from catchlight.errors import MalformedBodyError
 from catchlight.models import TaskStatus
 
@@ -100,7 +100,7 @@ def test_a_parameter_without_a_value_is_named() -> None:
 def test_a_parameter_that_is_there_twice_is_named() -> None:
     assert refused(lambda: refuse_unknown_parameters(PageQuery, "limit=1&status=FAILED&limit=2")) == (
         "invalid-parameter",
-        {"limit": "is there twice"},
+        {"limit": "occurs more than once"},
     )
 
 

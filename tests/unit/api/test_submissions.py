@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from catchlight.api.problems import APIError
-from catchlight.api.schemas import Submission
+from catchlight.api.request_models import Submission
 from catchlight.api.submission_client import Reply
-from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _shown
+from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _reply_for_caller
 from catchlight.aws.secrets import Redactor
 from catchlight.providers import PROVIDERS
 
@@ -118,6 +118,6 @@ def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
     ],
 )
 def test_callers_see_what_a_provider_says_but_no_secret(text: str, body: Any) -> None:
-    shown = _shown(Reply(422, text), Redactor(("s+3/cret", "t0ken-t0ken")))
+    shown = _reply_for_caller(Reply(422, text), Redactor(("s+3/cret", "t0ken-t0ken")))
 
     assert (shown.status, shown.body) == (422, body)

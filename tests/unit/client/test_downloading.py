@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catchlight.api.schemas import ImageResponse, QuarantineResponse
+from catchlight.api.response_models import ImageResponse, QuarantineResponse
 from catchlight.client import Download, download
 from catchlight.client.downloading import file_name
 from catchlight.models import ImageKind, TaskStatus, iso

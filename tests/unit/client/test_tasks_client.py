@@ -16,11 +16,11 @@ from catchlight.api.problems import (
     REQUEST_REFUSED,
     UNKNOWN_OUTCOME,
     Problem,
+    ProviderReply,
 )
 from catchlight.api.problems import (
     APIError as ServedProblemError,
 )
-from catchlight.api.schemas import ProviderReply
 from catchlight.client import (
     APIConnectionError,
     APIError,

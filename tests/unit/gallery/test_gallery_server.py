@@ -14,7 +14,7 @@ import httpx
 import pytest
 from botocore.exceptions import TokenRetrievalError
 
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.response_models import TaskResponse
 from catchlight.client.errors import CatchlightError
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer

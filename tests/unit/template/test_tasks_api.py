@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.api import queries, schemas, submission_client
+from catchlight.api import queries, request_models, submission_client
 from catchlight.tasks import table
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
@@ -42,7 +42,7 @@ def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
 def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
     # The rest of the time is for reading secrets and writing to DynamoDB.
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > submission_client.ANSWER_TIMEOUT_SECONDS + 8
-    assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
+    assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > request_models.MAX_WAIT_SECONDS + 5
 
 
 def test_the_tasks_api_does_not_use_the_callbacks_rate() -> None:

@@ -1,6 +1,6 @@
-"""Starts polling and archiving of tasks, for changes in the table's stream and for repairs.
+"""Starts polling and archiving of tasks: after changes in the table's stream, and when stopped work is restarted.
 
-Both are safe to repeat: polling skips tasks that have a result already, and the archiver skips tasks that are archived.
+Both are safe to repeat: polling skips tasks that already have a result, and the archiver skips archived tasks.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class TaskQueue:
         refused = [message["task"] for number, message in enumerate(messages) if str(number) not in accepted]
         if refused:
             codes = {entry["Code"] for entry in answer.get("Failed", [])}
-            reason = ", ".join(sorted(codes)) or "they are missing in its response"
+            reason = ", ".join(sorted(codes)) or "they are missing from its response"
             raise NotQueuedError(f"SQS did not accept {len(refused)} of {len(messages)} messages: {reason}", refused)
 
 
@@ -64,11 +64,11 @@ class PollingExecutions:
         self._state_machine = state_machine
 
     def start(self, tasks: Sequence[str], *, name: str, waited_seconds: int = 0, since: datetime | None = None) -> bool:
-        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks, which are polled at once.
+        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks. Its first poll is immediate.
 
-        `waited_seconds`: the time that the tasks have waited for their callbacks, counted as time of polling. `since`:
-        the start that the caller notes in the tasks' items, so that a later execution takes over the tasks that both
-        have. Returns False if an execution of this name exists already: then no second one is started.
+        `waited_seconds`: how long the tasks have waited for their callbacks; counted as polling time. `since`: the
+        start time that the caller writes to the tasks' items. A task is polled only by the execution that started last.
+        Returns False if an execution with this name exists already: then no second one is started.
 
         Raises:
             StoreUnavailableError: Step Functions did not start it.
@@ -88,7 +88,7 @@ class PollingExecutions:
 
 
 class Dispatcher:
-    """Repeats the dispatch of tasks whose processing has stopped. Thread-safe.
+    """Restarts polling and archiving of tasks whose processing has stopped. Thread-safe.
 
     Every method raises StoreUnavailableError when a call to AWS fails.
     """
@@ -102,8 +102,8 @@ class Dispatcher:
     def queue_archiving(self, tasks: Sequence[str], *, nonce: str) -> None:
         """Sends one message per task to the archive queue, for at most `MAX_MESSAGES_PER_CALL` tasks.
 
-        The nonce makes each message body unique: a consumer that compares bodies could take an identical message for a
-        duplicate of an earlier one.
+        The nonce makes the body of each message unique, so that no consumer that compares bodies takes it for a
+        duplicate of an earlier message.
 
         Raises:
             NotQueuedError: SQS did not accept all messages.
@@ -111,14 +111,14 @@ class Dispatcher:
         self._archive_queue.send([{"task": task, "nonce": nonce} for task in tasks])
 
     def start_polling(self, tasks: Sequence[str], *, name: str) -> bool:
-        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks; see `PollingExecutions.start`."""
+        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks, as `PollingExecutions.start` does."""
         return self._executions.start(tasks, name=name)
 
 
 def execution_name(kind: str, parts: Iterable[str]) -> str:
-    """Derives an execution's name from what it is started for: repeated with the same parts, it is not started again.
+    """Returns an execution's name that depends only on `kind` and `parts`, so that a repeated start has no effect.
 
-    Step Functions refuses a second execution of the same name for 90 days.
+    Step Functions refuses a second execution with the same name for 90 days.
     """
     return f"{kind}-{hashlib.sha256(','.join(parts).encode()).hexdigest()[:40]}"
 

@@ -1,7 +1,7 @@
 """The exceptions of this package, as one tree.
 
     ImageTasksError
-    ├── RequestError                    an error of the caller: answered with 4xx, nothing is written
+    ├── RequestError                    an error of the caller: the response is 4xx, no report is recorded
     │   ├── MalformedBodyError          400  not strict JSON
     │   ├── InvalidCallbackError        422  JSON, but not in the provider's documented format
     │   ├── UnauthorizedError           401  token or signature missing or wrong
@@ -9,32 +9,35 @@
     │   └── PayloadTooLargeError        413
     ├── StoreUnavailableError           a call to an AWS service failed                      worth a retry
     │   └── NotQueuedError              SQS did not accept some messages                     worth a retry
-    ├── SettingsError                   environment or secret is missing or malformed
-    │   └── InvalidSecretError          one key or token in a secret cannot be used
+    ├── InterruptedTryError             an earlier archiving try was killed: archive the task alone
+    ├── SettingsError                   an environment variable or a secret is missing or malformed
+    │   └── InvalidSecretError          a key or token in a secret cannot be used
     ├── ProviderError                   a request to a provider failed; the task's status stays unknown
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx                                  worth a retry
     │   │   ├── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
     │   │   └── UnreadableAnswerError       an answer in an unknown format                   worth a retry
     │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
-    │   ├── ProviderRefusedError        401 key, 402 credits: affects every task
-    │   └── RequestRefusedError         a request that the provider will never accept unchanged
+    │   ├── ProviderRefusedError        401 key, 402 credits: affects all tasks of the account
+    │   └── RequestRefusedError         4xx: repeating the same request does not help
     ├── UnconfirmedError                the provider does not confirm a callback (yet)       worth a retry
     │   └── UnknownTaskError            the provider does not know the task (yet)            worth a retry
-    ├── TaskEventError                  an item that cannot be turned into an event
-    ├── InvalidMessageError             a message without a valid task key
+    ├── TaskEventError                  a task's item cannot be converted into an event
+    ├── InvalidMessageError             a queue message that is not JSON, or has no valid task key
     ├── WebhookNotAcceptedError         the receiver did not accept a webhook                worth a retry
-    │   └── WebhookGoneError            410: it wants no webhooks any more
+    │   └── WebhookGoneError            410: the receiver accepts no more webhooks
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status                                 worth a retry
         │   ├── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
-        │   └── ImageTruncatedError     the body is an image that is cut or damaged          worth a retry
-        └── ImageRejectedError          will never be archived: not public, too many bytes, ...
-            ├── NotAnImageError         the body is certainly no image
-            ├── UnknownFormatError      the body may be an image, but of no format that is archived
-            └── TooManyPixelsError      the body is an image that takes too much memory to show
+        │   └── ImageTruncatedError     the body is an incomplete or damaged image           worth a retry
+        └── ImageRejectedError          the image cannot be archived: not public, too many bytes, ...
+            ├── NotAnImageError         the body is not an image
+            ├── UnknownFormatError      the body is an image or video in a format that is not archived
+            └── TooManyPixelsError      the body is an image with too many pixels to decode
 
-Class names are a contract, because `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists them. The codes in the
-bodies of 4xx responses are a contract, too.
+Exceptions that concern a single module or package, such as the tasks API's APIError, are defined there.
+
+Class names must not change: `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists some of them. The codes in the
+bodies of 4xx responses must not change either: callers may compare them.
 """
 
 from collections.abc import Sequence
@@ -47,9 +50,9 @@ class ImageTasksError(Exception):
 
 
 class RequestError(ImageTasksError):
-    """A callback is rejected.
+    """A callback is refused because of its content.
 
-    The message is returned to the caller: it describes the fault of the request and contains no secret.
+    The message is returned to the caller: it describes what is wrong with the request and contains no secret.
     """
 
     status: ClassVar[HTTPStatus]
@@ -78,7 +81,7 @@ class UnauthorizedError(RequestError):
 
 
 class UnknownProviderError(RequestError):
-    """No provider has this name."""
+    """There is no provider with this id, or no entry for this account in the provider keys secret."""
 
     status = HTTPStatus.NOT_FOUND
     code = "unknown_provider"
@@ -96,10 +99,10 @@ class StoreUnavailableError(ImageTasksError):
 
 
 class InterruptedTryError(ImageTasksError):
-    """An earlier try of archiving a task was killed: the task is to be archived alone. `since`: when the try began."""
+    """An earlier archiving try of this task was killed: the task must be archived alone. `since`: when it began."""
 
     def __init__(self, since: str) -> None:
-        super().__init__(f"an earlier try, which began {since}, was killed")
+        super().__init__(f"an earlier try, which began at {since}, was killed")
         self.since = since
 
 
@@ -112,11 +115,11 @@ class NotQueuedError(StoreUnavailableError):
 
 
 class SettingsError(ImageTasksError):
-    """An environment variable or a secret is missing or malformed; the message names it, never its value."""
+    """An environment variable or a secret is missing or malformed. The message has its name, not its value."""
 
 
 class InvalidSecretError(SettingsError):
-    """A key or token cannot be used, because of its type or a character in it. The message does not contain it."""
+    """A key or token cannot be used because of its type, format or length. The message does not contain it."""
 
 
 class ProviderError(ImageTasksError):
@@ -128,7 +131,7 @@ class ProviderUnavailableError(ProviderError):
 
 
 class ProviderUnreachableError(ProviderUnavailableError):
-    """The connection to the provider failed, so it has received nothing."""
+    """The connection to the provider failed before any byte of the request was sent."""
 
 
 class UnreadableAnswerError(ProviderUnavailableError):
@@ -140,11 +143,11 @@ class ProviderBusyError(ProviderError):
 
 
 class ProviderRefusedError(ProviderError):
-    """The provider refuses this account, not this task: 401 key, 402 credits, 403 used up, 505 disabled."""
+    """The provider refuses all requests of this account: 401 key, 402 credits, 403 quota used up, 505 disabled."""
 
 
 class RequestRefusedError(ProviderError):
-    """The provider rejects this request with a 4xx: because of its prompt or parameters, or of a task id in a poll."""
+    """The provider refuses this request with a 4xx: because of its prompt, its parameters or a task id in a poll."""
 
 
 class UnconfirmedError(ImageTasksError):
@@ -156,20 +159,20 @@ class UnknownTaskError(UnconfirmedError):
 
 
 class TaskEventError(ImageTasksError):
-    """A task's item cannot be turned into an event, because it was edited by hand. The message names the attribute."""
+    """A task's item cannot be converted into an event, because it was edited by hand. The message names the fault."""
 
 
 class InvalidMessageError(ImageTasksError):
     """A message of a queue is not JSON, or has no valid task key.
 
-    Retries cannot help: the message becomes a dead letter.
+    Retries do not help: the message becomes a dead letter.
     """
 
 
 class WebhookNotAcceptedError(ImageTasksError):
-    """The receiver of webhooks gave no answer, or one that does not accept the webhook.
+    """The receiver of webhooks did not respond, or responded with another status than 2xx.
 
-    `retry_after`: the seconds of the response's Retry-After, if it has one.
+    `retry_after`: the seconds of the response's Retry-After header, if it has one.
     """
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
@@ -178,15 +181,15 @@ class WebhookNotAcceptedError(ImageTasksError):
 
 
 class WebhookGoneError(WebhookNotAcceptedError):
-    """The receiver answered 410 Gone: it wants no webhooks any more, and retries are not sent."""
+    """The receiver responded with 410 Gone: it accepts no more webhooks. The webhook is not sent again."""
 
 
 class ImageError(ImageTasksError):
-    """One image could not be archived. The message states the reason in terms that a user understands."""
+    """One image could not be archived. The message is written for users: it becomes the image's `reason`."""
 
 
 class ImageUnavailableError(ImageError):
-    """The image cannot be downloaded now, but a retry may succeed: a network error, a 5xx."""
+    """The image could not be downloaded, but a retry may succeed: a network error, HTTP 5xx."""
 
 
 class ImageGoneError(ImageUnavailableError):
@@ -194,20 +197,20 @@ class ImageGoneError(ImageUnavailableError):
 
 
 class ImageTruncatedError(ImageUnavailableError):
-    """The body begins as an image, but bytes are missing or damaged. A retry may return the whole image."""
+    """The body begins like an image, but bytes are missing or damaged. A retry may return the whole image."""
 
 
 class ImageRejectedError(ImageError):
-    """The image will never be archived: not an image, not at a public address, too large, or from an unknown host."""
+    """The image cannot be archived: not an image, not at a public address, too large, or from an unexpected host."""
 
 
 class NotAnImageError(ImageRejectedError):
-    """The body is no image: it has no image's signature, or goes on as something else after the signature."""
+    """The body is not an image: it has no image format's signature, or is another kind of file after the signature."""
 
 
 class UnknownFormatError(ImageRejectedError):
-    """The body is a picture or video of a format that is not archived, such as HEIC, SVG or a lossless JPEG."""
+    """The body is an image or video in a format that is not archived, such as HEIC, SVG or lossless JPEG."""
 
 
 class TooManyPixelsError(ImageRejectedError):
-    """The body is an image with more pixels than programs can be expected to decode."""
+    """The body is an image with too many pixels: decoding it takes too much memory."""

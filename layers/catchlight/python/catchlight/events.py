@@ -1,7 +1,7 @@
-"""Events for other programs: one each time a task reaches a status in which it is neither polled nor archived further.
+"""Task events for other programs: one each time a task changes to a status in which its processing has ended.
 
 `docs/task-event.schema.json` is generated from these models. Fields without a value are omitted, never null. Events do
-not contain the providers' URLs: these expire, and their query strings are signatures.
+not contain the providers' URLs: these expire, and their query strings contain signatures.
 """
 
 import uuid
@@ -42,12 +42,12 @@ DETAIL_TYPES = {
     TaskStatus.INCOMPLETE: "Task Incomplete",
     TaskStatus.ARCHIVED: "Task Archived",
 }
-# Part of the contract: consumers that store or forward details can rely on this maximum size.
+# Every event's detail is smaller than this. Consumers that store or forward events can rely on it.
 MAX_DETAIL_BYTES = 25_000
-# As JSON. A reason is a sentence of this package that contains at most a host name; 32 reasons of this length fit into
-# an event with all other fields.
+# Limit for an image's `reason` as JSON. A reason is a sentence of this package that contains at most a host name; 32
+# reasons of this length fit into an event with all other fields.
 MAX_REASON_BYTES = 300
-# Must never change: otherwise a repeated event would get another id than the first one.
+# The namespace of the events' ids. It must never change: a repeated event must have the id of the first one.
 EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
 WITH_IMAGES = (TaskStatus.UNCONFIRMED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
@@ -59,27 +59,27 @@ class ArchivedImage(Model):
     """An image that is archived in the bucket."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.ARCHIVED]
     bucket: str
     key: str
     bytes: NonNegativeInt
-    sha256: Annotated[str, Field(description="Of its bytes, in hexadecimal digits.")]
+    sha256: Annotated[str, Field(description="SHA-256 of the bytes in hexadecimal digits.")]
     content_type: str
-    width: Annotated[PositiveInt, Field(description="In pixels, as stored. See `orientation`.")]
+    width: Annotated[PositiveInt, Field(description="In pixels, before `orientation` is applied.")]
     height: PositiveInt
     orientation: Annotated[
         int | None,
         Field(
             ge=2,
             le=8,
-            description="The EXIF orientation, if the image is shown otherwise than stored. From 5 on, width and "
-            "height are exchanged.",
+            description="EXIF orientation, if it is not the normal one (1). From 5 on, width and height are swapped "
+            "for display.",
         ),
     ] = None
     trailing_bytes: Annotated[
         PositiveInt | None,
-        Field(description="How many of its bytes follow the image's own end: a gain map, a phone's data, padding."),
+        Field(description="Number of bytes after the end of the image data, such as a gain map or padding."),
     ] = None
 
 
@@ -87,34 +87,37 @@ class MissingImage(Model):
     """An image that could not be archived."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.EXPIRED, ImageState.REJECTED]
-    reason: Annotated[str, Field(description=f"Cut where it would take more than {MAX_REASON_BYTES} bytes.")]
+    reason: Annotated[
+        str,
+        Field(description=f"Why the image could not be archived; cut off at {MAX_REASON_BYTES} bytes."),
+    ]
     quarantine: Annotated[
         Quarantined | None,
-        Field(description="The object of the bucket with the bytes that its URL returned, if they were kept."),
+        Field(description="S3 object with the bytes that the image's URL returned. Missing if none were stored."),
     ] = None
 
 
 class UnconfirmedImage(Model):
-    """An image of an UNCONFIRMED task."""
+    """An image of an UNCONFIRMED task: it is not archived."""
 
     kind: ImageKind
-    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    index: Annotated[NonNegativeInt, Field(description="Index among the images of this kind, from 0.")]
     state: Literal[ImageState.PENDING]
     quarantine: Annotated[
         Quarantined | None,
-        Field(description="The object of the bucket with its bytes; missing if its URL could not be downloaded."),
+        Field(description="S3 object with the image's bytes. Missing if they could not be downloaded."),
     ] = None
 
 
 class TaskEvent(Model):
-    """The detail of an event: the task at the time when it reached its status. Times are ISO 8601 in UTC."""
+    """The detail of an event: the task when its status changed. Times are ISO 8601 in UTC."""
 
     event_id: Annotated[
         str,
         Field(
-            description="The same each time this event is delivered, which may be more than once.",
+            description="Id of the event. An event may be delivered several times, always with the same id.",
             json_schema_extra={"format": "uuid"},
         ),
     ]
@@ -127,41 +130,51 @@ class TaskEvent(Model):
     changed_at: Annotated[
         str,
         Field(
-            description="When the task arrived at the status. Of two events of a task, the later one is current.",
+            description="Time at which the status changed. Of several events of a task, the latest is the current one.",
             json_schema_extra={"format": "date-time"},
         ),
     ]
     registered_at: str | None = None
-    reported_by: Annotated[Reporter | None, Field(description="The source of a report.")] = None
+    reported_by: Annotated[Reporter | None, Field(description="The source of the result.")] = None
     reported_at: str | None = None
     confirmed_at: Annotated[
         str | None,
-        Field(description="When the provider, asked by Catchlight, confirmed its callback; missing if it never did."),
+        Field(description="Time at which a status request confirmed the callback's result. Missing if none did."),
     ] = None
-    archived_at: Annotated[str | None, Field(description="When the last image was settled.")] = None
-    metadata: Annotated[Metadata | None, Field(description="The user's own, from the submission or registration.")] = (
+    archived_at: Annotated[str | None, Field(description="Time at which the state of the last image became final.")] = (
         None
     )
-    ref: Annotated[Reference | None, Field(description="The user's own, from the request or the callback URL.")] = None
+    metadata: Annotated[
+        Metadata | None, Field(description="The user's own metadata, from the submission or registration.")
+    ] = None
+    ref: Annotated[
+        Reference | None,
+        Field(description="The user's own reference, from the submission, the registration or the callback URL."),
+    ] = None
     provider_record: Annotated[
         RecordSummary | None,
-        Field(description="What the provider's own record says of the task, as far as it is told."),
+        Field(description="Fields of the provider's own record of the task, as far as the provider reported them."),
     ] = None
-    failure: Annotated[Failure | None, Field(description="Of FAILED, TIMED_OUT and UNCONFIRMED.")] = None
+    failure: Annotated[
+        Failure | None, Field(description="Reason of the statuses FAILED, TIMED_OUT and UNCONFIRMED.")
+    ] = None
     images: Annotated[
         tuple[Annotated[ArchivedImage | MissingImage | UnconfirmedImage, Field(discriminator="state")], ...],
-        Field(description="Of ARCHIVED, where all results are in the bucket, INCOMPLETE and UNCONFIRMED. Else empty."),
+        Field(
+            description="Images of ARCHIVED, INCOMPLETE and UNCONFIRMED tasks; empty for other statuses. Each result "
+            "image of an ARCHIVED task is archived."
+        ),
     ]
     skipped: Annotated[
         tuple[Media, ...] | None,
-        Field(description="Outputs that are no images. A task that has no other outputs is INCOMPLETE."),
+        Field(description="Types of the outputs that are not images. A task with only such outputs is INCOMPLETE."),
     ] = None
 
     @classmethod
     def of(cls, item: Mapping[str, Any], *, written_at: datetime) -> Self:
-        """Builds the event of a task that has reached its status, from its item in DynamoDB's JSON format.
+        """Builds the event of a task from its item in DynamoDB's JSON format.
 
-        `written_at` replaces a missing or invalid `updatedAt`, for items that were written by hand.
+        `written_at` replaces a missing or invalid `updatedAt` of an item that was written by hand.
 
         Raises:
             TaskEventError: the item was edited by hand and lacks required attributes or has invalid ones.
@@ -187,12 +200,12 @@ class TaskEvent(Model):
             raise TaskEventError(str(exc)) from exc
 
     @model_validator(mode="after")
-    def _images_agree_with_the_status(self) -> Self:
+    def _images_agree_with_status(self) -> Self:
         if self.status is not TaskStatus.UNCONFIRMED and any(isinstance(i, UnconfirmedImage) for i in self.images):
-            raise ValueError("an image is PENDING, and the task is not UNCONFIRMED")
+            raise ValueError("an image is PENDING, but the task is not UNCONFIRMED")
         results = [image for image in self.images if image.kind is ImageKind.RESULT]
         if self.status is TaskStatus.ARCHIVED and not all(isinstance(image, ArchivedImage) for image in results):
-            raise ValueError("the task is ARCHIVED, and a result is not")
+            raise ValueError("the task is ARCHIVED, but a result image is not")
         return self
 
     @property
@@ -212,11 +225,12 @@ class TaskEvent(Model):
         return text
 
 
-def arrives(status: str | None, old_status: str | None) -> bool:
+def is_published(status: str | None, old_status: str | None) -> bool:
     """Decides whether a change from `old_status` (None for a new item) to `status` is published as an event."""
-    # The archiver, repeated callbacks and users also write items without changing the status.
-    if {status, old_status} == {TaskStatus.TIMED_OUT, TaskStatus.UNCONFIRMED}:  # they share a pattern of the filter
+    # No task changes directly from one of these statuses to the other, and the event source's filter excludes it.
+    if {status, old_status} == {TaskStatus.TIMED_OUT, TaskStatus.UNCONFIRMED}:
         return False
+    # The archiver, repeated callbacks and users also write items without changing the status.
     return status in DETAIL_TYPES and old_status not in (status, PROBE_STATUS)
 
 
@@ -226,15 +240,15 @@ def event_id(task: str, status: TaskStatus, changed_at: datetime) -> str:
 
 
 def cut(text: str, max_bytes: int) -> str:
-    """Shortens a text to at most `max_bytes` in JSON, without the quotes; a shortened text ends with an ellipsis."""
-    if _size(text) <= max_bytes:
+    """Shortens a text to `max_bytes` in JSON, not counting the quotes; a shortened text ends with an ellipsis."""
+    if _json_size(text) <= max_bytes:
         return text
-    room = max_bytes - _size("…")
-    kept = sum(size <= room for size in accumulate(map(_size, text)))
+    room = max_bytes - _json_size("…")
+    kept = sum(size <= room for size in accumulate(map(_json_size, text)))
     return f"{text[:kept]}…"
 
 
-def _size(text: str) -> int:
+def _json_size(text: str) -> int:
     return len(to_json(text)) - len('""')
 
 
@@ -242,8 +256,8 @@ def _images(task: Task) -> Iterator[dict[str, Any]]:
     for (kind, index), image in by_place(task.images).items():
         if task.status is TaskStatus.UNCONFIRMED and image.state is not ImageState.PENDING:
             continue  # edited by hand
-        settled = image.model_dump() | {"kind": kind, "index": index}
-        yield settled | {"reason": cut(image.reason or "", MAX_REASON_BYTES)}
+        fields = image.model_dump() | {"kind": kind, "index": index}
+        yield fields | {"reason": cut(image.reason or "", MAX_REASON_BYTES)}
 
 
 def _time_or_none(text: str | None) -> datetime | None:

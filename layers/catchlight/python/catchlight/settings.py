@@ -45,12 +45,12 @@ def _days(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if not value.isdecimal():
-        raise ValueError("expected a number of days, 0 for ever")
+        raise ValueError("expected a number of days; 0 means no limit")
     return timedelta(days=int(value)) or None
 
 
 class Settings(BaseModel):
-    """Base of the settings: immutable, each field read from the environment variable of the same name in upper case."""
+    """Base of the settings. Each field is read from the environment variable with the same name in upper case."""
 
     # Validation errors omit the input values, because settings errors are logged.
     model_config = ConfigDict(
@@ -71,9 +71,9 @@ class Settings(BaseModel):
             raise SettingsError(f"environment of {cls.__name__}: {problems}") from exc
 
 
-# "PROVIDER=URL,...": base URLs that replace the providers' default ones.
+# "PROVIDER=URL,...": base URLs that replace the providers' default base URLs.
 BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
-# Number of days for which a finished task's item is kept. 0, which becomes None, means for ever.
+# Number of days for which the item of a finished task is kept. 0 becomes None: the item is never deleted.
 Retention = Annotated[timedelta | None, BeforeValidator(_days)]
 
 
@@ -85,7 +85,7 @@ class ReceiveCallbackSettings(Settings):
     provider_keys_secret: Name
     images_bucket: Name  # also stores deliveries that could not be parsed
     task_retention_days: Retention = None
-    keep_deliveries: NonNegativeInt = 0  # days that the bucket keeps accepted deliveries; 0: they are not stored
+    keep_deliveries: NonNegativeInt = 0  # days for which accepted deliveries are kept in the bucket; 0: none is stored
 
 
 class DispatchChangesSettings(Settings):
@@ -131,12 +131,12 @@ class ArchiveImagesSettings(Settings):
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None
-    # "Confirmed": the lists of expected hosts hold for unconfirmed callbacks only, because no attacker has chosen a URL
-    # that the provider itself has reported. The lists are guesses, and an image at a host that they lack would be lost.
-    # "Listed": the lists hold for every URL.
+    # "Confirmed": only URLs from unconfirmed callbacks must be at an expected host. Confirmed URLs may be at any public
+    # host: no attacker can have chosen them, the lists of expected hosts may be incomplete, and an image at a host that
+    # is not listed would be lost. "Listed": every URL must be at an expected host.
     image_hosts: Literal["Confirmed", "Listed"] = "Confirmed"
     originals: Originals = Originals.BEST_EFFORT
-    # Host names, "*.domain", or "*" for any public host.
+    # Added to the providers' lists of expected hosts: host names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 
 
@@ -163,7 +163,7 @@ class PublishEventsSettings(Settings):
 class SendWebhooksSettings(Settings):
     """Settings of the Lambda function SendWebhooks."""
 
-    webhook_url: Name  # its query may be a secret
+    webhook_url: Name  # its query may contain a secret
     webhook_secret: Name
     webhook_queue_url: Name
     webhook_dead_letters_url: Name

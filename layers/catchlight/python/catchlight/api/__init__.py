@@ -1,1 +1,1 @@
-"""The tasks API: models of its requests and responses, task queries, and submissions that are sent at most once."""
+"""The tasks API: models of its requests and responses, queries of tasks, and submissions that are sent at most once."""

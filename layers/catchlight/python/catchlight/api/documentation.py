@@ -8,39 +8,47 @@ from typing import Any
 from pydantic import BaseModel
 
 from catchlight.api.problems import UNAVAILABLE, WORTH_WAITING, Problem
-from catchlight.api.schemas import ApiMessage
 
-# Answers of API Gateway itself, which is also throttled, and answers 404 if the path's parameters are empty.
-API_ANSWERS = {
-    HTTPStatus.FORBIDDEN: "Not signed, or not allowed",
-    HTTPStatus.NOT_FOUND: "No such path",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Not available",
+# Responses of API Gateway itself to requests of every route. 404: for example if a parameter of the path is empty.
+GATEWAY_RESPONSES = {
+    HTTPStatus.FORBIDDEN: "API Gateway: the request is not signed, or not allowed",
+    HTTPStatus.NOT_FOUND: "API Gateway: there is no such path",
+    HTTPStatus.TOO_MANY_REQUESTS: "API Gateway: too many requests",
+    HTTPStatus.SERVICE_UNAVAILABLE: "API Gateway: the function is not available",
 }
+
+
+class ApiMessage(BaseModel):
+    """An error response of API Gateway itself."""
+
+    message: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response that is not a problem body."""
+    """The description of a successful response."""
 
     description: str
     model: type[BaseModel] | None = None
-    headers: dict[str, str] = field(default_factory=dict)  # description by name
-    optional_headers: dict[str, str] = field(default_factory=dict)  # numbers
+    headers: dict[str, str] = field(default_factory=dict)  # required headers: description by name
+    optional_headers: dict[str, str] = field(default_factory=dict)  # headers with integers: description by name
 
 
 def responses(answers: Mapping[HTTPStatus, Answer], *problems: Problem) -> dict[int, Any]:
-    """Returns the `responses` of a route: its answers, its problems, and those that every route may have."""
+    """Returns a route's `responses`: its successful ones, its problems, and those that all routes have in common."""
     described = {status: _answer(answer) for status, answer in answers.items()}
     for problem in (*problems, UNAVAILABLE):
         _add(described, problem.status, f"`{problem.name}`: {problem.title}")
         content = described[problem.status]["content"]
-        types = content.setdefault("application/problem+json", _problem_of())["schema"]["allOf"][1]
+        types = content.setdefault("application/problem+json", _problem_body())["schema"]["allOf"][1]
         types["properties"]["type"]["enum"].append(problem.type)
         if problem in WORTH_WAITING:
-            retry_after = {"description": "Seconds", "schema": {"type": "integer"}}
+            retry_after = {
+                "description": "Seconds after which the request may be repeated",
+                "schema": {"type": "integer"},
+            }
             described[problem.status]["headers"] = {"Retry-After": retry_after}
-    for status, description in API_ANSWERS.items():
+    for status, description in GATEWAY_RESPONSES.items():
         _add(described, status, description)
         described[status]["content"]["application/json"] = {"model": ApiMessage}
     return {status.value: described[status] for status in sorted(described)}
@@ -67,6 +75,6 @@ def _add(described: dict[HTTPStatus, dict[str, Any]], status: HTTPStatus, descri
     response["description"] = "; ".join(filter(None, [response["description"], description]))
 
 
-def _problem_of() -> dict[str, Any]:
+def _problem_body() -> dict[str, Any]:
     problem = {"$ref": "#/components/schemas/ProblemBody"}
     return {"schema": {"allOf": [problem, {"properties": {"type": {"enum": []}}}]}}

@@ -1,13 +1,13 @@
-"""Stores idempotency keys: each key is reserved before its request is sent, and its record keeps the outcome.
+"""Stores idempotency keys: each key is reserved before its request is sent, and its record has the outcome.
 
-A record is an item of the tasks table whose key no task can have. It has no `status`, so it is in no index and triggers
-neither polling nor archiving.
+A record is an item of the tasks table with a key that no task can have. It has no `status`, so it is in no index and
+triggers neither polling nor archiving.
 
     IN_PROGRESS      the request is being sent; after IN_PROGRESS_TIME the outcome is unknown
     UNKNOWN_OUTCOME  the provider's response is missing or unclear: it may have created a task
     COMPLETED        the provider has created a task
-    RELEASED         the provider refused the request, or the caller released a key with an unknown outcome: the next
-                     request may use the key again
+    RELEASED         the provider refused or never received the request, or a caller released the key after an unknown
+                     outcome: the next request may use the key again
 """
 
 import time
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The function times out after 29 s, so the invocation that sent the request has ended by then.
 IN_PROGRESS_TIME = timedelta(seconds=35)
-# A callback that writes to the same task at the same time cancels the transaction.
+# Maximum number of tries of the transaction: a callback that writes to the same task at the same time cancels it.
 MAX_WRITES = 3
 PAUSE_SECONDS = 0.05
 # No further attempt after this time: the function needs the rest of its timeout to return the task id to the caller.
@@ -42,12 +42,12 @@ class IdempotencyState(StrEnum):
 
 
 class IdempotencyRecord(Model):
-    """An idempotency key, the request it was used for, and the outcome."""
+    """An idempotency key, the request for which it was used, and the outcome."""
 
     key: str
     provider: str
-    fingerprint: str  # of the request: a different request under the same key is an error
-    attempt: str  # id of the attempt that holds the key
+    fingerprint: str  # hash of the request: a different request with the same key is an error
+    attempt: str  # id of the attempt that reserved the key
     asked_at: str
     state: IdempotencyState = IdempotencyState.IN_PROGRESS
     reason: str | None = None  # of UNKNOWN_OUTCOME
@@ -74,7 +74,7 @@ class IdempotencyStore:
         self._retention = retention
 
     def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
-        """Reserves a key. Returns the record that holds it: `record`, or an earlier one if the key is in use."""
+        """Reserves a key. Returns the stored record: `record` itself, or an earlier one if the key is in use."""
         is_new = "attribute_not_exists(#task)"
         is_released = "#state = :released"
         update = UpdateExpression()
@@ -98,7 +98,7 @@ class IdempotencyStore:
                     **arguments,
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
-            # The old item is this same record if the response to the first attempt was lost and botocore retried.
+            # If botocore repeated the call because the first response was lost, the stored item is this same record.
             return _record(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
         return record
 
@@ -109,16 +109,17 @@ class IdempotencyStore:
         return _record(answer["Item"]) if "Item" in answer else None
 
     def release(self, record: IdempotencyRecord) -> bool:
-        """Releases a key for the next request. Returns False, and writes nothing, if its record has changed since."""
+        """Releases a key for the next request. Returns False, without writing, if its record has changed since."""
         update = UpdateExpression()
         update.set("state", IdempotencyState.RELEASED.value)
         return self._update(record, update)
 
     def record_unknown_outcome(self, record: IdempotencyRecord, reason: str) -> None:
-        """Records that the outcome of a request is unknown, and why.
+        """Records that the outcome of a request is unknown, with the reason.
 
         Raises:
-            StoreUnavailableError: only the reason is lost; a record that stays IN_PROGRESS counts as unknown later.
+            StoreUnavailableError: only the reason is lost. The outcome of a record that stays IN_PROGRESS counts as
+                unknown after IN_PROGRESS_TIME.
         """
         update = UpdateExpression()
         update.set("state", IdempotencyState.UNKNOWN_OUTCOME.value)
@@ -135,14 +136,14 @@ class IdempotencyStore:
         update.set("state", IdempotencyState.COMPLETED.value)
         update.set("taskId", task_id)
         update.remove("reason")
-        is_mine = update.equals("attempt", record.attempt)
+        is_same_attempt = update.equals("attempt", record.attempt)
         task = {"task": {"S": task_key(record.provider, task_id)}}
         writes: list[Any] = [
             {
                 "Update": {
                     "TableName": self._table,
                     "Key": _key(record.key),
-                    "ConditionExpression": is_mine,
+                    "ConditionExpression": is_same_attempt,
                     **update.arguments(),
                 }
             },
@@ -161,13 +162,13 @@ class IdempotencyStore:
                 return
 
     def _update(self, record: IdempotencyRecord, update: UpdateExpression) -> bool:
-        is_as_it_was = " AND ".join(
+        is_unchanged = " AND ".join(
             (update.equals("attempt", record.attempt), update.equals("state", record.state.value))
         )
         try:
             with store_errors():
                 self._client.update_item(
-                    TableName=self._table, Key=_key(record.key), ConditionExpression=is_as_it_was, **update.arguments()
+                    TableName=self._table, Key=_key(record.key), ConditionExpression=is_unchanged, **update.arguments()
                 )
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
@@ -175,7 +176,7 @@ class IdempotencyStore:
 
 
 def _key(key: str) -> dict[str, Any]:
-    # A task's key begins with its provider; this one begins with `#`, so it cannot collide.
+    # A task's key begins with its provider's id, never with `#`: the keys cannot collide.
     return {"task": {"S": f"#submission#{key}"}}
 
 

@@ -1,26 +1,28 @@
 """Defines the problem types that the tasks API returns (RFC 9457): each has one HTTP status and one meaning.
 
 Callers need to know whether a refused request may be sent again, and whether images may have been generated (and
-billed). The problem types for a failed submission make that distinction:
+billed). The problem types of failed submissions distinguish these cases:
 
     422 request-refused             nothing was generated; change the request
     424 account-refused             nothing was generated; correct the API key or add credits
     429 provider-busy               nothing was generated; send the same request later, with the same idempotency key
     503 provider-unavailable        the provider was not reached; send the same request again, with the same key
-    409 submission-outcome-unknown  the provider may have accepted the request; nothing is sent again under this key
+    409 submission-outcome-unknown  the provider may have accepted the request; it is not sent again with this key
 """
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from catchlight.api.schemas import FieldProblem, ProblemBody, ProviderReply
+from pydantic import Field
+
+from catchlight.api.response_models import ResponseModel
 from catchlight.errors import ImageTasksError
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem type: name, HTTP status and title."""
+    """A problem type: its name, HTTP status and title."""
 
     name: str
     status: HTTPStatus
@@ -33,30 +35,30 @@ class Problem:
 
 
 MALFORMED_BODY = Problem("malformed-body", HTTPStatus.BAD_REQUEST, "The body cannot be read")
-INVALID_PARAMETER = Problem("invalid-parameter", HTTPStatus.BAD_REQUEST, "A parameter is not what it should be")
-KEY_MISSING = Problem("idempotency-key-missing", HTTPStatus.BAD_REQUEST, "A submission needs an idempotency key")
+INVALID_PARAMETER = Problem("invalid-parameter", HTTPStatus.BAD_REQUEST, "A parameter is invalid")
+KEY_MISSING = Problem("idempotency-key-missing", HTTPStatus.BAD_REQUEST, "The Idempotency-Key is missing")
 NO_SUCH_TASK = Problem("no-such-task", HTTPStatus.NOT_FOUND, "There is no such task")
 NO_SUCH_IMAGE = Problem("no-such-image", HTTPStatus.NOT_FOUND, "There is no such image")
-NO_SUCH_SUBMISSION = Problem("no-such-submission", HTTPStatus.NOT_FOUND, "No submission has this key")
+NO_SUCH_SUBMISSION = Problem("no-such-submission", HTTPStatus.NOT_FOUND, "There is no submission with this key")
 IMAGE_NOT_ARCHIVED = Problem("image-not-archived", HTTPStatus.CONFLICT, "The image is not archived yet")
-UNREADABLE_ITEM = Problem("unreadable-item", HTTPStatus.CONFLICT, "The task's item cannot be read")
-IN_PROGRESS = Problem("submission-in-progress", HTTPStatus.CONFLICT, "The provider is being asked")
+UNREADABLE_ITEM = Problem("unreadable-item", HTTPStatus.CONFLICT, "The task's item is malformed")
+IN_PROGRESS = Problem("submission-in-progress", HTTPStatus.CONFLICT, "The submission is in progress")
 UNKNOWN_OUTCOME = Problem(
-    "submission-outcome-unknown", HTTPStatus.CONFLICT, "Whether the provider took the request is not known"
+    "submission-outcome-unknown", HTTPStatus.CONFLICT, "The provider may or may not have accepted the request"
 )
 OUTCOME_KNOWN = Problem("submission-outcome-known", HTTPStatus.CONFLICT, "The outcome of the submission is known")
 BODY_TOO_LARGE = Problem("body-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
-INVALID_REQUEST = Problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not what is documented")
+INVALID_REQUEST = Problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, "The request is invalid")
 KEY_USED = Problem(
-    "idempotency-key-used", HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request"
+    "idempotency-key-used", HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key was used for another request"
 )
 REQUEST_REFUSED = Problem("request-refused", HTTPStatus.UNPROCESSABLE_ENTITY, "The provider refused the request")
 ACCOUNT_REFUSED = Problem("account-refused", HTTPStatus.FAILED_DEPENDENCY, "The provider refused the account")
-PROVIDER_BUSY = Problem("provider-busy", HTTPStatus.TOO_MANY_REQUESTS, "The provider asks for patience")
+PROVIDER_BUSY = Problem("provider-busy", HTTPStatus.TOO_MANY_REQUESTS, "The provider is busy")
 PROVIDER_UNAVAILABLE = Problem(
     "provider-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The provider could not be reached"
 )
-UNAVAILABLE = Problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible at the moment")
+UNAVAILABLE = Problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The request cannot be served at the moment")
 
 PROBLEMS = (
     *(MALFORMED_BODY, INVALID_PARAMETER, KEY_MISSING),
@@ -64,12 +66,48 @@ PROBLEMS = (
     *(IMAGE_NOT_ARCHIVED, UNREADABLE_ITEM, IN_PROGRESS, UNKNOWN_OUTCOME, OUTCOME_KNOWN, BODY_TOO_LARGE),
     *(INVALID_REQUEST, KEY_USED, REQUEST_REFUSED, ACCOUNT_REFUSED, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE),
 )
-# Responses with these problems have a Retry-After header: the same request may succeed after that many seconds.
+# Responses with these problems have a Retry-After header: the same request may succeed after this time.
 WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
 
 
+class ProviderReply(ResponseModel):
+    """The provider's response. Secrets of this stack that it contains are overwritten."""
+
+    status: Annotated[int, Field(description="HTTP status.")]
+    body: Annotated[
+        Any,
+        Field(
+            description="The decoded JSON; the first 4,000 characters as text if the body is longer, nested too deeply "
+            "or not JSON."
+        ),
+    ] = None
+
+
+class FieldProblem(ResponseModel):
+    """An invalid field, parameter or header of a request."""
+
+    at: Annotated[str, Field(description="Its name or path: `limit`, `taskIds.3`, `request.callBackUrl`.")]
+    detail: str
+
+
+class ProblemBody(ResponseModel):
+    """Why a request failed, and what to do next: a problem body as defined by RFC 9457."""
+
+    type: Annotated[str, Field(description="`urn:catchlight:problem:` followed by the problem's name.")]
+    title: str
+    status: int
+    detail: str
+    advice: Annotated[str, Field(description="What to do next.")]
+    errors: Annotated[tuple[FieldProblem, ...], Field(description="One entry per invalid field.")] = ()
+    provider_reply: ProviderReply | None = None
+    task_id: Annotated[str | None, Field(description="Task that the submission created at the provider.")] = None
+    asked_at: Annotated[
+        str | None, Field(description="Time at which the request was sent to the provider with this key.")
+    ] = None
+
+
 class APIError(ImageTasksError):
-    """Raised to refuse one request with a problem. Its body is sent to the caller, so it must hold no secrets."""
+    """Raised to refuse a request with a problem. Its body is sent to the caller, so it must not contain secrets."""
 
     def __init__(
         self,
@@ -86,7 +124,7 @@ class APIError(ImageTasksError):
         super().__init__(detail)
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
-        # Why the outcome could not be written to the table. For the log, not for the caller.
+        # Set if the outcome could not be written to the table. For the log, not for the caller.
         self.note_error: ImageTasksError | None = None
         self.body = ProblemBody(
             type=problem.type,
@@ -102,5 +140,5 @@ class APIError(ImageTasksError):
 
     @property
     def members(self) -> dict[str, Any]:
-        """The members of the JSON body; members that have their default value are left out."""
+        """The members of the JSON body; members with their default value are omitted."""
         return self.body.model_dump(by_alias=True, exclude_defaults=True)

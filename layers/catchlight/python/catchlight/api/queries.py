@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from catchlight.api.schemas import FINAL_STATUSES, MAX_TASKS_PER_PAGE, PageQuery
+from catchlight.api.request_models import MAX_TASKS_PER_PAGE, PageQuery
+from catchlight.api.response_models import FINAL_STATUSES
 from catchlight.aws.dynamodb import batch_get, deserialized, store_errors
 from catchlight.errors import ImageTasksError
 from catchlight.models import iso
@@ -20,24 +21,24 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 
-# The provider is not part of an index key, so a page of one provider's tasks is a filtered Query. These limits bound
-# how many entries it examines: 500 of byArrival have 60 KB (8 read units), 100 of byStatus have 100 to 300 KB.
+# The provider is not part of an index key, so a page of one provider's tasks is a Query with a filter. It reads at most
+# this many entries of the index: 500 of byArrival have 60 KB (8 read units), 100 of byStatus have 100 to 300 KB.
 EXAMINED_IN_FEED = 500
 EXAMINED_BY_STATUS = 100
-# Seconds between two reads of a task while a caller waits for it: one read unit each, a dozen in 20 s. The function's
-# own duration during the wait costs fifty times as much.
+# Seconds between two reads of a task while a request waits for it. A read costs one read unit; there are a dozen reads
+# in 20 s. The function's duration during the wait costs fifty times as much.
 WAIT_STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-# DynamoDB's limit for a partition key.
+# DynamoDB's limit for the value of a partition key.
 MAX_KEY_BYTES = 2048
 
 
 class InvalidCursorError(ImageTasksError):
-    """The cursor is malformed, or belongs to a page with other filters."""
+    """The cursor is malformed, or belongs to a list with other filters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task on a page, and the cursor that continues the list after it."""
+    """A task on a page, and the cursor of a page that begins after it."""
 
     task: str
     item: Item
@@ -46,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of tasks, newest first. `cursor` requests the next page; it is None on the last page."""
+    """A page of tasks, newest first. `cursor` is the next page's cursor, or None on the last page."""
 
     rows: Sequence[Row]
     cursor: str | None
@@ -55,9 +56,9 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class _Index:
     name: str
-    partition: str  # attribute names
-    order: str
-    examined: int  # largest number of entries that one filtered Query reads
+    partition: str  # name of the partition key's attribute
+    order: str  # name of the sort key's attribute
+    examined: int  # maximum number of entries that one filtered Query reads
 
 
 _BY_ARRIVAL = _Index("byArrival", "feed", "arrivedAt", EXAMINED_IN_FEED)
@@ -94,38 +95,38 @@ class TaskQueries:
         while (found := self._item(task)) and found.get("status") not in FINAL_STATUSES and waited < wait_seconds:
             step = min(next(steps, step), wait_seconds - waited)
             self._sleep(step)
-            # Reads take time as well if DynamoDB is slow.
+            # The elapsed time includes the reads, which take long if DynamoDB is slow.
             waited = max(waited + step, self._clock() - began)
         return found
 
     def page(self, query: PageQuery) -> Page:
-        """Returns one page: one Query, plus one BatchGetItem if the index holds only keys (`byArrival`).
+        """Reads one page: one Query, plus one BatchGetItem for the index byArrival, whose entries are not whole items.
 
         Raises:
             InvalidCursorError: the query's cursor is malformed, or belongs to other filters.
         """
         index, partition = (_BY_STATUS, query.status.value) if query.status else (_BY_ARRIVAL, FEED)
-        seal = _seal(query)
-        position = _opened(query.cursor, seal) if query.cursor else None
+        filters_hash = _filters_hash(query)
+        position = _decode_cursor(query.cursor, filters_hash) if query.cursor else None
         answer = self._query(index, partition, query, position)
         entries = [deserialized(item) for item in answer["Items"]]
-        cursors = [_sealed(seal, entry["task"], entry[index.order]) for entry in entries]
+        cursors = [_encode_cursor(filters_hash, entry["task"], entry[index.order]) for entry in entries]
         is_filtered = _filters_items(query)
         more = cursors[query.limit - 1] if len(entries) > query.limit and not is_filtered else None
         if more is None and "LastEvaluatedKey" in answer:
             last = deserialized(answer["LastEvaluatedKey"])
-            more = _sealed(seal, last["task"], last[index.order])
+            more = _encode_cursor(filters_hash, last["task"], last[index.order])
         if not is_filtered:
             del entries[query.limit :]
         items = {entry["task"]: entry for entry in entries} if query.status else self._items(entries)
-        # The index is eventually consistent: it may still list a task that was just deleted.
+        # The index is eventually consistent: it may still contain a task that was just deleted.
         rows = [
             Row(entry["task"], items[entry["task"]], cursor)
             for entry, cursor in zip(entries, cursors, strict=False)
             if entry["task"] in items
         ]
         if is_filtered:
-            # The index byArrival holds only keys: whole items are filtered.
+            # The entries of byArrival do not contain these attributes: whole items are filtered here.
             rows = [row for row in rows if _matches(row.item, query)]
             if len(rows) > query.limit:
                 rows = rows[: query.limit]
@@ -151,14 +152,14 @@ class TaskQueries:
         if query.provider:
             arguments["FilterExpression"] = "#provider = :provider"
             names["#provider"], values[":provider"] = "provider", {"S": query.provider}
-            # Limit counts the entries examined, not those that pass the filter.
+            # `Limit` counts the entries that are read, not those that the filter accepts.
             arguments["Limit"] = max(index.examined, query.limit)
         if _filters_items(query):
             arguments["Limit"] = MAX_TASKS_PER_PAGE
         if position:
             task, moment = position
             if query.since and moment < iso(query.since):
-                raise InvalidCursorError("it leads to before `since`")
+                raise InvalidCursorError("its position is before `since`")
             key = {"task": task, index.partition: partition, index.order: moment}
             arguments["ExclusiveStartKey"] = {name: {"S": value} for name, value in key.items()}
         with store_errors():
@@ -170,7 +171,7 @@ class TaskQueries:
         return deserialized(answer["Item"]) if "Item" in answer else None
 
     def _items(self, entries: Sequence[Item]) -> dict[str, Item]:
-        """Reads the whole items of entries that hold only keys."""
+        """Reads the whole items of entries of the index byArrival."""
         keys = [_key(entry["task"]) for entry in entries]
         items = batch_get(self._client, self._table, keys, sleep=self._sleep, clock=self._clock)
         return {item["task"]: item for item in map(deserialized, items)}
@@ -181,12 +182,12 @@ def _key(task: str) -> dict[str, Any]:
 
 
 def _filters_items(query: PageQuery) -> bool:
-    """Decides whether the query has filters by attributes that no index holds."""
+    """Decides whether the query has filters by attributes that the index byArrival does not contain."""
     return bool(query.ref or query.metadata or query.reason)
 
 
 def _matches(item: Item, query: PageQuery) -> bool:
-    """Decides whether an item has the reference, the metadata and the reason of a failure that the query requires."""
+    """Decides whether an item has the query's `ref`, `metadata` and `reason` of a failure."""
     if query.ref and item.get("ref") != query.ref:
         return False
     failure = item.get("failure")
@@ -197,34 +198,34 @@ def _matches(item: Item, query: PageQuery) -> bool:
     return not query.metadata or (isinstance(metadata, Mapping) and metadata.get(name) == value)
 
 
-def _seal(query: PageQuery) -> str:
-    """Returns a hash of the filters. A cursor carries it, because its position is meaningless with other filters."""
+def _filters_hash(query: PageQuery) -> str:
+    """Returns a hash of the filters. Each cursor contains it, because a cursor is invalid with other filters."""
     filters: tuple[Any, ...] = (query.status, query.provider, query.since and iso(query.since))
     if _filters_items(query):
         filters = (*filters, query.ref, query.metadata, query.reason)
     return hashlib.sha256(repr(filters).encode()).hexdigest()[:12]
 
 
-def _sealed(seal: str, task: str, moment: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([seal, task, moment]).encode()).decode().rstrip("=")
+def _encode_cursor(filters_hash: str, task: str, moment: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([filters_hash, task, moment]).encode()).decode().rstrip("=")
 
 
-def _opened(cursor: str, seal: str) -> tuple[str, str]:
-    """Decodes a cursor into task and time of the entry after which the page begins.
+def _decode_cursor(cursor: str, filters_hash: str) -> tuple[str, str]:
+    """Decodes a cursor and returns the task and the time of the entry after which the page begins.
 
-    Cursors are not signed: a forged one can only change where the list begins, because the query's filters decide what
-    is listed.
+    Cursors are not signed: a forged cursor can only change the position at which the page begins, because the query
+    determines which tasks are listed.
 
     Raises:
         InvalidCursorError: the cursor is malformed, or belongs to other filters.
     """
     try:
         match json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)):
-            case [str(found), str(task), str(moment)] if found == seal and _is_key(task) and _is_key(moment):
+            case [str(found), str(task), str(moment)] if found == filters_hash and _is_key(task) and _is_key(moment):
                 return task, moment
     except (binascii.Error, ValueError, RecursionError):
         pass
-    raise InvalidCursorError("it is no cursor, or one of a page with other filters")
+    raise InvalidCursorError("it is malformed, or belongs to a list with other filters")
 
 
 def _is_key(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Decodes the bodies of requests to the tasks API, and names every part of a request that is not what it should be."""
+"""Decodes and checks requests to the tasks API, and builds the errors that name their invalid fields."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,25 +13,26 @@ from catchlight.api.problems import (
     KEY_MISSING,
     MALFORMED_BODY,
     APIError,
+    FieldProblem,
 )
-from catchlight.api.schemas import FieldProblem, IdempotencyKey
+from catchlight.api.request_models import IdempotencyKey
 from catchlight.providers.payloads import decode_json
 
-# Enough for the longest prompt and a list of image URLs. Images themselves are not part of a request.
+# Enough for the longest prompt and a list of image URLs. Requests do not contain images.
 MAX_BODY_BYTES = 256 * 1024
-# The first errors are enough to understand the mistake: a registration may have a hundred malformed task ids.
+# A registration may have a hundred malformed task ids: the first errors are enough to understand the mistake.
 MAX_ERRORS = 10
-MAX_PLACE_LENGTH = 100
+MAX_FIELD_PATH_LENGTH = 100
 
 _IDEMPOTENCY_KEY: TypeAdapter[str] = TypeAdapter(IdempotencyKey)
 _READ_THE_DOCUMENT = "See docs/tasks-api.openapi.yaml."
 
 
 def decode_body(text: str) -> dict[str, Any]:
-    """Decodes a body, which its route validates afterwards.
+    """Decodes the body of a request. The route validates the result.
 
     Raises:
-        MalformedBodyError: it is not strict JSON.
+        MalformedBodyError: the body is not strict JSON.
         APIError: body-too-large, invalid-request
     """
     # surrogatepass: a lone surrogate must not fail here; `decode_json` rejects it.
@@ -40,7 +41,7 @@ def decode_body(text: str) -> dict[str, Any]:
         raise APIError(
             BODY_TOO_LARGE,
             f"the body is longer than {MAX_BODY_BYTES} bytes",
-            advice="Send URLs of images instead of images.",
+            advice="Send URLs of images instead of the images themselves.",
         )
     decoded = decode_json(content)
     # Powertools would report an empty object as a missing body.
@@ -63,9 +64,9 @@ def read_idempotency_key(key: str | None) -> str:
     if key is None:
         raise APIError(
             KEY_MISSING,
-            "a submission without Idempotency-Key could generate, and cost, twice",
-            advice="Send a header Idempotency-Key that you make up for each request, a UUID for instance, and send the "
-            "same one when you try again.",
+            "without an Idempotency-Key, a repeated submission could generate images twice",
+            advice="Send a header Idempotency-Key with a new value for each request, such as a UUID, and with the same "
+            "value when you repeat the request.",
         )
     try:
         return _IDEMPOTENCY_KEY.validate_python(key)
@@ -79,7 +80,7 @@ def read_idempotency_key(key: str | None) -> str:
 
 
 def refuse_unknown_parameters(query: type[BaseModel], query_string: str) -> None:
-    """Checks that the query string has only parameters of this model, and each of them once.
+    """Checks that the query string has only parameters of this model, each of them at most once.
 
     Raises:
         APIError: invalid-parameter
@@ -87,27 +88,30 @@ def refuse_unknown_parameters(query: type[BaseModel], query_string: str) -> None
     known = {field.alias for field in query.model_fields.values()}
     names = [name for name, _ in parse_qsl(query_string, keep_blank_values=True)]
     wrong = {name: "is not known" for name in names if name not in known}
-    wrong |= {name: "is there twice" for name in names if name in known and names.count(name) > 1}
+    wrong |= {name: "occurs more than once" for name in names if name in known and names.count(name) > 1}
     if wrong:
         raise invalid_request(
             [{"loc": ("query", "query", name), "type": "", "msg": detail} for name, detail in wrong.items()]
         )
 
 
-def invalid_request(every: Sequence[Mapping[str, Any]]) -> APIError:
-    """Returns the error for a request with these errors of Powertools' validation.
+def invalid_request(validation_errors: Sequence[Mapping[str, Any]]) -> APIError:
+    """Returns the problem for a request with these errors of Powertools' validation.
 
     An error's `loc` begins with `query`, `query` or with `body`.
     """
-    if every[0]["loc"] == ("body",) and every[0]["type"] == "missing":
+    first = validation_errors[0]
+    if first["loc"] == ("body",) and first["type"] == "missing":
         return malformed_body("the body is empty")
-    is_body = every[0]["loc"][0] == "body"
-    places = [error["loc"] for error in every]
-    # pydantic does not count malformed items: a list that has only such items is also reported as too short. That
-    # second error would mislead.
-    found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
+    is_body = first["loc"][0] == "body"
+    paths = [error["loc"] for error in validation_errors]
+    # pydantic does not count malformed items: it also reports a list with only such items as too short. This second
+    # error would be misleading.
+    found = [error for error in validation_errors if error["type"] != "too_short" or not _is_outer(error["loc"], paths)]
     begin = 1 if is_body else 2
-    errors = tuple(FieldProblem(at=_place(error["loc"][begin:]), detail=_detail(error)) for error in found[:MAX_ERRORS])
+    errors = tuple(
+        FieldProblem(at=_field_path(error["loc"][begin:]), detail=_detail(error)) for error in found[:MAX_ERRORS]
+    )
     advice = _READ_THE_DOCUMENT
     if not is_body:
         advice = f"Change the query string. {_READ_THE_DOCUMENT}"
@@ -121,13 +125,14 @@ def invalid_request(every: Sequence[Mapping[str, Any]]) -> APIError:
     )
 
 
-def _is_within(place: tuple[int | str, ...], others: list[tuple[int | str, ...]]) -> bool:
-    return any(len(other) > len(place) and other[: len(place)] == place for other in others)
+def _is_outer(path: tuple[int | str, ...], others: list[tuple[int | str, ...]]) -> bool:
+    """Decides whether one of the other paths leads to a part of the field at this path."""
+    return any(len(other) > len(path) and other[: len(path)] == path for other in others)
 
 
-def _place(steps: tuple[int | str, ...]) -> str:
-    # Field names come from the caller, and a JSON escape can encode a lone surrogate, which UTF-8 cannot.
-    return ".".join(map(str, steps)).encode(errors="replace").decode()[:MAX_PLACE_LENGTH] or "body"
+def _field_path(steps: tuple[int | str, ...]) -> str:
+    # Field names come from the caller: a JSON escape can be a lone surrogate, which cannot be encoded in UTF-8.
+    return ".".join(map(str, steps)).encode(errors="replace").decode()[:MAX_FIELD_PATH_LENGTH] or "body"
 
 
 def _detail(error: Any) -> str:

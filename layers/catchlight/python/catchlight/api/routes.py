@@ -8,22 +8,22 @@ from pydantic_core import to_json
 
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.queries import Page
-from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
+from catchlight.api.response_models import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
 from catchlight.errors import ImageTasksError
 from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
 
-# Lambda limits a response to 6 MB, and sends it as JSON in UTF-8, in which the body is a string: its quotes and
-# backslashes take two bytes each. A task with the usual two images has 5 KB, links included; the largest item
-# (400 KB) has less than 3 MB in this form.
+# Lambda limits a response to 6 MB. It sends the body as a JSON string in UTF-8, in which quotes and backslashes take
+# two bytes each. A task with the usual two images has 5 KB in this form, including links; the largest item (400 KB)
+# has less than 3 MB.
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class UnreadableItemError(ImageTasksError):
-    """The item is not a valid task, because it was edited by hand; the message names the malformed attributes."""
+    """The item is not a valid task, because it was edited by hand. The message names the malformed attributes."""
 
 
 class StoredTask(Task):
-    """A task with the attributes that only the tasks API reads."""
+    """A task, with the attributes that only the tasks API reads."""
 
     idempotency_key: str | None = None
     arrived_at: str | None = None
@@ -75,7 +75,7 @@ def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLin
 
 
 def page_answer(page: Page, links: PresignedLinks) -> TaskPage:
-    """Converts a page into its response model. The page ends early if it would exceed MAX_PAGE_BYTES."""
+    """Converts a page into its response model. It has fewer tasks if it would otherwise exceed MAX_PAGE_BYTES."""
     tasks: list[TaskResponse] = []
     unreadable: dict[str, str] = {}
     size = 0

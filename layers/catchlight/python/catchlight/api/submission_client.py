@@ -1,4 +1,4 @@
-"""Sends image requests to providers, each once, and reports whether a failed one may have reached its provider."""
+"""Sends image requests to providers, each of them once, and distinguishes failures before and after the first byte."""
 
 import json
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from catchlight.outbound_http import HttpClient
 from catchlight.polling.provider_client import HEADERS
 from catchlight.providers import Provider
 
-# A response holds a task id or an error, nothing larger.
+# Responses contain a task id or an error.
 MAX_ANSWER_BYTES = 64 * 1024
-# The function times out after 29 s; the rest is for reading secrets, writing to DynamoDB and a cold start.
+# The function times out after 29 s: the remaining time is for a cold start, reading secrets and writing to DynamoDB.
 ANSWER_TIMEOUT_SECONDS = 18.0
 
 
@@ -31,26 +31,26 @@ class Reply:
     def json(self) -> Any:
         """The decoded body; None if it is not valid JSON."""
         try:
-            # NaN and Infinity are not JSON. A byte order mark may precede it.
+            # `parse_constant`: NaN and Infinity, which are not JSON, become texts. A byte order mark may come first.
             return json.loads(self.text.removeprefix("\ufeff"), parse_constant=str)
         except (ValueError, RecursionError):
             return None
 
 
 class SubmissionClient:
-    """Sends image requests to providers over HTTP. Never retries: a second request could generate, and cost, twice."""
+    """Sends image requests to providers over HTTP. Never retries: a second request could generate images twice."""
 
     def __init__(self, base_urls: Mapping[str, str], *, http: HttpClient | None = None) -> None:
         self._base_urls = base_urls
-        # Each request has a new connection. A kept one may have been closed while the function was frozen; the outcome
-        # of a request that is sent over it would be unknown.
+        # Each request has a new connection. An idle connection may have been closed while the function was frozen: a
+        # request that is sent over it would have an unknown outcome.
         self._http = http or HttpClient()
 
     def send(self, provider: Provider, path: str, body: Mapping[str, Any], *, api_key: str) -> Reply:
         """Sends one image request and returns the provider's response, of any HTTP status.
 
         Raises:
-            ProviderUnreachableError: not a byte of the request was sent.
+            ProviderUnreachableError: no byte of the request was sent.
             ProviderUnavailableError: the provider may have received the request, but no readable response arrived.
         """
         exchange = Exchange(Deadline(ANSWER_TIMEOUT_SECONDS))
@@ -63,7 +63,7 @@ class SubmissionClient:
         except ResponseTooLargeError as exc:
             raise ProviderUnavailableError(f"its answer is longer than {MAX_ANSWER_BYTES} bytes") from exc
         except Exception as exc:
-            # Not a list of error classes: what decides is whether the first byte of the request was sent.
+            # The class of the error does not matter: only whether the first byte of the request was sent.
             if exchange.was_sent:
                 raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
             raise ProviderUnreachableError(f"{provider.id} could not be reached: {type(exc).__name__}") from exc

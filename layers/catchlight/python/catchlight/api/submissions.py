@@ -1,4 +1,4 @@
-"""Submits image requests to providers: at most once per idempotency key, however often callers repeat a request."""
+"""Submits image requests to providers: once per idempotency key, however often a caller repeats the request."""
 
 import hashlib
 import json
@@ -11,7 +11,9 @@ from uuid import uuid4
 
 from catchlight.api import submission_problems
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
-from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
+from catchlight.api.problems import FieldProblem, ProviderReply
+from catchlight.api.request_models import IDEMPOTENCY_KEY_PATTERN, Submission
+from catchlight.api.response_models import NewTask
 from catchlight.api.submission_client import Reply, SubmissionClient
 from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, Redactor, character_problem
 from catchlight.errors import (
@@ -26,7 +28,7 @@ from catchlight.providers import PROVIDERS, Provider
 from catchlight.providers.records import generation_request
 from catchlight.tasks.registration import new_task
 
-# Documented requests have a few members, some of them lists of URLs or objects.
+# Maximum nesting of a request. Documented requests have a few members, some of them lists of URLs or objects.
 MAX_DEPTH = 8
 # Providers' error bodies usually have a few hundred characters.
 MAX_REPLY_LENGTH = 4000
@@ -58,15 +60,15 @@ class Submissions:
         self._new_id = new_id
 
     def submit(self, submission: Submission, key: str) -> NewTask:
-        """Sends a request to its provider and registers the task, or returns the task that this key created before.
+        """Sends a request to its provider and registers the task. Returns the first task if the key was used before.
 
         Raises:
-            APIError: no task was created, or the outcome is unknown; the problem says whether images may have been
-                generated.
+            APIError: no task was created, or the outcome is unknown. The problem type distinguishes whether images may
+                have been generated.
         """
         provider = PROVIDERS[submission.provider]
         path = _checked_path(provider, submission)
-        # Everything that can fail without the provider is done before the key is reserved.
+        # All steps that can fail before the request is sent come before the reservation of the key.
         api_key, token = self._secrets(provider.id)
         record = IdempotencyRecord(
             key=key,
@@ -77,21 +79,21 @@ class Submissions:
         )
         holder = self._records.reserve(record)
         if holder.attempt != record.attempt:
-            return self._repeated(holder, record.fingerprint)
+            return self._earlier_outcome(holder, record.fingerprint)
         callback_url = f"{self._callback_base_url}/callbacks/{provider.id}/{token}"
         body = {**submission.request, provider.callback_url_field: callback_url}
         redactor = Redactor((api_key, token))
-        task_id = self._ask(provider, path, body, record, api_key=api_key, redactor=redactor)
-        self._note(record, task_id, redactor.redact(json.dumps(submission.request).encode()), submission)
+        task_id = self._send(provider, path, body, record, api_key=api_key, redactor=redactor)
+        self._register(record, task_id, redactor.redact(json.dumps(submission.request).encode()), submission)
         return _submitted(record.provider, task_id)
 
     def release(self, key: str) -> None:
-        """Releases a key whose submission has an unknown outcome: the next request with this key is sent again.
+        """Releases a key whose submission has an unknown outcome: the next request with this key is sent.
 
         Raises:
             APIError: the key has no submission, or its request is in progress or has created a task.
         """
-        # Rejects malformed keys first: DynamoDB would fail on a key that is longer than its limit.
+        # Malformed keys are not looked up: DynamoDB refuses a key that is longer than its limit.
         record = self._records.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
         if record is None or record.state is IdempotencyState.RELEASED:
             raise submission_problems.no_such_submission()
@@ -116,19 +118,24 @@ class Submissions:
         token = self._callback_token()
         if not TOKEN_PATTERN.fullmatch(token):
             problem = character_problem(token) or "needs 32 to 128 letters, digits, - and _"
-            raise submission_problems.unusable_secret(f"the callback token {problem}: no callback could have it")
+            raise submission_problems.unusable_secret(f"the callback token {problem}: no callback URL can contain it")
         return api_key, token
 
-    def _repeated(self, record: IdempotencyRecord, fingerprint: str) -> NewTask:
+    def _earlier_outcome(self, record: IdempotencyRecord, fingerprint: str) -> NewTask:
+        """Returns the task of the earlier request with the same key.
+
+        Raises:
+            APIError: the earlier request was a different one, is in progress, or has an unknown outcome.
+        """
         if record.fingerprint != fingerprint:
             raise submission_problems.key_used(record)
         if record.state is IdempotencyState.COMPLETED and record.task_id:
             return _submitted(record.provider, record.task_id)
         if record.is_in_progress(self._now()):
             raise submission_problems.in_progress(record)
-        raise submission_problems.unknown_outcome(record, record.reason or "the request that sent it has not ended")
+        raise submission_problems.unknown_outcome(record, record.reason or "the first request ended without a result")
 
-    def _ask(
+    def _send(
         self,
         provider: Provider,
         path: str,
@@ -138,27 +145,32 @@ class Submissions:
         api_key: str,
         redactor: Redactor,
     ) -> str:
+        """Sends the request and returns the id of the task that the provider created.
+
+        Raises:
+            APIError: the provider refused the request, or the outcome is unknown.
+        """
         reply = None
         try:
             reply = self._client.send(provider, path, body, api_key=api_key)
             return provider.parse_submission(reply.status, reply.json)
         except ProviderError as exc:
-            shown = _shown(reply, redactor) if reply else None
+            shown = _reply_for_caller(reply, redactor) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
                 problem = submission_problems.unknown_outcome(record, str(exc), shown)
-                note: Callable[[], Any] = partial(self._records.record_unknown_outcome, record, str(exc))
+                record_outcome: Callable[[], Any] = partial(self._records.record_unknown_outcome, record, str(exc))
             else:
                 problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
-                note = partial(self._records.release, record)
+                record_outcome = partial(self._records.release, record)
             try:
-                note()
-            except StoreUnavailableError as unnoted:
-                # The record stays IN_PROGRESS, so the outcome counts as unknown later, even if the provider refused the
-                # request: an error on the safe side.
-                problem.note_error = unnoted
+                record_outcome()
+            except StoreUnavailableError as store_error:
+                # The record stays IN_PROGRESS. Its outcome will count as unknown, even if the provider refused the
+                # request: so the request is never sent twice.
+                problem.note_error = store_error
             raise problem from exc
 
-    def _note(self, record: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:
+    def _register(self, record: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:
         task = new_task(
             record.provider,
             task_id,
@@ -171,7 +183,7 @@ class Submissions:
         try:
             self._records.complete(record, task_id, task)
         except StoreUnavailableError as exc:
-            raise submission_problems.not_noted(record, task_id) from exc
+            raise submission_problems.not_registered(record, task_id) from exc
 
 
 def _submitted(provider_id: str, task_id: str) -> NewTask:
@@ -179,8 +191,8 @@ def _submitted(provider_id: str, task_id: str) -> NewTask:
 
 
 def _fingerprint(submission: Submission) -> str:
-    # Sorted keys: the order of members is irrelevant. ASCII escapes make every text encodable, lone surrogates too.
-    # Metadata and reference are not part of what is generated: they may differ when the request is repeated.
+    # `sort_keys`: the order of members is irrelevant. JSON's default ASCII escapes can encode lone surrogates, too.
+    # Metadata and reference do not change the images: they may differ in a repeated request.
     text = json.dumps(submission.model_dump(exclude={"metadata", "ref"}), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -204,26 +216,26 @@ def _checked_path(provider: Provider, submission: Submission) -> str:
 def _problems_of(request: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name in request:
         if name.lower().replace("_", "") == "callbackurl":
-            yield FieldProblem(at=f"request.{name}", detail="is put in here: callbacks belong to this stack")
+            yield FieldProblem(at=f"request.{name}", detail="is added by the stack: a request must not contain it")
     if _depth(request) > MAX_DEPTH:
         yield FieldProblem(at="request", detail=f"should not be nested deeper than {MAX_DEPTH} levels")
-    elif flaw := _flaw(request):
-        yield FieldProblem(at="request", detail=flaw)
+    elif problem := _encoding_problem(request):
+        yield FieldProblem(at="request", detail=problem)
 
 
-def _flaw(value: Any) -> str | None:
-    """Describes the part of a value that cannot be encoded as JSON in UTF-8; None if there is none."""
+def _encoding_problem(value: Any) -> str | None:
+    """Returns why a value cannot be encoded as JSON in UTF-8; None if it can."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        return "holds half a character (a lone surrogate)"
+        return "contains half a character (a lone surrogate)"
     except ValueError:  # 1e999 was decoded as infinity
-        return "holds a number that is too large"
+        return "contains a number that is too large"
     return None
 
 
 def _depth(value: Any) -> int:
-    """Counts nested levels of objects and lists, without recursion: deep nesting must not cause a RecursionError."""
+    """Counts the nested levels of objects and lists, without recursion, so that no nesting is too deep for Python."""
     depth, level = 0, [value]
     while level:
         level = [
@@ -236,8 +248,8 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _shown(reply: Reply, redactor: Redactor) -> ProviderReply:
-    """Returns a provider's response for the caller, without secrets: error texts may repeat parts of a request."""
+def _reply_for_caller(reply: Reply, redactor: Redactor) -> ProviderReply:
+    """Returns a provider's response without secrets: error messages may repeat parts of the request."""
     text = redactor.redact_text(reply.text)
     body = Reply(reply.status, text).json if len(text) <= MAX_REPLY_LENGTH else None
     is_shown_as_json = body is not None and _depth(body) <= MAX_DEPTH

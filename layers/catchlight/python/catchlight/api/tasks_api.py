@@ -1,4 +1,4 @@
-"""Implements the tasks API except for submissions, independent of HTTP: registers, lists and looks up tasks."""
+"""Implements the tasks API without submissions and independent of HTTP: registers, lists and looks up tasks."""
 
 import re
 from collections.abc import Callable
@@ -15,32 +15,24 @@ from catchlight.api.problems import (
     APIError,
 )
 from catchlight.api.queries import InvalidCursorError, TaskQueries
+from catchlight.api.request_models import ImageQuery, PageQuery, Registration, TaskQuery
+from catchlight.api.response_models import FINAL_STATUSES, NewTask, RegisteredTasks, TaskPage, TaskResponse
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
-from catchlight.api.schemas import (
-    FINAL_STATUSES,
-    ImageQuery,
-    NewTask,
-    PageQuery,
-    RegisteredTasks,
-    Registration,
-    TaskPage,
-    TaskQuery,
-    TaskResponse,
-)
 from catchlight.api.wait_slots import WaitSlots
 from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from catchlight.tasks.registration import Registry
 
 IMAGE_PATTERN = r"^(origin|result)-(0|[1-9][0-9]?)$"
-# Once its URL is known, an image is usually archived within seconds.
-ARCHIVED_SOON_SECONDS = 5
-# For a request that should wait while too many others do: 250 such callers make 50 requests a second, the API's limit.
+# Retry-After of requests for an image that is not archived yet: archiving usually takes a few seconds.
+NOT_ARCHIVED_RETRY_SECONDS = 5
+# Retry-After of requests that cannot wait because too many others do: 250 such callers make 50 requests a second, the
+# API's limit.
 BUSY_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitedTask:
-    """A task, and after how many seconds to ask again if the request could not wait for it."""
+    """A task, and the seconds after which to repeat the request if it could not wait for the task."""
 
     task: TaskResponse
     retry_after_seconds: int | None
@@ -48,7 +40,7 @@ class AwaitedTask:
 
 @dataclass(frozen=True, slots=True)
 class TasksApi:
-    """Registers, lists and looks up tasks, and links to their images; every method returns a model or a URL.
+    """Registers, lists and looks up tasks, and signs links to their images.
 
     Every method raises APIError if it refuses the request, and StoreUnavailableError if a DynamoDB call fails.
     """
@@ -60,7 +52,7 @@ class TasksApi:
     now: Callable[[], datetime]
 
     def register(self, registration: Registration) -> RegisteredTasks:
-        """Registers tasks. If an id occurs twice in a request, its second outcome is `known`."""
+        """Registers tasks. If an id occurs twice in a request, the outcome of its second occurrence is `known`."""
         ids = list(dict.fromkeys(registration.task_ids))
         is_new = dict(zip(ids, self._register(registration, ids), strict=True))
         return RegisteredTasks(
@@ -88,15 +80,15 @@ class TasksApi:
             raise APIError(
                 INVALID_PARAMETER,
                 f"cursor: {exc}",
-                advice="Take `cursor` as the page before had it, and keep the filters as they were; or "
-                "begin with the first page.",
+                advice="Pass on `cursor` of the previous page unchanged, with the same filters, or begin with the "
+                "first page.",
             ) from None
         return page_answer(page, self.links(query.link_seconds))
 
     def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> AwaitedTask:
-        """Returns one task; waits up to `query.wait` seconds, `max_wait_seconds` at most, until its status is final.
+        """Returns one task. Waits until its status is final, for `query.wait` or `max_wait_seconds` at most.
 
-        Does not wait if too many requests do already.
+        Does not wait if too many other requests are waiting.
         """
         task = self._find(provider_id, task_id)
         wait_seconds = min(query.wait, max_wait_seconds)
@@ -110,25 +102,25 @@ class TasksApi:
         return AwaitedTask(task_answer(task, self.links(query.link_seconds)), retry_after_seconds)
 
     def image_link(self, provider_id: str, task_id: str, image: str, query: ImageQuery) -> str:
-        """Returns a link to the archived image named `image`, in the form `{kind}-{index}`, or to its quarantine."""
+        """Returns a link to an archived image, or to its bytes in quarantine. `image` has the form `{kind}-{index}`."""
         match = re.fullmatch(IMAGE_PATTERN, image)
         if match is None:
-            raise _no_such_image("an image is named like result-0 or origin-0", "Name one of the task's images.")
+            raise _no_such_image("expected {kind}-{index}, such as result-0", "Use an image in the task's `images`.")
         task = self._find(provider_id, task_id)
         found = by_place(task.images).get((ImageKind(match[1]), int(match[2])))
         links = self.links(query.link_seconds)
         if query.quarantined:
-            return _in_quarantine(links, found, image)
+            return _quarantine_link(links, found, image)
         link = links.link(found) if found else None
         if link is None:
-            raise _not_linked(task, found, image)
+            raise _no_link(task, found, image)
         return link
 
     def _find(self, provider_id: str, task_id: str, *, wait_seconds: float = 0) -> StoredTask:
         task = task_key(provider_id, task_id)
         item = self.queries.item(task, wait_seconds=wait_seconds) if is_task_key(task) else None
         if item is None:
-            # A caller that looks up many tasks needs to know which one is missing.
+            # The id is in the message for callers that look up many tasks.
             raise no_such_task(f"{provider_id}/{task_id}" if is_task_key(task) else "such a task")
         try:
             return stored_task(item)
@@ -136,7 +128,7 @@ class TasksApi:
             raise APIError(
                 UNREADABLE_ITEM,
                 f"the task's item in the table is malformed: {exc}",
-                advice="It was written by hand: repair it, or delete it and register the task.",
+                advice="The item was edited by hand: correct it, or delete it and register the task.",
             ) from exc
 
 
@@ -145,12 +137,13 @@ def no_such_task(named: str) -> APIError:
     return APIError(
         NO_SUCH_TASK,
         f"{named} is not registered, and no callback for it has arrived",
-        advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
+        advice="Check the provider and the task id. If the provider has the task, register it: POST /tasks "
         '{"provider": "...", "taskIds": ["..."]}.',
     )
 
 
-def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
+def _no_link(task: StoredTask, image: Image | None, name: str) -> APIError:
+    """Returns the error for an image that is not archived in the stack's bucket."""
     if image is None:
         if task.status is TaskStatus.PENDING:
             return _not_yet("the task is PENDING, it has no images yet")
@@ -170,7 +163,7 @@ def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
     return _no_such_image(f"{name} could not be archived: {image.reason or image.state}", "See the task's `images`.")
 
 
-def _in_quarantine(links: PresignedLinks, image: Image | None, name: str) -> str:
+def _quarantine_link(links: PresignedLinks, image: Image | None, name: str) -> str:
     if image is None or image.quarantine is None:
         raise _no_such_image(f"nothing is in quarantine for {name}", "See the task's `images`.")
     return links.link_to(image.quarantine.key)
@@ -180,8 +173,8 @@ def _not_yet(detail: str) -> APIError:
     return APIError(
         IMAGE_NOT_ARCHIVED,
         detail,
-        advice="Wait for the task: GET /tasks/{provider}/{taskId}?wait=20 until `done`.",
-        retry_after_seconds=ARCHIVED_SOON_SECONDS,
+        advice="Repeat GET /tasks/{provider}/{taskId}?wait=20 until the task is `done`.",
+        retry_after_seconds=NOT_ARCHIVED_RETRY_SECONDS,
     )
 
 

@@ -1,10 +1,10 @@
 """Limits how many requests to the tasks API wait for a task at the same time.
 
-A waiting request occupies one of the account's concurrent executions, which callbacks need as well. Lambda's reserved
-concurrency cannot be the limit by default: it refuses any reservation in a new account, whose quota is 10.
+A waiting request uses one of the account's concurrent executions, which callbacks need as well. Lambda's reserved
+concurrency cannot be the default limit: Lambda refuses any reservation in a new account, whose quota is 10.
 
-A slot is an item of the tasks table whose key no task can have. It has no `status`, so it is in no index and triggers
-neither polling nor archiving.
+A slot is an item of the tasks table with a key that no task can have. It has no `status`, so it is in no index and
+triggers neither polling nor archiving.
 """
 
 import random
@@ -17,14 +17,15 @@ from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.tasks.table import TasksTable
 
-# The function times out after 29 s: the slot of a request that ended without releasing it is free then.
+# A slot that was not released becomes free after this time. The function times out after 29 s.
 SLOT_TIME = timedelta(seconds=30)
-# Random slots that are tried, one write each: of many slots of which 80 % are taken, half of the requests find one.
+# A request tries this many random slots, with one write each. If 80 % of many slots are taken, half of the requests
+# find a free one.
 MAX_TRIES = 3
 
 
 class WaitSlots:
-    """`count` slots in the tasks table, each held by one waiting request."""
+    """Slots in the tasks table (`count`), each of which one waiting request can hold."""
 
     def __init__(self, table: TasksTable, count: int, *, now: Callable[[], datetime]) -> None:
         self._table = table
@@ -33,7 +34,7 @@ class WaitSlots:
 
     @contextmanager
     def slot(self) -> Iterator[bool]:
-        """Holds a slot while the block runs; yields False if none was found.
+        """Holds a slot while the block runs. Yields whether a free slot was found.
 
         Raises:
             StoreUnavailableError: a DynamoDB call failed.
@@ -48,7 +49,7 @@ class WaitSlots:
                 self._release(number, holder)
 
     def _take(self, number: int, holder: str) -> bool:
-        """Takes a slot for `holder`. Returns False if another request has it."""
+        """Takes a slot for `holder`. Returns False if another request holds it."""
         now = self._now()
         update = UpdateExpression()
         update.set("holder", holder)
@@ -59,11 +60,11 @@ class WaitSlots:
 
     def _release(self, number: int, holder: str) -> None:
         update = UpdateExpression()
-        is_mine = update.equals("holder", holder)
+        is_same_holder = update.equals("holder", holder)
         update.remove("heldUntil")
-        # A slot that cannot be released becomes free after SLOT_TIME; the response is ready.
+        # The request succeeds although its slot cannot be released: the slot becomes free after SLOT_TIME.
         with suppress(StoreUnavailableError):
-            self._table.update(_key(number), update, condition=is_mine)
+            self._table.update(_key(number), update, condition=is_same_holder)
 
 
 def _key(number: int) -> str:

@@ -1,6 +1,6 @@
 """Client of the tasks API: `with connect("catchlight") as api: api.submit("flux-kontext", {"prompt": "..."})`."""
 
-from catchlight.api.schemas import ImageResponse, NewTask, TaskPage, TaskResponse
+from catchlight.api.response_models import ImageResponse, NewTask, TaskPage, TaskResponse
 from catchlight.client.async_tasks_client import AsyncTasksClient, connect_async
 from catchlight.client.downloading import Download, download
 from catchlight.client.errors import (

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from catchlight.api.schemas import TaskPage, TaskResponse
+from catchlight.api.response_models import TaskPage, TaskResponse
 from catchlight.client.aws_errors import explained_errors
 from catchlight.client.http_client import TIMEOUT, async_http_client
 from catchlight.client.operations import (

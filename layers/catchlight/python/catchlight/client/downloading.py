@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
-from catchlight.api.schemas import MAX_TASKS_PER_PAGE, ImageResponse, TaskResponse
+from catchlight.api.request_models import MAX_TASKS_PER_PAGE
+from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.client.errors import DownloadError, TasksApiError
 from catchlight.client.tasks_client import TasksClient
 from catchlight.models import ImageKind, ImageState, Model

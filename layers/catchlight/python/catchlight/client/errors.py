@@ -15,8 +15,7 @@ CatchlightError
 
 from http import HTTPStatus
 
-from catchlight.api.problems import IN_PROGRESS, UNKNOWN_OUTCOME
-from catchlight.api.schemas import ProblemBody
+from catchlight.api.problems import IN_PROGRESS, UNKNOWN_OUTCOME, ProblemBody
 
 
 class CatchlightError(Exception):

@@ -19,14 +19,8 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from catchlight.api.schemas import (
-    IDEMPOTENCY_KEY_PATTERN,
-    MAX_TASKS_PER_PAGE,
-    NewTask,
-    RegisteredTasks,
-    TaskPage,
-    TaskResponse,
-)
+from catchlight.api.request_models import IDEMPOTENCY_KEY_PATTERN, MAX_TASKS_PER_PAGE
+from catchlight.api.response_models import NewTask, RegisteredTasks, TaskPage, TaskResponse
 from catchlight.client.errors import APIConnectionError, TasksApiError, UnexpectedResponseError
 from catchlight.client.responses import error_from, parse_response, retry_after_seconds
 from catchlight.client.retrying import Attempts, RetryPolicy

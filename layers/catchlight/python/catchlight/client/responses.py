@@ -6,7 +6,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from catchlight.api.schemas import ProblemBody
+from catchlight.api.problems import ProblemBody
 from catchlight.client.errors import PermissionDeniedError, TasksApiError, UnexpectedResponseError, api_error
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -1,6 +1,6 @@
 """Logs and counts failures in the same way for all functions.
 
-Lambda does not count the exceptions that they handle.
+Lambda's own metric does not count exceptions that a function handles.
 """
 
 import json
@@ -22,17 +22,17 @@ Handler = Callable[[Event, "LambdaContext"], Answer]
 
 
 def report_failure(logger: Logger, message: str, error: BaseException, **fields: Any) -> None:
-    """Writes one log line of level ERROR with the exception and these fields, and counts it by the exception's type.
+    """Writes a log line of level ERROR with the exception and these fields, and counts the failure by exception type.
 
     The message must say what happens next. `fields` identify the failed operation: `task`, `tasks`, `request_id`.
     """
-    # Two frames up: the log line shows the location of the caller instead of this function.
+    # `stacklevel`: the log line has the location of the caller instead of this function's.
     logger.exception(message, exc_info=error, stacklevel=3, **fields)
     count_failure(type(error).__name__)
 
 
 def count_failure(reason: str) -> None:
-    """Counts a failure that has been logged already. FunctionErrorsAlarm adds these up with Lambda's own errors."""
+    """Counts a failure that has been logged already. FunctionErrorsAlarm adds this count to Lambda's own errors."""
     with metrics_by(reason=reason) as metrics:
         metrics.add_metric("ProcessingErrors", MetricUnit.Count, 1)
 
@@ -40,9 +40,9 @@ def count_failure(reason: str) -> None:
 def reports_failures(
     logger: Logger, about: Callable[[Event], Mapping[str, Any]]
 ) -> Callable[[Handler[Answer]], Handler[Answer]]:
-    """Decorates a handler: an exception that ends an invocation is logged, counted and raised again for Lambda.
+    """Decorates a handler: an exception that ends an invocation is logged, counted and raised again.
 
-    Lambda logs the exception too, but without the tasks of the event; `about` reads these from the event.
+    Lambda logs the exception too, but without the tasks of the event. `about` returns these as log fields.
     """
 
     def decorate(handler: Handler[Answer]) -> Handler[Answer]:
@@ -62,7 +62,7 @@ def reports_failures(
 def _fields(about: Callable[[Event], Mapping[str, Any]], event: Event) -> Mapping[str, Any]:
     try:
         return about(event)
-    except Exception:  # noqa: BLE001 - the event has an unknown format: the reported exception shows it
+    except Exception:  # noqa: BLE001 - the event has an unknown format, which the reported exception shows
         return {}
 
 

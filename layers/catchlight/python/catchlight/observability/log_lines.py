@@ -3,6 +3,6 @@
 import json
 from functools import partial
 
-# For Powertools' Logger, whose default escapes nothing above ASCII. Messages of services are logged, and people read
-# logs in terminals, which act on C1 controls and reorder text at bidirectional controls.
+# A JSON serializer for Powertools' Logger that escapes all non-ASCII characters, which the default one does not. Logs
+# contain messages of services, and terminals execute C1 controls and reorder text at bidirectional controls.
 log_line = partial(json.dumps, default=str, separators=(",", ":"))

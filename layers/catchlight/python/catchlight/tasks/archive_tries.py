@@ -1,8 +1,8 @@
-"""Notes in a task's item the tries of archiving it that have failed, and the one that is under way.
+"""Records archiving tries in a task's item: the number of failed tries, and the start of a repeated one.
 
-SQS counts how often a message was received: also if Lambda was throttled, or the function was killed. The item has the
-number of tries that have ended, and a mark that a killed one leaves behind. A task that is archived at the first try is
-not written to.
+SQS counts how often a message was received, even if Lambda was throttled or the function was killed. The item has the
+number of tries that ended with a failure, and `archivingSince`, which remains if a try is killed. A task that is
+archived at the first try causes no write.
 """
 
 from datetime import datetime
@@ -13,21 +13,24 @@ from catchlight.tasks.table import TasksTable, is_as_read
 
 
 class ArchiveTries:
-    """Writes tries to the tasks table. Every method raises StoreUnavailableError when a call to DynamoDB fails."""
+    """Writes archiving tries to the tasks table.
+
+    Every method raises StoreUnavailableError when a call to DynamoDB fails.
+    """
 
     def __init__(self, table: TasksTable) -> None:
         self._table = table
 
     def begin(self, task: Task, *, now: datetime) -> None:
-        """Notes that a try is under way, unless the task has changed since it was read."""
+        """Records the start of a try, unless the task has changed since it was read."""
         update = UpdateExpression()
         update.set("archivingSince", iso(now))
         self._table.update(task.task, update, condition=is_as_read(task, update))
 
     def end(self, task: Task, *, has_failed: bool, is_negative: bool = False) -> None:
-        """Notes that the try has ended.
+        """Records the end of a try.
 
-        A failed try is counted in `archiveTries`, one in which an image's host gave a negative answer also in
+        A failed try is counted in `archiveTries`; a try in which an image's host gave a negative answer, also in
         `negativeTries`.
         """
         update = UpdateExpression()
@@ -36,5 +39,5 @@ class ArchiveTries:
             update.add("archiveTries", 1)
         if is_negative:
             update.add("negativeTries", 1)
-        # Not `is_as_read`: the try itself may have changed the task. A deleted task must not be created again.
+        # Not `is_as_read`, because the try itself may have changed the task. A deleted task must not be created again.
         self._table.update(task.task, update, condition="attribute_exists(task)")

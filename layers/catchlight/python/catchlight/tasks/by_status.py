@@ -1,4 +1,4 @@
-"""Queries the index `byStatus`: tasks by their status and the time of their last change."""
+"""Queries the index byStatus: tasks by their status and the time of their last change."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 INDEX_NAME = "byStatus"
-# The resolution of `updatedAt`. BETWEEN includes both bounds, so one tick makes the upper one exclusive.
-_TICK = timedelta(milliseconds=1)
-# No further answer is expected about an unregistered task that its provider does not know.
+# The resolution of `updatedAt`. BETWEEN includes both bounds: subtracting it makes the upper bound exclusive.
+_RESOLUTION = timedelta(milliseconds=1)
+# Excludes unregistered tasks that their provider does not know: polling for them has ended.
 _MAY_BE_KNOWN = "(attribute_exists(#registeredAt) OR attribute_not_exists(#notFoundAt))"
 
 
 class Only(StrEnum):
-    """Filters of a search. DynamoDB reads, and charges for, the tasks that a filter leaves out."""
+    """Filters of a query. DynamoDB also reads, and charges for, the tasks that a filter excludes."""
 
-    # The result comes from a callback that the provider has not confirmed, as `Task.is_unconfirmed` decides.
+    # Tasks whose result comes from a callback that the provider has not confirmed, as in `Task.is_unconfirmed`.
     UNCONFIRMED = f"#reportedBy = :callback AND attribute_not_exists(#confirmedAt) AND {_MAY_BE_KNOWN}"
-    # Polling gave up while the provider did not answer, or a callback has reported a success without a result since
-    # then, as `Task.is_awaited` decides.
+    # TIMED_OUT tasks whose provider did not answer when polling ended, or whose callback has reported a success without
+    # a result since then, as in `Task.is_awaited`.
     AWAITED = (
         f"(#failure.#lastAnswer IN ({', '.join(f':{answer}' for answer in UNANSWERED)})"
         " OR attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt))"
@@ -37,20 +37,20 @@ class Only(StrEnum):
 
     @property
     def names(self) -> set[str]:
-        """The attributes that the filter compares."""
+        """The names of the attributes in the filter."""
         return set(re.findall(r"#(\w+)", self))
 
 
 @dataclass(frozen=True, slots=True)
 class CountedPage:
-    """The number of tasks on one page of the index, without the tasks themselves."""
+    """The number of tasks on one page of a query, without the tasks themselves."""
 
     tasks: int
     read_units: float  # consumed read capacity units
 
 
 class TasksByStatus:
-    """Reads the index. It is eventually consistent: results may lag behind the table by about a second.
+    """Queries the index byStatus. It is eventually consistent: it may lag behind the table by about a second.
 
     Every method raises StoreUnavailableError when a call to DynamoDB fails.
     """
@@ -60,7 +60,7 @@ class TasksByStatus:
     ) -> None:
         self._table = table
         self._client = client
-        # Called with the key of each omitted item and the names of its malformed attributes.
+        # Called with the key of each malformed item, which is omitted, and the names of its malformed attributes.
         self._unreadable = unreadable
 
     def tasks(
@@ -75,11 +75,11 @@ class TasksByStatus:
     ) -> Iterator[Task]:
         """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
-        They are sorted by the time of this change, oldest first by default. A malformed item, for example one edited by
-        hand, is omitted, and `unreadable` is called.
+        They are sorted by the time of this change, oldest first by default. A malformed item, for example one that was
+        edited by hand, is omitted, and `unreadable` is called.
         """
-        more = {"Limit": page_size} if page_size else {}
-        for page in self._pages(status, since, before, only, ScanIndexForward=not newest_first, **more):
+        limit = {"Limit": page_size} if page_size else {}
+        for page in self._pages(status, since, before, only, ScanIndexForward=not newest_first, **limit):
             for item in page["Items"]:
                 try:
                     task = Task.model_validate(deserialized(item))
@@ -97,38 +97,38 @@ class TasksByStatus:
         before: datetime | None = None,
         only: Only | None = None,
     ) -> Iterator[CountedPage]:
-        """Counts the tasks of a status in a span of time, page by page. DynamoDB reads and charges for every item."""
-        how = {"Select": "COUNT", "ReturnConsumedCapacity": "TOTAL"}
-        for page in self._pages(status, since, before, only, **how):
+        """Counts the tasks that `tasks` would yield, page by page. DynamoDB reads, and charges for, all of them."""
+        options = {"Select": "COUNT", "ReturnConsumedCapacity": "TOTAL"}
+        for page in self._pages(status, since, before, only, **options):
             yield CountedPage(page["Count"], page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0))
 
     def _pages(
-        self, status: TaskStatus, since: datetime | None, before: datetime | None, only: Only | None, **how: Any
+        self, status: TaskStatus, since: datetime | None, before: datetime | None, only: Only | None, **options: Any
     ) -> Iterator[dict[str, Any]]:
         if since and before and since >= before:
             return
-        is_status, is_in_span = "#status = :status", None
+        is_status, is_in_period = "#status = :status", None
         values = {":status": {"S": status.value}}
         names = {"#status": "status"}
         if since:
             values[":first"] = {"S": iso(since)}
-            is_in_span = "#updatedAt >= :first"
+            is_in_period = "#updatedAt >= :first"
         if before:
-            values[":last"] = {"S": iso(before - _TICK)}
-            is_in_span = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
-        if is_in_span:
+            values[":last"] = {"S": iso(before - _RESOLUTION)}
+            is_in_period = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
+        if is_in_period:
             names["#updatedAt"] = "updatedAt"
         if only:
-            how["FilterExpression"] = only.value
+            options["FilterExpression"] = only.value
             names |= {f"#{name}": name for name in only.names}
             if only is Only.UNCONFIRMED:
                 values[":callback"] = {"S": Reporter.CALLBACK.value}
             else:
                 values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
-        arguments = how | {
+        arguments = options | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,
-            "KeyConditionExpression": " AND ".join(filter(None, (is_status, is_in_span))),
+            "KeyConditionExpression": " AND ".join(filter(None, (is_status, is_in_period))),
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": values,
         }

@@ -1,8 +1,8 @@
-"""Confirms or corrects the results of unconfirmed callbacks by the providers' own answers.
+"""Confirms or corrects results of callbacks by comparing them with the provider's answer to a status request.
 
-Every client that knows the callback token can post a callback, and a provider's signature covers only the task id and
-the time. So the result of a callback is unconfirmed until a status request with the user's own API key returns the
-same result.
+Anyone who has the callback token can send a callback, and a provider's signature covers only the task id and the time.
+Therefore the result of a callback is unconfirmed until a status request with the user's API key returns the same
+result.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class ConfirmationResult:
     """A task after its unconfirmed result was compared with the provider's answer."""
 
     task: Task
-    is_contradicted: bool = False  # the provider reports another result: the callback's is kept as evidence
-    was_asked: bool = False  # the provider was queried: the URLs are its current ones
-    known_request: GenerationRequest | None = None  # as in the item; `task.request` is completed from the provider
+    is_contradicted: bool = False  # the provider reports another result: the callback's result is kept as evidence
+    was_asked: bool = False  # a status request was sent: the URLs are the provider's current ones
+    known_request: GenerationRequest | None = None  # as in the item; `task.request` also has the provider's parameters
 
 
 class Confirmations:
-    """Writes what a provider answers about tasks whose results come from unconfirmed callbacks.
+    """Writes to tasks whose results come from unconfirmed callbacks.
 
     Every method raises StoreUnavailableError when a call to DynamoDB fails.
     """
@@ -46,7 +46,7 @@ class Confirmations:
             return ConfirmationResult(corrected, is_contradicted, was_asked=True) if corrected else None
         if task.status is not TaskStatus.SUCCEEDED and not self.confirm(task, answer):
             return None
-        # The provider's record has more of the request than the callback, and the seeds, which a submission lacks.
+        # The provider's record has more parameters of the request than the callback, and the seeds.
         request = task.request.completed_by(answer.request) if task.request else answer.request
         record = _updated_record(task, answer)
         confirmed = reported.model_copy(
@@ -55,9 +55,10 @@ class Confirmations:
         return ConfirmationResult(confirmed, was_asked=True, known_request=task.request)
 
     def confirm(self, task: Task, answer: TaskReport) -> bool:
-        """Marks a callback's result as confirmed by the provider. Returns False if the task has changed meanwhile.
+        """Marks a callback's result as confirmed by the provider.
 
-        An UNCONFIRMED task becomes SUCCEEDED: the stream's change of status starts archiving.
+        An UNCONFIRMED task becomes SUCCEEDED: the change of status in the table's stream starts archiving. Returns
+        False, without writing, if the task has changed since it was read.
         """
         update = UpdateExpression()
         if task.status is TaskStatus.UNCONFIRMED:
@@ -74,7 +75,7 @@ class Confirmations:
     def give_up(self, task: Task, failure: Failure, *, is_unknown: bool = False, now: datetime) -> Task | None:
         """Makes a SUCCEEDED task UNCONFIRMED. Returns None, without writing, if it has changed since it was read.
 
-        `is_unknown`: see `note_not_found`.
+        `is_unknown`: also does what `note_not_found` does.
         """
         status = TaskStatus.UNCONFIRMED
         update = UpdateExpression()
@@ -88,15 +89,16 @@ class Confirmations:
         return task.model_copy(update={"status": status, "rank": status.rank, "failure": failure})
 
     def note_not_found(self, task: Task, *, now: datetime) -> None:
-        """Notes that the provider does not know an unregistered task: it is not polled for again."""
+        """Records that the provider does not know an unregistered task, or cannot be queried, so that polling ends."""
         update = UpdateExpression()
         update.set("notFoundAt", iso(now))
         self._table.update(task.task, update, condition="attribute_exists(task)")
 
     def accept(self, task: Task, *, now: datetime) -> bool:
-        """Makes an UNCONFIRMED task SUCCEEDED on an operator's request: the stream's change of status starts archiving.
+        """Makes an UNCONFIRMED task SUCCEEDED, because an operator accepts its result.
 
-        Returns False, without writing, if the task has changed since it was read.
+        The change of status in the table's stream starts archiving. Returns False, without writing, if the task has
+        changed since it was read.
         """
         update = UpdateExpression()
         _set_succeeded(update, now)
@@ -105,11 +107,11 @@ class Confirmations:
         return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
 
     def correct(self, task: Task, answer: TaskReport) -> Task | None:
-        """Replaces an unconfirmed callback's result by the provider's own answer.
+        """Replaces an unconfirmed callback's result by that of the provider's answer.
 
-        If the answer contradicts the result of the callback, that result is kept as evidence. A correction may move a
-        task to a lower rank, but only a task whose result comes from an unconfirmed callback. Returns the corrected
-        task; None, without writing, if it has changed since it was read.
+        If the answer contradicts the callback's result, that result is kept as evidence. Unlike a report, a correction
+        may move a task to a lower rank. Returns the corrected task; None, without writing, if it has changed since it
+        was read.
         """
         update = update_by_report(answer, task.request)
         self._table.set_delete_after(update, answer.status, answer.reported_at)
@@ -130,7 +132,7 @@ class Confirmations:
 
 
 def _set_succeeded(update: UpdateExpression, now: datetime) -> None:
-    """Sets the status of an UNCONFIRMED task back to SUCCEEDED."""
+    """Changes the status of an UNCONFIRMED task to SUCCEEDED."""
     set_status(update, TaskStatus.SUCCEEDED, now)
     update.remove("failure")
 
@@ -146,7 +148,7 @@ def _is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:
             update.equals("status", task.status.value),
             update.equals("reportedBy", Reporter.CALLBACK.value),
             update.equals("reportedAt", task.reported_at),
-            # If another invocation has confirmed the task meanwhile, it may have archived some of the images already.
+            # Another invocation may have confirmed the task and archived some of its images.
             update.equals("confirmedAt", None),
             update.equals("acceptedAt", None),
         )

@@ -1,4 +1,4 @@
-"""Registers tasks: writes their first item and adds them to the index of all tasks by arrival."""
+"""Registers tasks: creates their items and adds them to the index byArrival."""
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import GenerationRequest, TaskStatus, iso, split_task_key, task_key
 from catchlight.tasks.table import TasksTable, document, set_arrival
 
-# A hundred registrations take about half a second; botocore's connection pool has the same size.
+# As many as botocore's connection pool has connections. A hundred registrations take about half a second.
 MAX_CONCURRENT_WRITES = 10
 
 
@@ -22,7 +22,7 @@ def new_task(
     metadata: Mapping[str, str] | None = None,
     ref: str | None = None,
 ) -> UpdateExpression:
-    """Builds the update that registers a task. It keeps existing attributes, because a callback may come first."""
+    """Builds the update that registers a task. It keeps existing attributes: the callback may have arrived before."""
     update = UpdateExpression()
     update.set_once("provider", provider_id)
     update.set_once("taskId", task_id)
@@ -35,18 +35,19 @@ def new_task(
         update.set_once("request", document(request))
     if idempotency_key:
         update.set_once("idempotencyKey", idempotency_key)
-    _set_own(update, metadata, ref)
+    _set_metadata_and_ref(update, metadata, ref)
     return update
 
 
-def _set_own(update: UpdateExpression, metadata: Mapping[str, str] | None, ref: str | None) -> None:
+def _set_metadata_and_ref(update: UpdateExpression, metadata: Mapping[str, str] | None, ref: str | None) -> None:
     if metadata:
         update.set_once("metadata", metadata)
     if ref:
         update.set_once("ref", ref)
 
 
-# Attributes without which an item that a user wrote is in no index, and the archiver cannot write to it.
+# Attributes that an item needs to be in the indexes and to be updated by the archiver. Items that users wrote may lack
+# them.
 _REQUIRED = {"provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"}
 
 
@@ -70,21 +71,22 @@ class Registry:
         metadata: Mapping[str, str] | None = None,
         ref: str | None = None,
     ) -> list[bool]:
-        """Registers tasks and returns for each, in the given order, whether it is new.
+        """Registers tasks and returns for each of them, in their order, whether it is new.
 
-        A known task gets the time, the metadata and the reference if it has none: its callback may have been faster.
+        A known task gets `registeredAt`, the metadata and the reference if it lacks them: its callback may have arrived
+        before.
 
         Raises:
-            StoreUnavailableError: some tasks may be registered. Repeating the call is safe: these are not new then.
+            StoreUnavailableError: some tasks may be registered. The call can be repeated: these tasks are not new then.
         """
         with ThreadPoolExecutor(min(MAX_CONCURRENT_WRITES, len(task_ids))) as pool:
             return list(pool.map(lambda task_id: self._register(provider_id, task_id, now, metadata, ref), task_ids))
 
     def complete(self, task: str, status: TaskStatus, *, now: datetime) -> None:
-        """Adds the attributes that an item needs and lacks, because a user wrote it with its key and status only.
+        """Adds required attributes to an item that a user wrote with its key and status only.
 
         Raises:
-            StoreUnavailableError: repeating the call is safe.
+            StoreUnavailableError: the call can be repeated.
         """
         provider_id, task_id = split_task_key(task)
         update = UpdateExpression()
@@ -93,7 +95,7 @@ class Registry:
         update.set_once("rank", status.rank)
         update.set_once("updatedAt", iso(now))
         set_arrival(update, now)
-        # The status and its rank belong together.
+        # The condition: `rank` must be that of the stored status.
         self._table.update(task, update, condition=update.equals("status", status.value))
 
     def _register(
@@ -105,6 +107,6 @@ class Registry:
         if not written.is_applied and (metadata or ref or "registeredAt" not in written.attributes):
             addition = UpdateExpression()
             addition.set_once("registeredAt", iso(now))
-            _set_own(addition, metadata, ref)
+            _set_metadata_and_ref(addition, metadata, ref)
             self._table.update(task, addition, condition="attribute_exists(task)")
         return written.is_applied

@@ -12,28 +12,28 @@ from catchlight.errors import StoreUnavailableError
 from catchlight.models import Conflict, GenerationRequest, Image, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
 
-# Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the token cannot fill
-# an item up to DynamoDB's limit of 400 KB: the URLs take at most 192 KB, what else is known of 32 images and 32 other
-# outputs 40 KB, the request with the provider's record 45 KB, all others 5 KB. tests/integration/test_item_size.py
-# writes an item of the largest size.
+# Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the callback token
+# cannot fill an item up to DynamoDB's limit of 400 KB. The outputs' URLs take at most 192 KB, the other attributes of
+# 32 images and 32 other outputs 40 KB, the request and the provider's record 45 KB, all others 5 KB.
+# tests/integration/test_item_size.py writes an item of the largest size.
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
 MAX_URL_LENGTH_IN_CONFLICT = 1024
-# A hint, and a repeated callback of an UNCONFIRMED task, queues a poll. Repetitions within this time are the same
-# delivery, sent again.
+# A hint, or a repeated callback of an UNCONFIRMED task, starts a poll. Another one within this time is regarded as the
+# same delivery, which the provider has sent again: it starts no poll.
 HINTS_AT_LEAST_APART = timedelta(seconds=60)
-# A task with more deliveries takes no further hint. A provider sends a callback at most four times.
+# Callbacks of a task with more deliveries than this start no poll. A provider sends a callback at most four times.
 MAX_DELIVERIES_BEFORE_A_HINT = 10
-# Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
+# A condition of the write, because concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
 
 class ReportOutcome(StrEnum):
-    """What recording a report has changed."""
+    """The effect of recording a report."""
 
     APPLIED = "applied"
-    DUPLICATE = "duplicate"  # the report repeats the stored result, or adds nothing to it
-    CONFLICT = "conflict"  # the report contradicts the stored result: kept as evidence, not applied
+    DUPLICATE = "duplicate"  # the report repeats the stored result, or has no result
+    CONFLICT = "conflict"  # the report contradicts the stored result: it is kept as evidence and not applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Recorded:
 
     outcome: ReportOutcome
     previous_status: TaskStatus | None
-    # Set if the replaced failure could not be stored as evidence; the report itself is written.
+    # Set if the replaced failure could not be written as evidence. The report itself is written.
     evidence_error: StoreUnavailableError | None = None
 
 
@@ -53,11 +53,11 @@ class Reports:
         self._table = table
 
     def record(self, report: TaskReport, *, known_request: GenerationRequest | None = None) -> Recorded:
-        """Writes a report of a task, from a callback or a poll, if its status ranks higher than the stored one.
+        """Writes a report from a callback or a poll, if its status has a higher rank than the stored one.
 
-        `known_request` has the request's parameters that the item is known to contain; missing ones are added.
-        One call to DynamoDB is enough, whether the report is applied or not. A report that contradicts the stored
-        result is written as evidence by a second call; if this fails, the method fails, too, so that a caller never
+        `known_request`: the request's parameters that the item is known to contain; the report's other ones are added.
+        One call to DynamoDB is enough, whether the report is applied or not. A second call writes a report that
+        contradicts the stored result as evidence. If it fails, the method raises an error, so that no caller
         acknowledges a report that is not stored.
 
         Raises:
@@ -65,9 +65,10 @@ class Reports:
         """
         if report.is_hint:
             return self._note_hint(report)
-        # The table does not contain the task (a callback may precede its registration), or the item has no rank.
+        # The table does not contain the task, because a callback may arrive before its registration; or the item has no
+        # rank, because a user wrote it.
         has_no_rank = "attribute_not_exists(#rank)"
-        # Reports only move a task to a higher rank, so their order and repetitions do not change the final status.
+        # Reports only move a task to a higher rank: their order and repetitions do not affect the final status.
         moves_up = "#rank < :rank"
         update = update_by_report(report, known_request)
         condition = f"{has_no_rank} OR {moves_up}"
@@ -77,25 +78,27 @@ class Reports:
         written = self._table.update(report.task, update, condition=condition, returns="UPDATED_OLD")
         if not written.is_applied:
             stored = parse_item(written.attributes)
-            if report.ref and not stored.ref:  # a poll was faster than the callback, which alone has the reference
+            if (
+                report.ref and not stored.ref
+            ):  # a poll came before the callback, and only the callback has the reference
                 self._add_reference(report)
             outcome = self._keep_if_contradicting(report, stored)
             is_repeated = outcome is ReportOutcome.DUPLICATE and report.reported_by is Reporter.CALLBACK
             if is_repeated and stored.status is TaskStatus.UNCONFIRMED:
-                self._ask_again(report)
+                self._note_repetition(report)
             return Recorded(outcome, stored.status)
         previous = _previous_task(report.task, written.attributes)
         evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
-            # A success replaces a failure. One of the two reports was wrong, so the failure is kept for investigation.
+            # A success replaces a failure. One of the two reports was wrong: the failure is kept as evidence.
             evidence_error = self._keep_replaced_failure(previous)
         return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def _note_hint(self, report: TaskReport) -> Recorded:
         """Writes the time of a hint and its original image, unless the task has a result.
 
-        A callback's hint is polled for at once. The previous status is not known: DynamoDB does not return attributes
-        that a write leaves as they were.
+        A callback's hint starts a poll. The returned previous status is None: DynamoDB does not return attributes that
+        the write does not change.
         """
         if report.reported_by is Reporter.POLL:
             return self._note_original(report)
@@ -108,14 +111,14 @@ class Reports:
         if report.ref:
             update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
-        # Of a known task it stays: an execution that was started since then finds the result.
+        # The time of a known task stays, so that an execution that was started since then counts as polling for it.
         update.set_once("updatedAt", iso(report.reported_at))
         update.add("deliveries", 1)
         has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
         is_new = _is_no_repetition(update, report)
         if report.images:
-            # An image that is stored already may have been downloaded already.
+            # Not replaced if the item has images: they may have been downloaded already.
             update.set_once("images", [document(image) for image in report.images])
             is_new = f"(attribute_not_exists(#images) OR {is_new})"
         condition = f"({has_no_rank} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
@@ -125,22 +128,22 @@ class Reports:
         return Recorded(ReportOutcome.APPLIED, None)
 
     def _note_original(self, report: TaskReport) -> Recorded:
-        """Writes the original image that a poll has found without a result, if the task has no images.
+        """Writes the original image of a poll's report that has no result image, if the task has no images.
 
-        The execution that polls for the task goes on, so the time of the task's last change stays.
+        `updatedAt` stays, because the execution continues to poll for the task.
         """
         update = UpdateExpression()
         update.set("images", [document(image) for image in report.images])
         update.set_once("hintedAt", iso(report.reported_at))
-        update.set("confirmedAt", iso(report.reported_at))  # the URL is the provider's own: any host is allowed
+        update.set("confirmedAt", iso(report.reported_at))  # the provider itself reported the URL: any host is allowed
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
         has_no_rank = "attribute_not_exists(#rank)"
         condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({has_no_rank} OR {has_no_result})"
         is_applied = self._table.update(report.task, update, condition=condition).is_applied
         return Recorded(ReportOutcome.APPLIED if is_applied else ReportOutcome.DUPLICATE, None)
 
-    def _ask_again(self, report: TaskReport) -> None:
-        """Notes a repeated callback of an UNCONFIRMED task: the stream's change starts a poll for the confirmation."""
+    def _note_repetition(self, report: TaskReport) -> None:
+        """Writes the time of a repeated callback of an UNCONFIRMED task: this starts a poll that may confirm it."""
         update = UpdateExpression()
         update.set("hintedAt", iso(report.reported_at))
         update.add("deliveries", 1)
@@ -164,9 +167,9 @@ class Reports:
 
     def _keep_replaced_failure(self, previous: Task) -> StoreUnavailableError | None:
         try:
-            # The delivery that reported it is counted already.
+            # The delivery that reported the failure is counted already.
             self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
-        except StoreUnavailableError as exc:  # the report itself is stored: the caller logs the missing evidence
+        except StoreUnavailableError as exc:  # the report itself is written: the caller logs the missing evidence
             return exc
         return None
 
@@ -179,7 +182,7 @@ class Reports:
 
 
 def update_by_report(report: TaskReport, known_request: GenerationRequest | None) -> UpdateExpression:
-    """Builds the update that replaces a task's status and result by those of a report."""
+    """Builds the update that replaces a task's status and result with those of a report."""
     update = UpdateExpression()
     update.set("provider", report.provider)
     update.set("taskId", report.task_id)
@@ -188,50 +191,52 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     if report.ref:
         update.set_once("ref", report.ref)
     if report.status is TaskStatus.PENDING:
-        if report.reported_by is Reporter.POLL:  # who knows the callback token can make up tasks
+        if report.reported_by is Reporter.POLL:  # not for callbacks: anyone with the callback token can invent tasks
             update.set_once("registeredAt", iso(report.reported_at))
     else:
         update.set("reportedBy", report.reported_by.value)
         update.set("reportedAt", iso(report.reported_at))
-    # The confirmation belongs to the replaced result: a success after a confirmed failure is unconfirmed.
+    # The confirmation is that of the replaced result: a success after a confirmed failure is unconfirmed.
     update.remove("confirmedAt")
     complete_request(update, report.request, known_request)
     if report.provider_record:
         update.set("providerRecord", document(report.provider_record))
     if report.images:
         update.set("images", [document(image) for image in report.images])
-        # Both count tries of the replaced images.
+        # These count the tries of the replaced images.
         update.remove("archiveTries")
         update.remove("negativeTries")
-    elif report.status is not TaskStatus.TIMED_OUT:  # which may keep the original of a success without a result
+    elif report.status is not TaskStatus.TIMED_OUT:  # a TIMED_OUT task may have the original of a hint
         update.remove("images")
     if report.skipped:
         update.set("skipped", [document(output) for output in report.skipped])
     if report.failure:
         update.set("failure", document(report.failure))
     else:
-        update.remove("failure")  # a success replaces it
-    if report.reported_by is Reporter.CALLBACK and report.status is not TaskStatus.UNCONFIRMED:  # counted before
+        update.remove("failure")
+    # The delivery of an UNCONFIRMED task is counted already, when its callback was recorded as SUCCEEDED.
+    if report.reported_by is Reporter.CALLBACK and report.status is not TaskStatus.UNCONFIRMED:
         update.add("deliveries", 1)
     return update
 
 
 def _is_no_repetition(update: UpdateExpression, report: TaskReport) -> str:
-    """Returns the condition that no delivery has queued a poll within HINTS_AT_LEAST_APART."""
+    """Returns the condition that no callback has started a poll within HINTS_AT_LEAST_APART."""
     earlier = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
     return f"(attribute_not_exists(#hintedAt) OR {earlier})"
 
 
 def _has_few_deliveries(update: UpdateExpression) -> str:
-    """Returns the condition under which a delivery may queue a poll."""
+    """Returns the condition that the task has so few deliveries that another callback may start a poll."""
     return f"(attribute_not_exists(#deliveries) OR {update.at_most('deliveries', MAX_DELIVERIES_BEFORE_A_HINT)})"
 
 
 def _may_replace_result(update: UpdateExpression) -> str:
     """Returns the condition under which a callback may replace a result of a lower rank.
 
-    A callback that reports a success of a task whose provider reports a failure is contradicted, which adds an entry to
-    the evidence and makes the task FAILED again. Without a limit, each forged callback would start this work again.
+    If the provider reports a failure and a callback a success, the provider's next answer contradicts the callback: the
+    callback's result becomes evidence and the task FAILED again. The condition limits how often forged callbacks can
+    cause this work: until the evidence is full.
     """
     has_room = update.equals(f"conflicts[{MAX_CONFLICTS - 1}]", None)
     has_not_failed = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
@@ -241,7 +246,7 @@ def _may_replace_result(update: UpdateExpression) -> str:
 
 
 def evidence_of(task: Task) -> Conflict:
-    """Returns a task's result as evidence, before another result replaces it."""
+    """Returns a task's result as evidence, to be stored when another result replaces it."""
     return Conflict(
         reported_by=task.reported_by or Reporter.CALLBACK,
         reported_at=task.reported_time or datetime.fromtimestamp(0, UTC),
@@ -270,7 +275,7 @@ def _without_time(conflict: Conflict) -> dict[str, Any]:
 
 
 def _previous_task(task: str, old_attributes: Any) -> Task | None:
-    """Builds the task from its previous attributes; None if there was no item, or a malformed one."""
+    """Builds the task from its previous attributes; None if there was no item or a malformed one."""
     with suppress(StoreUnavailableError):
         return parse_item({**old_attributes, "task": {"S": task}})
     return None

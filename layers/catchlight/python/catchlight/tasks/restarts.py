@@ -1,4 +1,4 @@
-"""Writes to tasks whose polling is started, and whose polling or archiving is restarted."""
+"""Records in tasks' items that polling was started, or that polling or archiving was restarted."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ class Restarts:
         self._table = table
 
     def reopen(self, task: Task, *, now: datetime) -> bool:
-        """Sets a task without a result to PENDING again; the stream's change of status starts polling."""
+        """Makes a task PENDING again: the change of status in the table's stream starts polling."""
         update = UpdateExpression()
         set_status(update, TaskStatus.PENDING, now)
         for name in ("failure", "reportedBy", "reportedAt", "archivedAt", "notFoundAt"):
@@ -27,13 +27,13 @@ class Restarts:
         return self._update(task, update)
 
     def search_again(self, task: Task) -> bool:
-        """Removes the note that the provider does not know the task, so that it is polled for."""
+        """Removes `notFoundAt`, so that an unregistered task is polled again that its provider did not know."""
         update = UpdateExpression()
         update.remove("notFoundAt")
         return self._update(task, update)
 
     def note_start(self, task: Task, *, now: datetime) -> bool:
-        """Notes that an execution was started which polls for the task, unless a later one is noted already."""
+        """Records the start of an execution that polls for the task, unless the item has a later start."""
         update = UpdateExpression()
         # `updatedAt` stays: the task has waited for its result since then.
         update.set("pollingSince", iso(now))
@@ -42,16 +42,16 @@ class Restarts:
         return self._table.update(task.task, update, condition=condition).is_applied
 
     def note_polling(self, task: Task, *, now: datetime) -> bool:
-        """Notes that polling of a PENDING task was restarted."""
+        """Records that polling of a PENDING task was restarted."""
         update = UpdateExpression()
         update.set("pollingSince", iso(now))
-        # The wait is measured from here: the task is not overdue again before this execution has had its full time.
+        # The task is overdue if it is PENDING for too long since `updatedAt`: this execution has its full time.
         update.set("updatedAt", iso(now))
         update.set("reconciledAt", iso(now))
         return self._update(task, update)
 
     def note_restart(self, task: Task, *, now: datetime) -> bool:
-        """Notes that a SUCCEEDED task was queued for archiving again, or that an unconfirmed report is polled for."""
+        """Records that archiving of a task, or polling for an unconfirmed or TIMED_OUT task, was restarted."""
         update = UpdateExpression()
         # `updatedAt` stays: the task has been waiting since then.
         update.set("reconciledAt", iso(now))

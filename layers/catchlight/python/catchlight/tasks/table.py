@@ -1,4 +1,4 @@
-"""Reads the tasks table and makes the conditional updates on which the other modules of this package build."""
+"""Reads the tasks table, and updates its items conditionally: the basis of the other modules of this package."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from catchlight.models import GenerationRequest, Model, Task, TaskStatus, iso
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The only partition key of the index byArrival: see the index in the template for the throughput that this allows.
+# The value of the partition key of all entries of the index byArrival. The template describes the resulting throughput.
 FEED = "tasks"
 
 
@@ -23,21 +23,21 @@ class UpdateResult:
     """The result of a conditional update."""
 
     is_applied: bool
-    # In DynamoDB's format. Of an applied update: as requested by `returns`. Otherwise: the item as it is stored.
+    # In DynamoDB's format. Of an applied update: the attributes that `returns` requests. Otherwise: the stored item.
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TasksTable:
     """One item per task, with the partition key `task`.
 
-    Every method raises StoreUnavailableError when a call to DynamoDB fails. Then nothing was written, or repeating the
-    write is safe.
+    Every method raises StoreUnavailableError when a call to DynamoDB fails. A write may have been applied nevertheless;
+    repeating it is safe.
     """
 
     def __init__(self, name: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self._name = name
         self._client = client
-        # How long a task is kept after its last change; None: for ever.
+        # Time after which DynamoDB deletes a task whose processing has ended; None: never.
         self._retention = retention
 
     def get(self, task: str) -> Task | None:
@@ -49,14 +49,14 @@ class TasksTable:
     def get_many(
         self, tasks: Sequence[str], *, unreadable: Callable[[str, str], None] | None = None
     ) -> dict[str, Task]:
-        """Reads several tasks (strongly consistent) and returns the existing ones by key.
+        """Reads several tasks (strongly consistent) and returns those that exist, by key.
 
         A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
         found: dict[str, Task] = {}
         keys = [_key(task) for task in dict.fromkeys(tasks)]
         for item in batch_get(self._client, self._name, keys, consistent_read=True):
-            # Users can edit items by hand: a malformed one must not prevent reading the others.
+            # Users can edit items by hand: a malformed item must not prevent reading the other ones.
             try:
                 task = Task.model_validate(deserialized(item))
             except ValidationError as exc:
@@ -81,7 +81,7 @@ class TasksTable:
                     TableName=self._name,
                     Key=_key(task),
                     ConditionExpression=condition,
-                    # A failed condition returns the stored item: no second read is needed, so there is no race.
+                    # If the condition fails, DynamoDB returns the stored item. A second call could read a later state.
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     ReturnValues=returns,
                     **update.arguments(),
@@ -117,7 +117,7 @@ def parse_item(item: Mapping[str, Any]) -> Task:
 
 
 def document(model: Model) -> dict[str, Any]:
-    """Returns a model as it is stored, without the fields that are None."""
+    """Returns a model in the form in which it is stored: without the fields that are None."""
     return model.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -127,7 +127,7 @@ def is_as_read(task: Task, update: UpdateExpression) -> str:
 
 
 def set_arrival(update: UpdateExpression, moment: datetime) -> None:
-    """Adds a task to the index byArrival, at the time of its first write. Later writes do not change this time."""
+    """Adds a task to the index byArrival with the time of its first write. Later writes do not change this time."""
     update.set_once("feed", FEED)
     update.set_once("arrivedAt", iso(moment))
 
@@ -142,10 +142,10 @@ def set_status(update: UpdateExpression, status: TaskStatus, now: datetime) -> N
 def complete_request(
     update: UpdateExpression, reported: GenerationRequest | None, stored: GenerationRequest | None
 ) -> None:
-    """Adds the request's parameters that the item lacks. Existing ones stay: they may be from the task's submission."""
+    """Adds the request's parameters that the item lacks. Existing ones stay: they may come from the submission."""
     if reported and stored:
-        # One attribute at a time, because `request` may contain attributes that users added and the model ignores.
-        for name, value in document(reported.besides(stored)).items():
+        # Attribute by attribute, because `request` may contain attributes that users added and the model ignores.
+        for name, value in document(reported.missing_in(stored)).items():
             update.set_once(f"request.{name}", value)
     elif reported:
         update.set_once("request", document(reported))

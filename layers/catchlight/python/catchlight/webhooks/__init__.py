@@ -1,1 +1,1 @@
-"""Webhooks: signed POST requests with task events to a URL of the user's, by the Standard Webhooks specification."""
+"""Webhooks: signed POST requests with task events to the user's URL, as the Standard Webhooks specification defines."""

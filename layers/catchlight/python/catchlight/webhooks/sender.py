@@ -1,4 +1,4 @@
-"""Sends task events to the receiver's URL, signed, each with one deadline."""
+"""Sends signed task events to the receiver's URL, each within a deadline."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from catchlight.models import is_task_key
 from catchlight.outbound_http import HttpClient
 from catchlight.webhooks.signature import signed_headers, signing_key
 
-# The specification recommends 15 to 30 s. Longer would let a receiver that does not answer delay other webhooks.
+# The specification recommends 15 to 30 s. With a longer time, an unresponsive receiver would delay more webhooks.
 SEND_DEADLINE_SECONDS = 15.0
 
 
@@ -35,26 +35,26 @@ SEND_DEADLINE_SECONDS = 15.0
 class Webhook:
     """A task event to be sent."""
 
-    event_id: str  # the same in every try: receivers recognize repeated webhooks by it
+    event_id: str  # the same in every try, so that receivers can recognize repeated webhooks
     task: str
     body: bytes
 
 
 def read_webhook(message: str) -> Webhook:
-    """Reads a message of the webhook queue: an event as EventBridge delivers it. Its `detail` becomes the body.
+    """Parses a message of the webhook queue: an event as EventBridge delivers it. Its `detail` becomes the body.
 
     The same message always results in the same bytes.
 
     Raises:
-        InvalidMessageError: it is not a task event.
+        InvalidMessageError: the message is not a task event.
     """
     try:
         detail = json.loads(message)["detail"]
         event_id, task = detail["eventId"], detail["task"]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InvalidMessageError("not a task event of EventBridge: delete it from the dead letters") from None
-    is_readable = isinstance(event_id, str) and isinstance(task, str) and is_task_key(task)
-    if not (is_readable and event_id.isascii() and event_id.isprintable()):  # a header has no other characters
+    is_valid = isinstance(event_id, str) and isinstance(task, str) and is_task_key(task)
+    if not (is_valid and event_id.isascii() and event_id.isprintable()):  # the id becomes the value of a header
         raise InvalidMessageError("a task event without a valid id or task: delete it from the dead letters")
     return Webhook(event_id, task, json.dumps(detail, separators=(",", ":")).encode())
 
@@ -62,7 +62,7 @@ def read_webhook(message: str) -> Webhook:
 def signing_keys(secret: RotatingSecret) -> list[bytes]:
     """Returns the current key and, after a rotation, the previous one.
 
-    A previous value that is not a webhook secret is ignored: no receiver can have it.
+    A previous value of the secret that is not a webhook secret is ignored: no receiver can use it.
 
     Raises:
         SettingsError: the current secret is missing or malformed.
@@ -80,22 +80,24 @@ class WebhookSender:
     """Sends webhooks to one URL. Thread-safe."""
 
     def __init__(self, url: str, keys: Callable[[], Sequence[bytes]], http: HttpClient | None = None) -> None:
-        """Creates a sender; `keys` returns the keys that webhooks are signed with."""
+        """Creates a sender. `keys` returns the keys with which webhooks are signed."""
         self._url = url
         self._keys = keys
         self._url_policy = UrlPolicy()
-        # Public addresses only, as for images: the owner of the name's DNS must not reach the function's own network.
+        # Only public addresses, as for images: whoever controls the host's DNS records must not be able to direct
+        # requests into the function's own network.
         self._http = http or HttpClient(self._url_policy.resolve)
 
     def send(self, webhook: Webhook, *, now: datetime) -> int:
         """Sends a webhook and returns the status of the receiver's response, 200 to 299.
 
-        The response's body is not read, and redirects are not followed, as the specification says.
+        The response's body is not read. Redirects are not followed, as the specification requires.
 
         Raises:
-            WebhookGoneError: the receiver answered 410: it wants no webhooks any more.
-            WebhookNotAcceptedError: it gave another answer, or none. The message contains neither URL nor secret.
-            SettingsError, StoreUnavailableError: see `signing_keys`; or the URL is not allowed.
+            WebhookGoneError: the receiver responded with 410: it accepts no more webhooks.
+            WebhookNotAcceptedError: another status, or no response. The message contains neither the URL nor a secret.
+            SettingsError: the URL is not allowed, or as `signing_keys` raises it.
+            StoreUnavailableError: see `signing_keys`.
         """
         headers = {
             "User-Agent": f"Catchlight/{__version__} (+webhooks)",
@@ -122,13 +124,13 @@ class WebhookSender:
 
 def _check_status(response: HttpResponse) -> None:
     if response.status == HTTPStatus.GONE:
-        raise WebhookGoneError("the receiver answers 410: it wants no webhooks any more")
+        raise WebhookGoneError("the receiver answers 410: it accepts no more webhooks")
     if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         raise WebhookNotAcceptedError(f"the receiver answers {response.status}", _retry_after(response))
 
 
 def _retry_after(response: HttpResponse) -> int | None:
-    """Returns the seconds of Retry-After; None without the header, or if it is a date: the schedule applies then."""
+    """Returns the seconds of the Retry-After header; None if it is missing or has a date."""
     value = response.headers.get("retry-after", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
@@ -141,5 +143,5 @@ def _connection_errors() -> Iterator[None]:
         raise WebhookNotAcceptedError(f"the receiver did not answer within {SEND_DEADLINE_SECONDS:g} s") from exc
     except HTTP_ERRORS as exc:
         raise WebhookNotAcceptedError(f"the connection to the receiver failed: {failure_text(exc)}") from exc
-    except ImageUnavailableError as exc:  # of the URL policy, when it resolves the name
+    except ImageUnavailableError as exc:  # raised by the URL policy if it cannot resolve the host name
         raise WebhookNotAcceptedError(str(exc)) from exc

@@ -1,4 +1,4 @@
-"""Signs webhooks by the Standard Webhooks specification.
+"""Signs webhooks as the Standard Webhooks specification defines.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -12,8 +12,8 @@ from datetime import datetime
 
 from catchlight.errors import InvalidSecretError
 
-PREFIX = "whsec_"  # of secrets
-# The specification's limits for a key, decoded.
+PREFIX = "whsec_"  # prefix of webhook secrets
+# The specification's limits for a decoded key.
 MIN_KEY_BYTES = 24
 MAX_KEY_BYTES = 64
 
@@ -30,15 +30,15 @@ def signing_key(secret: str) -> bytes:
         raise InvalidSecretError("the webhook secret is not base64") from None
     if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
         raise InvalidSecretError(
-            f"the webhook secret must be base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes; it is of {len(key)}"
+            f"the webhook secret must be base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes, but has {len(key)} bytes"
         )
     return key
 
 
 def signed_headers(keys: Iterable[bytes], *, message_id: str, sent_at: datetime, body: bytes) -> dict[str, str]:
-    """Returns the headers of a webhook: its id, the time in seconds since 1970, and one signature for each key.
+    """Returns the headers of a webhook: its id, the Unix time in seconds, and one signature for each key.
 
-    Receivers accept a webhook if one of the signatures matches, so a secret can be replaced without an interruption.
+    Receivers accept a webhook if one of the signatures is valid, so a secret can be rotated without an interruption.
     """
     seconds = str(int(sent_at.timestamp()))
     content = b".".join((message_id.encode(), seconds.encode(), body))
