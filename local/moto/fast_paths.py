@@ -67,7 +67,7 @@ def _parse(expression: str) -> Node:
 
 
 def _copied(value: Any) -> Any:
-    """Copies a syntax tree, which moto itself made, with pickle: it is written in C, and pickles each tree only once."""
+    """Copies a syntax tree, which moto itself made, with pickle: it is written in C, and each tree is pickled once."""
     return pickle.loads(_pickled(value)) if isinstance(value, Node) else copy.deepcopy(value)  # nosec B301
 
 

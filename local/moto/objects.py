@@ -1,4 +1,4 @@
-"""Stores the content of S3 objects in files. In moto it is in memory, but a stack that runs for days has many images."""
+"""Stores the content of S3 objects in files, because moto's memory would grow with each image that a stack stores."""
 
 import uuid
 from collections.abc import Iterator
