@@ -261,7 +261,7 @@ def test_a_forgery_with_an_effect_is_reported(
         task, stored = archived(simulator)
         assert isinstance(task.item, dict)
         task.case = replace(CASE, forgery=WITH_TOKEN, conflicts=(1,))
-        task.forgery_answer = response_status
+        task.forgery_status = response_status
         urls = forged_urls(CASE.task_id, simulator.url) if is_evidence else ["https://elsewhere.test/"]
         task.item["conflicts"] = [{"urls": urls}]
         if is_image:
