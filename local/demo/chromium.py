@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # dependencies. The headless shell has the same engine as the browser, and needs less than half of its CPU time.
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A generous timeout, for busy machines.
-PATIENCE_MILLISECONDS = 60_000
+TIMEOUT_MILLISECONDS = 60_000
 _CHECK_INTERVAL_MILLISECONDS = 50
 ARGUMENTS = ["--disable-background-networking", "--disable-component-update"]
 # Without a GPU, Chromium would emulate one in a separate process, which is slower than drawing by the CPU directly.
@@ -34,7 +34,7 @@ def chromium(path: str) -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=PATIENCE_MILLISECONDS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=TIMEOUT_MILLISECONDS)
         try:
             yield browser
         finally:
@@ -48,10 +48,10 @@ def wait_until(page: "Page", expression: str, argument: Any = None) -> None:
     page, which the gallery's Content Security Policy forbids.
 
     Raises:
-        TimeoutError: it was not true within PATIENCE_MILLISECONDS.
+        TimeoutError: it was not true within TIMEOUT_MILLISECONDS.
     """
-    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    deadline = time.monotonic() + TIMEOUT_MILLISECONDS / 1000
     while not page.evaluate(expression, argument):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not true within {PATIENCE_MILLISECONDS / 1000:g} s: {expression}")
+            raise TimeoutError(f"not true within {TIMEOUT_MILLISECONDS / 1000:g} s: {expression}")
         page.wait_for_timeout(_CHECK_INTERVAL_MILLISECONDS)

@@ -34,10 +34,10 @@ def forged_urls(task_id: str, host_url: str) -> tuple[str, str]:
 
     The second one is below `host_url`, the base URL of the provider's own images: only a poll contradicts it.
     """
-    return METADATA_URL, host_url + trap_path(task_id)
+    return METADATA_URL, host_url + forged_path(task_id)
 
 
-def trap_path(task_id: str) -> str:
+def forged_path(task_id: str) -> str:
     """Returns the path of the second forged URL."""
     return f"/images/forged/{task_id}.png"
 
