@@ -14,7 +14,7 @@ _CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
 
 
 class Developer:
-    """Submits tasks through the tasks API, waits for each one in a thread, and compares the images behind its links."""
+    """Submits tasks through the tasks API, waits for each one in a thread, and checks the images at its links."""
 
     def __init__(self, api: TasksClient, *, timeout_seconds: float) -> None:
         self._api = api

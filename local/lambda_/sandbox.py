@@ -92,7 +92,7 @@ def shift_clock(seconds: float) -> None:
 
 
 def install_runtime_client() -> None:
-    """Installs a replacement for awslambdaric's native module `runtime_client`, which is compiled on Linux only."""
+    """Replaces awslambdaric's native module `runtime_client` where it is missing: it is compiled on Linux only."""
     try:
         importlib.import_module("runtime_client")
     except ImportError:

@@ -27,7 +27,7 @@ class ObjectFile:
         self._position = position
 
     def truncate(self) -> None:
-        """Removes everything from the position on."""
+        """Removes all bytes after the current position."""
         with open(self._path, "ab", opener=private) as file:
             file.truncate(self._position)
 
@@ -38,7 +38,7 @@ class ObjectFile:
         self._position += len(content)
 
     def read(self, size: int = -1) -> bytes:
-        """Reads from the position on.
+        """Reads bytes from the current position.
 
         Raises:
             ValueError: the object was deleted; a closed file object raises the same.

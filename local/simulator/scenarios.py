@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class ResultContent(StrEnum):
-    """What the URLs of a task's results serve."""
+    """The content at the URLs of a task's results."""
 
     PICTURE = "picture"
     HTML = "html"  # with an image's name and content type
