@@ -187,8 +187,8 @@ def wait_for_records(shard: StreamShard, known: int, timeout: float) -> bool:
 def atomic_sqs_calls() -> Iterator[None]:
     """Serialises SQS calls: moto loses a message that is sent while another is deleted, and may deliver one twice.
 
-    A waiting receive releases the lock and checks the queue every 50 ms. moto's own could sleep for another second
-    after a message has become visible again.
+    A waiting receive releases the lock and checks the queue every 50 ms. moto checks it once a second, so it would
+    return a message up to a second after it has become visible again.
     """
 
     def locked(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,7 +64,8 @@ def _function_grants(resources: DeployedResources) -> Iterator[Grant]:
 def statement_grants(policy: str, statement: Mapping[str, Any], *, principal: str | None = None) -> Iterator[Grant]:
     """Yields the grants of one statement, whose references are resolved.
 
-    `principal` is the principal of a role's policy, whose statements have no Principal element; otherwise None.
+    `principal` is the owner of the role if the statement is from a role's permissions policy, which has no Principal
+    element; otherwise None.
 
     Raises:
         LocalStackError: the statement has an element that the local stack does not support.

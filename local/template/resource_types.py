@@ -346,7 +346,7 @@ RESOURCE_TYPES = {
             "LifecycleConfiguration": _NO_STORAGE,
             "LoggingConfiguration": "access logs of the bucket are not written locally",
             "OwnershipControls": "there is one account",
-            "PublicAccessBlockConfiguration": "the template's bucket policy only denies",
+            "PublicAccessBlockConfiguration": "the template's bucket policy grants no access",
             "Tags": "",
         },
     ),
