@@ -9,11 +9,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class LocalStackError(Exception):
-    """Reports why the stack cannot start or continue. The message names the next step for the user."""
+    """The stack cannot start or continue. The message states the reason and the next step for the user."""
 
 
 class UnsupportedError(LocalStackError):
-    """Reports a feature of AWS that the local stack does not have, and the file to add it to."""
+    """The local stack does not implement a feature of AWS. The message names the file to add it to."""
 
     def __init__(self, feature: str, file: str) -> None:
         super().__init__(f"{feature} is not supported by the local stack. Add it to {file}.")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from local import REPOSITORY, LocalStackError
 from local.environment import ignore_user_settings
 
-# From Ctrl-C or SIGTERM until the process is ended, even if it still waits. Programs that stop services allow ten.
+# Maximum time from Ctrl-C or SIGTERM to the end of the process. Supervisors such as Docker send SIGKILL after 10 s.
 STOP_SECONDS = 8.0
 _PACKAGES = (REPOSITORY / "layers" / "catchlight" / "python", REPOSITORY / "cli")
 
@@ -21,10 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     options = _parser().parse_args(arguments)
     ignore_user_settings()
-    # All signals that end a program take the same path, also while the stack is still starting.
+    # All signals that end a program raise KeyboardInterrupt, also while the stack is still starting.
     ending = threading.Event()
 
-    def end(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         if not ending.is_set():  # a second Ctrl-C must not interrupt the cleanup
             ending.set()
             end_process_within(STOP_SECONDS)
@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, end)
-    # The stack itself uses the layer's package and the gallery, from this checkout's sources.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, interrupt)
+    # The stack itself imports the layer's package and the command line's from the sources of this checkout.
     sys.path[1:1] = map(str, _PACKAGES)
     try:
         commands = {"up": _up, "demo": _demo}
@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def end_process_within(seconds: float) -> None:
-    """Ends this process after this time if it still runs then; its sandboxes end with it.
+    """Ends this process, and with it its sandboxes, if it still runs after this time.
 
-    The next stack with the same state folder removes what is left behind.
+    The next stack with the same state folder removes the files that this process has left there.
     """
 
     def end() -> None:
@@ -92,12 +92,12 @@ def _up(options: argparse.Namespace) -> int:
         on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
-        places = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
-        gallery = places.pop("gallery url", None)  # printed last, where the eye is
+        entries = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
+        gallery = entries.pop("gallery url", None)  # printed last, so that users find it
         if stack.info["tasks_api_url"]:
-            places["tasks api reference"] = write_api_page(options.state_dir).as_uri()
+            entries["tasks api reference"] = write_api_page(options.state_dir).as_uri()
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
-        for name, value in {**places, "logs": options.state_dir / "logs", **callbacks}.items():
+        for name, value in {**entries, "logs": options.state_dir / "logs", **callbacks}.items():
             if value:
                 # Not a table: it would truncate values that users copy.
                 console.print(Text(f"{name:<22}", "dim"), Text(str(value)), soft_wrap=True)

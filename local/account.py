@@ -1,4 +1,4 @@
-"""Names the AWS account, the region and the CloudFormation stack that the local stack simulates."""
+"""Defines the AWS account, the region and the CloudFormation stack name that the local stack uses."""
 
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"

@@ -1,6 +1,6 @@
 """Builds the artefact for this machine: the output of `sam build`, with wheels that this interpreter can import.
 
-One build serves `make smoke`, `python -m local up --built`, the end-to-end tests and the deployment rehearsal. It is
+`make smoke`, `python -m local up --built`, the end-to-end tests and the deployment rehearsal use the same build. It is
 made on first use, and again when a source has changed.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from local import REPOSITORY, LocalStackError
 from local.environment import without_user_settings
 
-# Everything that `sam build` reads. The interpreter is part of the fingerprint too: another one needs other wheels and
-# other bytecode.
+# The files and folders that `sam build` reads. The fingerprint also includes the interpreter, because another one needs
+# other wheels and other bytecode.
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
 LAYER = "CatchlightLayer"
 # A stack that runs from an older build keeps that build while the sources are edited and built again.
@@ -29,13 +29,13 @@ KEPT_BUILDS = 2
 
 @dataclass(frozen=True)
 class Artefact:
-    """A folder that `sam build` has filled: one folder per function and layer, and the template that names them."""
+    """The output of `sam build`: one folder per function and layer, and the template that refers to them."""
 
     folder: Path
 
     @property
     def template(self) -> Path:
-        """The built template: its CodeUri and ContentUri name folders beside it."""
+        """The built template. Its CodeUri and ContentUri are folders beside it."""
         return self.folder / "template.yaml"
 
     @property
@@ -48,12 +48,13 @@ class Artefact:
         return self.folder / logical_id
 
 
-def built_artefact(say: Callable[[str], None], project: Path = REPOSITORY, python: Path | None = None) -> Artefact:
+def built_artefact(show: Callable[[str], None], project: Path = REPOSITORY, python: Path | None = None) -> Artefact:
     """Returns the artefact of `project` for this machine, built if it is missing or a source has changed.
 
-    `python` is the interpreter, with pip, that will import the artefact; by default it is this process's own. `say`
-    receives a message before a build starts. Processes that call this at the same time wait for one build. Each build
-    has its own folder, so a stack that runs from an older one continues; the two most recently used builds are kept.
+    `python` is the interpreter, with pip, that will import the artefact; by default it is this process's own. `show` is
+    called with a message before a build starts. Processes that call this at the same time wait for one build. Each
+    build has its own folder, so a stack that runs from an older one continues; the two most recently used builds are
+    kept.
 
     Raises:
         LocalStackError: the build failed; the message has SAM's output.
@@ -65,7 +66,7 @@ def built_artefact(say: Callable[[str], None], project: Path = REPOSITORY, pytho
         folder = builds / fingerprint(project, python)[:16]
         if not folder.is_dir():
             reason = "the sources have changed" if builds.is_dir() else "there is none yet"
-            say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
+            show(f"Building the functions and the layer for this machine ({reason}). This takes about 15 s.")
             # At the same depth as the final folder: the template has a relative path to the state machine's definition.
             unfinished = folder.with_suffix(".unfinished")
             _build(project, unfinished, python)
@@ -83,7 +84,7 @@ def _remove_old(builds: Path) -> None:
 
 
 def fingerprint(project: Path, python: Path) -> str:
-    """Returns a SHA-256 over all sources of a build and the interpreter that it is made for."""
+    """Returns the SHA-256 of all sources of a build and of the interpreter for which it is made."""
     version = subprocess.run([str(python), "-VV"], check=True, capture_output=True, text=True).stdout
     digest = hashlib.sha256(f"{version} {platform.machine()} {python}\n".encode())
     for path in source_files(project):

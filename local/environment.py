@@ -1,19 +1,22 @@
-"""Prepares the environment of processes that use this machine only: no AWS settings of the user, no loopback proxy."""
+"""Removes the user's AWS settings from environments, and excludes loopback addresses from proxies."""
 
 import os
 from collections.abc import Mapping, MutableMapping
 
-# Settings for AWS tools, moto and Powertools that the user made for other programs. boto3, which moto uses while it is
-# imported, fails on a profile that does not exist or a configuration file that cannot be read; an endpoint set by the
-# user would receive requests meant for the local stack.
+# Prefixes of the user's settings for AWS tools, moto and Powertools. boto3, which moto uses while it is imported, fails
+# on a profile that does not exist or a configuration file that cannot be read. An endpoint set by the user would
+# receive requests meant for the local stack.
 _PREFIXES = ("AWS_", "MOTO_", "POWERTOOLS_")
-# `sam build` reads its template path from it.
+# `sam build` reads the path of its template from this variable.
 _NAMES = ("SAM_TEMPLATE_FILE",)
 _LOOPBACK = "127.0.0.1,localhost"
 
 
 def without_user_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns an environment without the user's AWS settings. Proxies stay, except for loopback: pip may need them."""
+    """Returns an environment without the user's AWS settings.
+
+    Proxy settings stay, because pip may need them, but do not apply to loopback addresses.
+    """
     kept = {name: value for name, value in environment.items() if not name.startswith(_PREFIXES) and name not in _NAMES}
     exceptions = {
         name: ",".join(filter(None, (kept.get(name), _LOOPBACK)))

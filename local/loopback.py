@@ -78,11 +78,11 @@ class LoopbackHandler(IdleConnectionsAreBounded):
     disable_nagle_algorithm = True
     wbufsize = -1
     timeout: ClassVar[float | None] = IDLE_SECONDS
-    # Accepted values of the Host header; None: any, for a server that stands in for other hosts and keeps no data.
+    # Accepted host names in the Host header. None: any name, for a server that replaces other hosts and stores no data.
     names: ClassVar[Collection[str] | None] = OWN_NAMES
 
     def parse_request(self) -> bool:
-        """Refuses requests of web pages of other sites, in addition to what http.server refuses."""
+        """Parses a request's headers, and refuses requests that web pages of other sites have sent."""
         if not super().parse_request():
             return False
         reason = None if self.names is None else foreign_page(self.headers.get, self.names)
@@ -118,9 +118,9 @@ class LoopbackHandler(IdleConnectionsAreBounded):
             return body
         # The body is read before it is rejected: a client that is still sending would see a broken connection instead
         # of the response.
-        left = min(length, 10 * max_bytes)
-        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
-            left -= len(chunk)
+        remaining = min(length, 10 * max_bytes)
+        while remaining > 0 and (chunk := self.rfile.read(min(remaining, 65536))):
+            remaining -= len(chunk)
         return None
 
     def _read_chunks(self, max_bytes: int) -> bytes | None:

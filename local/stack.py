@@ -49,10 +49,10 @@ _one_at_a_time = threading.Lock()
 class LocalStack:
     """Runs the real template and the real handlers on this machine, as a context manager.
 
-    Functions may do what the template's roles allow, as in AWS; `permissions` records what they have requested.
+    Functions have the permissions of their roles in the template, as in AWS; `permissions` records which ones they use.
 
-    Only one stack can run in a process. Raises LocalStackError for features that cannot run locally, after ending
-    everything that was started until then.
+    Only one stack can run in a process. Raises LocalStackError for features that cannot run locally, after stopping
+    everything that was already started.
     """
 
     port: int = 0
@@ -61,19 +61,20 @@ class LocalStack:
     """Scales the state machine's waits and retries, schedules, and the delay before a failed message is redelivered."""
     state_dir: Path | str = ".local"
     provider_urls: Mapping[str, str] = field(default_factory=dict)
-    """Base URLs of providers; the simulator, if it runs, provides the others."""
+    """Base URLs of providers. The other providers are simulated, if the simulator runs."""
     image_hosts: Sequence[str] = ()
-    """HOST:PORT from which images may be downloaded besides public https addresses; `HOST:PORT=unlisted` where the
-    functions' own policy decides by the host's name."""
+    """HOST:PORT from which images may be downloaded by http, besides public https URLs. With `HOST:PORT=unlisted`, the
+    functions' URL policy decides by the host's name whether the host is allowed."""
     webhook_url: str = ""
-    """URL that gets webhooks; unlike the parameter WebhookUrl, it may also be http to a port of this machine."""
+    """URL to which webhooks are sent. Unlike the parameter WebhookUrl, it may also be an http URL of this machine."""
     simulator: bool = True
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Values for the template's parameters."""
     template: Path | None = None
-    """A template to use instead of the repository's; its functions also import from the environment."""
+    """A template that replaces the repository's."""
     artefact: Artefact | None = None
-    """Runs the built functions, without the source tree and the environment on their path."""
+    """The built functions to run; they import only from the artefact. None: the functions of the sources, which also
+    import from the environment of this process."""
     on_error: ErrorListener | None = None
     aws_middleware: Middleware | None = None
     """Wraps moto for all requests to AWS services: to record them, or to inject faults."""
@@ -120,15 +121,15 @@ class LocalStack:
         return self.functions[function].invoke(json.dumps(event).encode())
 
     def _start(self) -> None:
-        # First of all: the folder may belong to another running stack.
+        # The first step, because the folder may belong to another running stack.
         self._stack.enter_context(state_dir.owned(self._state_dir))
         self._logs = LogFolder(self._state_dir / "logs", self.on_error)
         self.permissions = Permissions(self._logs.error)
         self._moto = MotoServer(self.aws_port, self._middleware)
-        # moto sends requests of integrations other than Lambda to its own server on this port.
+        # moto's Step Functions sends the requests of integrations other than Lambda to this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
-        # moto's Step Functions logs an error for each path that a Choice state does not find. Failed executions are
-        # reported by a patch.
+        # moto's Step Functions logs an error for each path that a Choice state does not find in its input. A patch
+        # reports failed executions.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         objects = self._stack.enter_context(state_dir.temporary_folder(self._state_dir, state_dir.OBJECTS_PREFIX))
         self._stack.enter_context(objects_in_files(objects))
@@ -166,7 +167,7 @@ class LocalStack:
     def _start_simulator(self) -> str:
         from local.simulator import Simulator
 
-        # With the stack's time scale: polling must see generation times and URL lifetimes in proportion.
+        # The stack's time scale keeps generation times and URL lifetimes in proportion to the polling intervals.
         simulator = Simulator(time_scale=self.time_scale)
         simulator.start()
         self._stack.callback(simulator.stop)
@@ -198,8 +199,8 @@ class LocalStack:
         self._open_apis(template)
         overrides = {}
         if "ProviderKeysSecret" in template.resources:
-            # A provider that is not simulated here has no key: a request to it would only wait for the internet and
-            # fail.
+            # Providers without a base URL here get no key, so functions send them no requests: a request to the real
+            # service would fail, after waiting for the internet.
             keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self.provider_urls}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
         deployment = Deployment(
@@ -223,14 +224,15 @@ class LocalStack:
         return folder
 
     def _start_event_sources(self, deployment: Deployment) -> None:
+        # At the end, the callbacks run in reverse order: the logs are closed; all functions and event sources begin to
+        # stop, so that they end at the same time; then the stack waits for the functions, the event sources and the
+        # APIs. The functions are stopped first, so that the others do not wait for running handlers.
         sources = list(self._event_sources(deployment))
         for source in sources:
             source.start()
             self._stack.callback(source.stop)
-        # Stopped before the event sources and the API, so that shutdown does not wait for running handlers.
         for each in self.functions.values():
             self._stack.callback(each.stop)
-        # First of all: what a source still does then, all of them do at the same time.
         for source in sources:
             self._stack.callback(source.begin_stop)
         for each in self.functions.values():
@@ -271,7 +273,7 @@ class LocalStack:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
     def _start_gallery(self) -> str | None:
-        """Starts the page with tasks and images, if the template has the tasks API that it reads from."""
+        """Starts the gallery, if the template has the tasks API from which it reads, and returns its URL."""
         if "TasksApi" not in self._apis:
             return None
         from catchlight.client import TasksClient
@@ -292,7 +294,7 @@ class LocalStack:
         return str(self.boto3_client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
 
     def _provider_ids(self) -> list[str]:
-        """Returns the ids of all providers, and of the accounts that have a base URL here."""
+        """Returns the ids of all providers, and those of the accounts in `provider_urls`."""
         from catchlight.providers import PROVIDERS
 
         return sorted({*PROVIDERS, *self.provider_urls})
@@ -325,8 +327,8 @@ class LocalStack:
             "webhook_url": deployment.template.parameters.get("WebhookUrl") or None,
             "webhook_secret": webhook_secret and self._read_secret(webhook_secret),
             "built": self.artefact is not None,
-            # As CloudFormation returns them for a deployed stack: `catchlight` reads the same data for both.
-            "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
+            # In the format in which CloudFormation returns them for a deployed stack: `catchlight` reads both.
+            "resources": {logical_id: resource.ref for logical_id, resource in deployment.resources.items()},
             "parameters": deployment.template.parameters,
         }
 

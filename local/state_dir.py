@@ -15,10 +15,11 @@ from typing import IO, Any
 from catchlight.client.local_state import LOCK_FILE, STATE_FILE
 from local import LocalStackError
 
-# Prefixes of the folders that a running stack creates for its functions' runtime and for the objects of its bucket.
+# Name prefixes of the folders that a running stack creates for its functions' runtime and for the objects of its
+# bucket.
 RUNTIME_PREFIX = "lambda-runtime-"
 OBJECTS_PREFIX = "objects-"
-# A command that checks whether a stack runs holds the lock for a moment.
+# Locking is tried again for a second: a command that checks whether a stack is running holds the lock for a moment.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
 
@@ -27,7 +28,7 @@ _PAUSE_SECONDS = 0.05
 def owned(folder: Path) -> Iterator[None]:
     """Locks a state folder for one stack and removes stack.json and temporary folders that a killed stack left behind.
 
-    The operating system releases the lock however the process ends; the lock file stays.
+    The operating system releases the lock when the process ends, also after SIGKILL. The lock file stays.
 
     Raises:
         LocalStackError: another stack owns the folder, or it cannot be written.
@@ -44,8 +45,8 @@ def owned(folder: Path) -> Iterator[None]:
         file.flush()
         (folder / STATE_FILE).unlink(missing_ok=True)
         for prefix in (RUNTIME_PREFIX, OBJECTS_PREFIX):
-            for left in folder.glob(f"{prefix}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in folder.glob(f"{prefix}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
         yield
 
 
@@ -53,8 +54,8 @@ def owned(folder: Path) -> Iterator[None]:
 def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
     """Creates a folder in the state folder, and deletes it at the end.
 
-    It belongs to one stack alone: another running stack may use another version of the runtime. Cleanup must not fail
-    because a sandbox still writes bytecode.
+    Each stack has a folder of its own, because another running stack may use another version of the runtime. Errors of
+    the deletion are ignored, because a sandbox may still write bytecode.
     """
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.resolve(), ignore_cleanup_errors=True) as made:
         yield Path(made)
@@ -77,20 +78,21 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Creates a folder that only this user can read: it has the callback token and the logs.
+    """Creates a folder that only this user can read, because it will contain the callback token and the logs.
 
-    A folder that has other files, such as those of a project, stays as it is: the stack's own files are private.
+    The mode of an existing folder with other files, such as those of a project, is not changed: the stack's own files
+    in it are private in any case.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
     # A folder with the sticky bit is shared on purpose, like /tmp.
     is_changeable = found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX
-    # An older version created the folder for everybody.
-    if is_changeable and all(_is_of_a_stack(path.name) for path in folder.iterdir()):
+    # An older version created the folder readable for all users.
+    if is_changeable and all(_is_stack_file(path.name) for path in folder.iterdir()):
         folder.chmod(0o700)
 
 
-def _is_of_a_stack(name: str) -> bool:
+def _is_stack_file(name: str) -> bool:
     return name in (
         LOCK_FILE,
         STATE_FILE,
@@ -104,7 +106,7 @@ def _is_of_a_stack(name: str) -> bool:
 
 
 def private(path: str, flags: int) -> int:
-    """Opens a file that only this user can read, also if an older version created it for everybody."""
+    """Opens a file for which only this user has permissions, also if an older version created it readable for all."""
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, 0o600)
     return descriptor

@@ -20,12 +20,12 @@ class Case:
     scenario_name: str
     reported_by: set[Reporter] = field(default_factory=lambda: CALLBACK)
     images: int = 0
-    has_original: bool = True  # False: the original of its images had expired
-    rejected: str | None = None  # text that the stored reason must contain; None: results are archived
+    has_original: bool = True  # False: the URL of its original had expired
+    rejected: str | None = None  # text that the stored reason of the rejected result must contain; None: it is archived
     failure: FailureReason | None = None
-    callbacks: tuple[int, ...] = (1,)  # allowed counts; forged ones included, duplicates not
-    repeated: int = 0  # duplicate callbacks besides these, each answered like the first
-    conflicts: tuple[int, ...] = (0,)  # allowed numbers of conflicts kept as evidence
+    callbacks: tuple[int, ...] = (1,)  # allowed numbers of counted callbacks, with forged ones, without duplicates
+    repeated: int = 0  # number of duplicate callbacks, each of which must be accepted like the first one
+    conflicts: tuple[int, ...] = (0,)  # allowed numbers of conflicts stored as evidence
     polled_while_running: bool = False
     forgery: Forgery | None = None  # forged callback that is posted while the task runs
     remark: str | None = None  # sentence about the case for the demo's final output
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def status(self) -> TaskStatus:
-        """The status that the task must end with."""
+        """The final status that the task must have."""
         if self.failure is FailureReason.UNCONFIRMED:
             return TaskStatus.UNCONFIRMED
         if self.failure:
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def archived_images(self) -> int:
-        """How many of its images are in the bucket in the end."""
+        """The number of its images that must be archived in the end."""
         if self.status is TaskStatus.UNCONFIRMED:
             return 0
         return self.images - (self.rejected is not None) - (not self.has_original)
@@ -99,12 +99,12 @@ class Case:
 
 NO_TOKEN = Forgery(
     "forged, no token",
-    knows_token=False,
+    has_token=False,
     remark="a forged callback without the token was refused with 401 and left no trace.",
 )
 WITH_TOKEN = Forgery(
     "forged, with token",
-    knows_token=True,
+    has_token=True,
     remark="a forged callback with the token named 169.254.169.254. The provider contradicted it: nothing is archived.",
 )
 POLICY, INTERNAL, FAILED = FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.GENERATION_FAILED
@@ -129,9 +129,10 @@ CASES = (
     Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=(2,), conflicts=(1,)),
     Case(FLUX_KONTEXT, "task12353", "null-original", images=1),
     Case(FLUX_KONTEXT, "task12354", "slow", images=2, polled_while_running=True, forgery=NO_TOKEN),
-    # When asked to confirm the forged result, the provider first answers that the task is running, then gives the
-    # true result. Its callback in between contradicts the forged report too. After the correction the callback is no
-    # conflict any more, and after the poll's answer it changes nothing: hence several allowed numbers.
+    # To confirm the forged result, the stack polls the provider: the first response is that the task is running, the
+    # second one has the true result. The provider's callback in between contradicts the forged report, too. It is no
+    # conflict if the report has been corrected before, and not counted if a poll has already reported the true result.
+    # The order is not fixed, so several numbers are allowed.
     Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=(1, 2), conflicts=(1, 2), forgery=WITH_TOKEN),
     Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a public host name"),
     Case(
@@ -141,7 +142,7 @@ CASES = (
         POLL,
         images=2,
         callbacks=(0,),
-        remark="the original's URL had expired when polling found it. The stack asked the provider for a new one.",
+        remark="the original's URL had expired when polling found it. The stack requested a new one from the provider.",
     ),
     Case(
         FLUX_KONTEXT,
@@ -171,14 +172,14 @@ CASES = (
         "original-first",
         POLL,
         images=2,
-        remark="its callback named the original only. Polling found the result.",
+        remark="its callback reported the original only. Polling found the result.",
     ),
     Case(
         FLUX_KONTEXT,
         "task12362",
         "result-gone",
         images=2,
-        remark="the URL of its result was dead. The stack asked kie.ai for a download URL.",
+        remark="the URL of its result did not work. The stack requested a download URL from kie.ai.",
     ),
     Case(FLUX_KONTEXT, "by API", "success", images=2, by_api=True),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, repeated=3),
@@ -198,14 +199,14 @@ CASES = (
         "4d2a7c19e05b4f3e8a6611c0d9b7f352",
         "unlisted-host",
         images=1,
-        remark="no list has its result's host. It was allowed because the service itself named it when it was asked.",
+        remark="its result's host is in no list. It was allowed because the service reported the URL in a poll, too.",
     ),
     Case(
         NANOBANANA,
         "a90c5be27f1d4863b2e4d7f0186c3a95",
         "phone-photo",
         images=1,
-        remark="its result is a phone's photo with a gain map behind it. It was archived whole.",
+        remark="its result is a phone's photo followed by a gain map. It was archived as a whole.",
     ),
     Case(NANOBANANA, "by API", "success", images=1, by_api=True),
     Case(APIKLEY, "task12345", "success", images=2),
@@ -227,13 +228,13 @@ CASES = (
         "d1f7c20b5e9a4c63b8a40e6f7d92c3b5",
         "image-and-video",
         images=1,
-        remark="its result has an image and a video. The image is archived, the video is named in `skipped`.",
+        remark="its result has an image and a video. The image is archived, the video is listed in `skipped`.",
     ),
     Case(KIE_MARKET, "0f5b8c7de31a49d2a6e4b19c8d70f263", "silent", POLL, images=1, callbacks=(0,)),
     Case(KIE_MARKET, "by API", "success", images=1, by_api=True),
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
     Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=(0,)),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),
-    # The callback is refused because it does not name its task. The poll finds the failure.
+    # The callback is refused because it has no task id. A poll finds the failure.
     Case(ACEDATA, "b6ab2c38-5d0f-4a53-9c5e-0f6f2a4cbb71", "failure-without-id", POLL, failure=FAILED, callbacks=(0,)),
 )

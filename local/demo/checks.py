@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An object of the bucket, under `images/` or at an unexpected key."""
+    """An object of the bucket: an archived image, an image in quarantine, or an unexpected object."""
 
     key: str
     content: bytes
@@ -33,7 +33,7 @@ class Bucket:
     """All objects of the bucket, by key."""
 
     images: Mapping[str, StoredImage]
-    requests: Mapping[str, Any]  # generation requests, by the folder of the images that they are stored with
+    requests: Mapping[str, Any]  # generation requests, by the folder of the images with which they are stored
     kept_deliveries: Mapping[str, StoredDelivery]
     quarantine: Mapping[str, StoredImage] = field(default_factory=dict)
 
@@ -83,10 +83,10 @@ def find_problems(tasks: Sequence[DemoTask], simulator: Simulator, bucket: Bucke
         problems += [f"{task.case.key}: {problem}" for problem in found]
     known_keys = {image.get("key") for task in tasks for image in (task.item or {}).get("images", [])}
     problems += [f"{key} is in the bucket and belongs to no task" for key in sorted(bucket.images.keys() - known_keys)]
-    unread = {(sent.provider, json.dumps(sent.body)) for sent in simulator.deliveries if sent.status == 422}
+    unreadable = {(sent.provider, json.dumps(sent.body)) for sent in simulator.deliveries if sent.status == 422}
     kept = {(each.provider_id, each.body.decode()) for each in bucket.kept_deliveries.values()}
-    if kept != unread:
-        problems.append(f"{len(kept)} unreadable deliveries are stored instead of {len(unread)}")
+    if kept != unreadable:
+        problems.append(f"{len(kept)} unreadable deliveries are stored instead of {len(unreadable)}")
     if dead_letters:
         problems.append(f"{dead_letters} messages are in the archive's dead-letter queue")
     return problems
@@ -117,14 +117,14 @@ def _task_problems(task: DemoTask, simulator: Simulator) -> list[str]:
         return [f"{item['status']} instead of {case.status}{late}"]
     reason = item.get("failure", {}).get("reason")
     deliveries, conflicts = int(item.get("deliveries", 0)), len(item.get("conflicts", []))
-    answered = sum(sent.is_accepted for sent in _deliveries(case.task_id, simulator))
+    accepted = sum(sent.is_accepted for sent in _deliveries(case.task_id, simulator))
     checks = {
         f"reported by {item.get('reportedBy')}": item.get("reportedBy") in case.reported_by,
         f"failure {reason} instead of {case.failure}": reason == case.failure,
         f"{deliveries} callbacks counted instead of {' or '.join(map(str, case.callbacks))}": (
             deliveries in case.callbacks
         ),
-        f"{answered} callbacks accepted instead of {1 + case.repeated}": not case.repeated or answered > case.repeated,
+        f"{accepted} callbacks accepted instead of {1 + case.repeated}": not case.repeated or accepted > case.repeated,
         f"{conflicts} conflicts instead of {' or '.join(map(str, case.conflicts))}": conflicts in case.conflicts,
         "was not polled while it was running": not case.polled_while_running
         or any(simulated.polls_while_running for simulated in simulator.tasks if simulated.task_id == case.task_id),
@@ -142,11 +142,11 @@ def _forgery_problems(task: DemoTask, simulator: Simulator) -> list[str]:
         return []
     urls = set(forged_urls(case.task_id, simulator.url))
     evidence = [set(conflict.get("urls", [])) for conflict in (task.item or {}).get("conflicts", [])]
-    answer, expected = task.forgery_answer, case.forgery.expected_answer
+    status, expected = task.forgery_status, case.forgery.expected_status
     checks = {
-        f"the forged callback was answered {answer} instead of {expected}": answer == expected,
-        "the forged callback is not among the evidence": urls in evidence or not case.forgery.knows_token,
-        # What an allowed host serves at a forged URL is kept apart until the provider has confirmed or contradicted it.
+        f"the forged callback was answered {status} instead of {expected}": status == expected,
+        "the forged callback is not among the evidence": urls in evidence or not case.forgery.has_token,
+        # An image from a forged URL stays in quarantine until the provider has confirmed or contradicted the report.
         "a forged URL is among the images": not urls & {image["url"] for image in (task.item or {}).get("images", [])},
     }
     return [problem for problem, is_fine in checks.items() if not is_fine]
@@ -160,7 +160,7 @@ def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, S
     if simulated is None or len(images) != task.case.images:
         return [f"{len(images)} images instead of {task.case.images}"]
     if task.case.status is TaskStatus.UNCONFIRMED:
-        return []  # none is archived: see `_quarantine_problems`
+        return []  # checked by `_quarantine_problems`
     if not task.case.has_original:
         original, *images = images
         if (original["kind"], original["state"]) != ("origin", ImageState.EXPIRED):
@@ -172,7 +172,7 @@ def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, S
 
 def _quarantine_problems(task: DemoTask, simulator: Simulator, quarantine: Mapping[str, StoredImage]) -> Iterator[str]:
     simulated = simulator.find_task(task.case.provider, task.case.task_id)
-    # A URL in a private network was not fetched, so there are no bytes of it.
+    # An image at a URL in a private network was not downloaded, so it is not in quarantine.
     is_unconfirmed = task.case.status is TaskStatus.UNCONFIRMED
     if simulated is None or task.case.scenario.result_base_url or not (task.case.rejected or is_unconfirmed):
         return
@@ -186,7 +186,7 @@ def _quarantine_problems(task: DemoTask, simulator: Simulator, quarantine: Mappi
 def _one_image_problems(
     image: Mapping[str, Any], simulated: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
 ) -> list[str]:
-    # Compared without the query, which contains a new signature if the URL was refreshed.
+    # URLs are compared without the query, which has a new signature if the URL was refreshed.
     url, _, query = image["url"].partition("?")
     signature = dict(parse_qsl(query)).get("signature", "0")
     served = next((served for served in simulated.images if served.url == url), None)
@@ -212,4 +212,4 @@ def _one_image_problems(
         "width and height": (image["width"], image["height"]) == (picture.width, picture.height),
         "trailingBytes": image.get("trailingBytes", 0) == picture.trailing_bytes,
     }
-    return [f"{name}: {what} differs from what was served" for what, is_fine in checks.items() if not is_fine]
+    return [f"{name}: {check} differs from what was served" for check, is_fine in checks.items() if not is_fine]

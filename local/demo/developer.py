@@ -1,4 +1,4 @@
-"""Plays the developer in the demo: uses the stack through the tasks API only."""
+"""Uses the stack in the demo as a developer's program does: through the tasks API only."""
 
 import hashlib
 import threading
@@ -14,22 +14,22 @@ _CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
 
 
 class Developer:
-    """Submits tasks through the API, waits for each one in a thread, and checks their images by link."""
+    """Submits tasks through the tasks API, waits for each one in a thread, and checks the images at its links."""
 
     def __init__(self, api: TasksClient, *, timeout_seconds: float) -> None:
         self._api = api
         self._timeout_seconds = timeout_seconds
         self._waiting: list[threading.Thread] = []
-        self._answers: dict[str, TaskResponse | Exception] = {}
+        self._responses: dict[str, TaskResponse | Exception] = {}
 
     def submit(self, case: Case) -> Case:
-        """Submits the case's request; returns the case with the task id that the provider assigned.
+        """Submits the case's request and returns the case with the task id that the provider has assigned.
 
-        Submits twice with the same idempotency key, as a client does after a broken connection: both answers must name
-        the same task.
+        Submits twice with the same idempotency key, as a client does after a broken connection: both responses must
+        have the same task id.
 
         Raises:
-            DemoError: the API refused the request, or generated twice.
+            DemoError: the API refused the request, or the responses have different task ids.
         """
         request: dict[str, Any] = dict(case.request(""))
         for field in _CALLBACK_URL_FIELDS:
@@ -49,25 +49,27 @@ class Developer:
         return submitted
 
     def problems(self) -> list[str]:
-        """Waits for all tasks and returns a message for each wrong answer of the API."""
+        """Waits for all tasks and returns a message for each wrong response of the API."""
         for thread in self._waiting:
             thread.join()
-        return [f"{key}, in the tasks API: {problem}" for key in self._answers for problem in self._faults(key)]
+        return [f"{key}, in the tasks API: {problem}" for key in self._responses for problem in self._faults(key)]
 
     def _wait(self, case: Case) -> None:
         try:
-            self._answers[case.key] = self._api.wait(case.provider, case.task_id, timeout_seconds=self._timeout_seconds)
+            self._responses[case.key] = self._api.wait(
+                case.provider, case.task_id, timeout_seconds=self._timeout_seconds
+            )
         except TasksApiError as exc:
-            self._answers[case.key] = exc
+            self._responses[case.key] = exc
 
     def _faults(self, key: str) -> list[str]:
-        answer = self._answers[key]
-        if isinstance(answer, Exception):
-            return [str(answer)]
-        if not answer.done:
-            return [f"still {answer.status} when the time was over"]
+        task = self._responses[key]
+        if isinstance(task, Exception):
+            return [str(task)]
+        if not task.done:
+            return [f"still {task.status} when the time was over"]
         faults = []
-        for image in answer.images:
+        for image in task.images:
             if image.link is None:
                 faults.append(f"no link to {image.kind}-{image.index}, which is {image.state}")
                 continue

@@ -5,40 +5,40 @@ from typing import Any
 
 import httpx
 
-# The typical target of SSRF: instance metadata services return credentials to every process on the machine.
+# The typical target of SSRF: the instance metadata service returns credentials to every process on the machine.
 METADATA_URL = "https://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A forged success, posted by a sender who knows the callback URL, with or without its token."""
+    """A forged success, posted to the callback URL with the right token or a wrong one."""
 
     title: str
-    knows_token: bool
+    has_token: bool
     remark: str  # outcome, for the demo's final output
 
     @property
-    def expected_answer(self) -> int:
+    def expected_status(self) -> int:
         """Expected HTTP status: with the token, the callback is accepted as an unconfirmed report."""
-        return 200 if self.knows_token else 401
+        return 200 if self.has_token else 401
 
     def post(self, http: httpx.Client, callback_url: str, task_id: str, host_url: str) -> int:
-        """Posts the callback in Flux Kontext's format and returns the HTTP status of the answer."""
+        """Posts the callback in Flux Kontext's format and returns the HTTP status of the response."""
         address, _, token = callback_url.rpartition("/")
-        url = callback_url if self.knows_token else f"{address}/{'x' * len(token)}"
+        url = callback_url if self.has_token else f"{address}/{'x' * len(token)}"
         return http.post(url, json=_success(task_id, forged_urls(task_id, host_url))).status_code
 
 
 def forged_urls(task_id: str, host_url: str) -> tuple[str, str]:
-    """Returns two forged URLs: one that the URL policy forbids, and one that only the provider's answer contradicts.
+    """Returns two forged URLs: one that the URL policy forbids, and one that it allows.
 
-    The second one lies below `host_url`, the allowed base URL of the provider's own images.
+    The second one is below `host_url`, the base URL of the provider's own images: only a poll contradicts it.
     """
-    return METADATA_URL, host_url + trap_path(task_id)
+    return METADATA_URL, host_url + forged_path(task_id)
 
 
-def trap_path(task_id: str) -> str:
-    """Returns the path of the second URL."""
+def forged_path(task_id: str) -> str:
+    """Returns the path of the second forged URL."""
     return f"/images/forged/{task_id}.png"
 
 

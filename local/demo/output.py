@@ -1,4 +1,4 @@
-"""Shows the demo's progress and its final table; without a terminal, prints progress as plain lines."""
+"""Prints the demo's progress and its final table. Without a terminal, the progress is printed as lines."""
 
 import time
 from collections import Counter
@@ -26,14 +26,14 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.TIMED_OUT: "red",
 }
 _PLAIN_WIDTH = 120
-# On narrower terminals the column "Scenario" is left out.
+# Narrower terminals do not show the column "Scenario".
 _TITLE_WIDTH = 100
 _TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
 _IMAGES_WIDTH = 20  # width of `result-0.webp  64 kB`
 
 
 def make_console() -> Console:
-    """Creates a console; without a terminal it gets the width that the full table needs."""
+    """Creates a console. Without a terminal, its width is that of the full table."""
     console = SafeConsole(soft_wrap=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -63,7 +63,7 @@ class Progress:
     def show(self, changed: Sequence[DemoTask]) -> None:
         """Updates the display after a change of these tasks: redraws the table, or prints a line for each of them."""
         if self._live:
-            self._live.update(self._picture())
+            self._live.update(self._table())
             return
         for task in changed:
             if task.item and task.status is TaskStatus.PENDING:
@@ -74,21 +74,21 @@ class Progress:
                 seconds = time.monotonic() - self._begun
                 self._console.print(f"{seconds:6.1f} s  {task.case.provider:<12}  {task.case.task_id:<36}  {text}")
 
-    def _picture(self) -> Group:
+    def _table(self) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for task in self._tasks:
             case = task.case
             table.add_row(case.provider, _short(case.task_id), Text(case.title, "dim"), _progress_text(task))
         ended = sum(task.is_final for task in self._tasks)
-        answers = Counter(sent.status for sent in self._simulator.deliveries)
-        callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
+        statuses = Counter(sent.status for sent in self._simulator.deliveries)
+        callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in statuses.items())
         footer = f"{ended} of {len(self._tasks)} tasks final · callbacks: {callbacks or 'none yet'}"
         polls = f"{len(self._simulator.polls)} polls · {time.monotonic() - self._begun:.1f} s"
         return Group(table, Text(), Text(f"{footer} · {polls}", "bold"))
 
 
 def result_table(tasks: Sequence[DemoTask], width: int) -> Table:
-    """Builds the final table, one row per task with its images below each other; narrow terminals get fewer columns."""
+    """Builds the final table: one row per task, one line per image. Narrow terminals get fewer columns."""
     is_wide, shows_title = width >= _PLAIN_WIDTH, width >= _TITLE_WIDTH
     if is_wide:
         table = Table(header_style="bold", box=ROUNDED)

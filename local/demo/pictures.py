@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from catchlight.client import TasksClient
 from catchlight_cli.gallery import GalleryServer
 from local.demo.checks import StoredImage
-from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, wait_until
+from local.demo.chromium import TIMEOUT_MILLISECONDS, chromium, wait_until
 
 _COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT = 300, 290
@@ -51,7 +51,7 @@ def take_screenshot(browser_path: str, api: TasksClient, path: Path) -> int:
     with GalleryServer(api) as gallery, chromium(browser_path) as browser:
         page = browser.new_page(viewport={"width": _SCREEN_WIDTH, "height": _SCREEN_HEIGHT})
         page.goto(gallery.url)
-        page.wait_for_selector("#grid[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_selector("#grid[aria-busy=false]", timeout=TIMEOUT_MILLISECONDS)
         wait_until(page, _ALL_IN_VIEW_ARE_LOADED)
         page.wait_for_timeout(_FADING_IN_MILLISECONDS)
         tasks = page.locator("#grid .card").count()

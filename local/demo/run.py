@@ -22,9 +22,9 @@ from local.demo.runner import DemoError, DemoTask, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
 
-# A minute of waiting takes three seconds: the first poll is due 120 s after the registration.
+# A wait of a minute takes three seconds. The first poll is due 120 s after the registration.
 TIME_SCALE = 0.05
-# Generous: two idle cores need twelve seconds.
+# A generous limit, for busy machines: two idle cores need twelve seconds.
 MAX_SECONDS = 150.0
 IMAGE_GRID = "all-images.png"
 SCREENSHOT = "gallery.png"
@@ -64,7 +64,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     if artefact:
         console.print(Text(f"The functions and their layer are those that `sam build` made, in {artefact.folder}."))
     with (
-        # URL lifetimes are not scaled, because the time that a busy machine needs to download an image is not either.
+        # URL lifetimes are not scaled, because the download of an image takes the same time in every time scale.
         Simulator(
             time_scale=TIME_SCALE, origin_lifetime_seconds=ORIGIN_LIFETIME_SECONDS / TIME_SCALE, records_wait=True
         ) as simulator,

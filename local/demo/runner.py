@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 _WATCH_INTERVAL_SECONDS = 0.15
-# Spreads the submissions, as real users do, and avoids a dozen simultaneous cold starts on a small machine.
+# The submissions are spread over time, as those of real users: a dozen simultaneous cold starts overload a small
+# machine.
 _SUBMIT_INTERVAL_SECONDS = 0.1
 _FINAL = {
     TaskStatus.ARCHIVED,
@@ -37,11 +38,11 @@ class DemoError(Exception):
 
 @dataclass(slots=True)
 class DemoTask:
-    """A submitted case, with the time of its submission and its item as last read."""
+    """A case, with the time of its submission and its item as last read."""
 
     case: Case
     submitted_at: float | None = None
-    forgery_answer: int | None = None  # HTTP status that the forged callback was answered with
+    forgery_status: int | None = None  # HTTP status of the response to the forged callback
     item: Mapping[str, Any] | None = None
 
     @property
@@ -56,7 +57,7 @@ class DemoTask:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds from the submission to the final status; None before."""
+        """Seconds from the submission to the final status; None if the task is not final."""
         if self.item is None or self.submitted_at is None or not self.is_final:
             return None
         reported_at = None if self.status is TaskStatus.UNCONFIRMED else self.item.get("reportedAt")
@@ -84,7 +85,7 @@ def submit_and_register(
                 task.case = submit_by_api(case)
                 yield task
                 continue
-            answer = http.post(
+            response = http.post(
                 simulator.provider_urls[case.provider] + case.path,
                 json=case.request(callback_urls[case.provider]),
                 headers={
@@ -93,12 +94,12 @@ def submit_and_register(
                     "X-Simulate-Task-Id": case.task_id,
                 },
             ).json()
-            if case.task_id not in (answer.get("task_id"), (answer.get("data") or {}).get("taskId")):
-                raise DemoError(f"the simulator did not accept {case.key}: {answer}")
+            if case.task_id not in (response.get("task_id"), (response.get("data") or {}).get("taskId")):
+                raise DemoError(f"the simulator did not accept {case.key}: {response}")
             api.register(case.provider, [case.task_id])
             if case.forgery:
                 url = callback_urls[case.provider]
-                task.forgery_answer = case.forgery.post(http, url, case.task_id, simulator.url)
+                task.forgery_status = case.forgery.post(http, url, case.task_id, simulator.url)
             yield task
             time.sleep(_SUBMIT_INTERVAL_SECONDS)
 
@@ -106,9 +107,10 @@ def submit_and_register(
 def watch(
     tasks: Sequence[DemoTask], simulator: Simulator, dynamodb: "DynamoDBClient", table: str, *, deadline: float
 ) -> Iterator[list[DemoTask]]:
-    """Yields repeatedly the tasks whose item has changed, until all have a final status and no callback is outstanding.
+    """Reads the items repeatedly and yields the tasks whose item has changed since the last time.
 
-    Stops at `deadline` (monotonic clock) in any case.
+    Ends when all tasks have a final status and no callback is outstanding, at the latest at `deadline` (monotonic
+    clock).
     """
     while True:
         # Checked before the table is read, so that the items read include every callback delivered by then.
@@ -122,8 +124,8 @@ def watch(
 
 def _items(dynamodb: "DynamoDBClient", table: str, tasks: Sequence[DemoTask]) -> dict[str, dict[str, Any]]:
     keys: list[Any] = [{"task": {"S": task.case.key}} for task in tasks]
-    answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
-    items = ({name: _deserialize(value) for name, value in item.items()} for item in answer["Responses"][table])
+    response = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+    items = ({name: _deserialize(value) for name, value in item.items()} for item in response["Responses"][table])
     return {item["task"]: item for item in items}
 
 

@@ -1,4 +1,4 @@
-"""The common part of all event sources: a thread that feeds a function, and the reading of its batch item failures."""
+"""Defines the base class of all event sources, and parses the batch item failures in a function's response."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ _STOP_SECONDS = 5
 
 
 class EventSource(ABC):
-    """Feeds one function from one thread, from `start()` to `stop()`."""
+    """Waits in a thread for events and invokes one function with them, from `start()` to `stop()`."""
 
     def __init__(self, name: str, function: Function, logs: LogFolder) -> None:
         self._name = name
@@ -28,7 +28,7 @@ class EventSource(ABC):
         self._thread.start()
 
     def begin_stop(self) -> None:
-        """Makes the source end after its current event, without waiting for it."""
+        """Makes the thread end after its current event, without waiting for its end."""
         self._stopping.set()
 
     def stop(self) -> None:
@@ -37,7 +37,7 @@ class EventSource(ABC):
 
     @abstractmethod
     def _step(self) -> None:
-        """Waits for the next event and delivers it. Returns after a short time without one, or when it has to stop."""
+        """Waits for the next event and delivers it. Returns after a short time without one, and when it has to stop."""
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -46,7 +46,7 @@ class EventSource(ABC):
 
     @contextmanager
     def _errors_logged(self) -> Iterator[None]:
-        """Logs an error of the local stack: the event source must continue after it."""
+        """Logs an error of the local stack, so that the event source continues after it."""
         try:
             yield
         except Exception as exc:  # noqa: BLE001

@@ -11,14 +11,14 @@ from moto.events.models import EventPattern
 
 from local import LocalStackError, UnsupportedError
 
-# moto lets an unknown operator match anything, so the operators that it implements are listed here.
+# The operators that moto implements. It treats an unknown operator as a match.
 _OPERATORS = {"anything-but", "equals-ignore-case", "exists", "numeric", "prefix", "suffix"}
 
 
 class EventFilter:
-    """Selects the records that reach a function: records that match any of the patterns, or all without patterns.
+    """Selects the records with which a function is invoked: those that match a pattern; all if there are no patterns.
 
-    Raises LocalStackError for a pattern or an operator that would mean something else here than in AWS.
+    Raises LocalStackError for a pattern or an operator that moto evaluates differently from AWS.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

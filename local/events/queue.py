@@ -1,4 +1,4 @@
-"""Feeds a function from an SQS queue as Lambda's event source mapping does.
+"""Invokes a function with the messages of an SQS queue, as Lambda's event source mapping does.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 """
@@ -20,7 +20,7 @@ from local.moto import patches
 
 Message = dict[str, Any]
 
-# The limit of ReceiveMessage; Lambda calls it several times for a larger batch.
+# The limit of ReceiveMessage. Lambda calls it several times for a larger batch.
 MAX_MESSAGES_PER_CALL = 10
 
 
@@ -38,7 +38,7 @@ class QueueMapping:
 
 
 class QueueEventSource(EventSource):
-    """Polls one queue, with as many concurrent batches as the mapping allows and the function has sandboxes for.
+    """Polls one queue, and delivers at most as many batches at a time as the mapping allows and as there are sandboxes.
 
     A batching window begins with the first message of a batch. Handled messages are deleted. A failed message becomes
     visible again after its visibility timeout, and moves to the dead-letter queue after the number of receives in the
@@ -62,13 +62,13 @@ class QueueEventSource(EventSource):
         self._batches.shutdown(wait=True, cancel_futures=True)
 
     def _step(self) -> None:
-        # A slot is acquired before a message is received: a received message must not spend its visibility timeout
-        # waiting.
+        # A slot is acquired before a message is received: the visibility timeout of a received message must not pass
+        # while it waits for a slot.
         if not self._slots.acquire(timeout=0.2):
             return
         messages = []
         try:
-            # Checked in this process: a request to the server 20 times a second would keep a core busy.
+            # Reads moto's queue in this process: 20 requests per second to the server would keep a core busy.
             if patches.wait_for_messages(self._queue, 0.05):
                 messages = self._gather()
         finally:
@@ -119,10 +119,10 @@ class QueueEventSource(EventSource):
         handled = [message for message in messages if message["MessageId"] not in failed]
         if handled:
             entries = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(handled)]
-            answer = self._sqs.delete_message_batch(QueueUrl=self._mapping.queue_url, Entries=entries)
-            for refused in answer.get("Failed", []):
-                message_id = handled[int(refused["Id"])]["MessageId"]
-                code = refused.get("Code")
+            response = self._sqs.delete_message_batch(QueueUrl=self._mapping.queue_url, Entries=entries)
+            for failure in response.get("Failed", []):
+                message_id = handled[int(failure["Id"])]["MessageId"]
+                code = failure.get("Code")
                 self._logs.error(
                     self._name, f"message {message_id} was not deleted and will be delivered again: {code}"
                 )
@@ -131,9 +131,9 @@ class QueueEventSource(EventSource):
                 patches.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)
 
     def _scaled(self, attributes: dict[str, str]) -> dict[str, str]:
-        """Returns a message's attributes with a SentTimestamp whose age has the same scale as the waits.
+        """Returns a message's attributes with a SentTimestamp from which functions compute the message's unscaled age.
 
-        A function that plans retries by it would else take 5 s that were scaled to 0.1 s for 0.1 s.
+        Functions plan retries by the age: a message that has waited for 5 s, scaled to 0.1 s, must have an age of 5 s.
         """
         if "SentTimestamp" not in attributes:
             return attributes

@@ -43,16 +43,16 @@ def rate_seconds(name: str, expression: str) -> float:
     """
     if not (match := _RATE.fullmatch(expression)):
         raise LocalStackError(
-            f"{name}: schedule {expression!r} is not supported by the local stack, which has rate(...) only."
+            f"{name}: schedule {expression!r} is not supported by the local stack, which supports rate(...) only."
         )
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 class ScheduleSource(EventSource):
-    """Invokes the function from one thread, for the first time after one period.
+    """Invokes the function once per period, for the first time after one period.
 
-    Results and errors of the function are ignored, as with Lambda's asynchronous invocations. An invocation that finds
-    no free sandbox is retried, and after the last retry its event is sent to the dead-letter queue.
+    Results and errors of the function are ignored, as in Lambda's asynchronous invocations. If no sandbox is free, the
+    invocation is retried. After the last retry its event is sent to the dead-letter queue.
     """
 
     def __init__(

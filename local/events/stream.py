@@ -1,4 +1,4 @@
-"""Feeds a function from a DynamoDB stream as Lambda's event source mapping does.
+"""Invokes a function with the records of a DynamoDB stream, as Lambda's event source mapping does.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
 """
@@ -23,7 +23,7 @@ from local.moto import patches
 
 Record = dict[str, Any]
 
-# AWS does not document the delay before a retry; here it is long enough to avoid a busy loop, short enough to watch.
+# AWS does not document the delay before a retry. These delays avoid a busy loop, and are short enough to wait for.
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 
@@ -73,7 +73,7 @@ class StreamEventSource(EventSource):
         """Returns matching records, limited by the batch size and the batching window; the list may be empty."""
         batch: list[Record] = []
         deadline = 0.0
-        wait_seconds = 0.2  # the longest delay when the source is stopped
+        wait_seconds = 0.2  # maximum time until the source notices that it has to stop
         while not self._stopping.is_set() and patches.wait_for_records(self._shard, self._position, wait_seconds):
             while len(batch) < self._mapping.batch_size and self._position < len(self._shard.items):
                 record = self._as_event_record(self._shard.items[self._position].to_json())
@@ -95,7 +95,7 @@ class StreamEventSource(EventSource):
         return {**record, **source, "dynamodb": change}
 
     def _deliver(self, batch: list[Record]) -> None:
-        """Delivers the records until each one is handled or discarded. Later records never overtake them."""
+        """Delivers the records until each one is handled or discarded. Later records are not delivered before them."""
         pending = [(batch, 0)]
         while pending and not self._stopping.is_set():
             records, retries = pending.pop()
@@ -113,11 +113,11 @@ class StreamEventSource(EventSource):
             failed = failed_identifiers(outcome, numbers, self._mapping.reports_item_failures)
             if not failed:
                 continue
-            # Lambda uses the lowest failed number as checkpoint: records before it are done, the rest is retried.
+            # Lambda uses the lowest failed sequence number as checkpoint: it retries this record and all later ones.
             first = min(numbers.index(number) for number in failed)
             rest = records[first:]
             if self._mapping.bisects_on_error and len(rest) > 1:
-                # Bisecting does not use up a retry. The batch is split at the checkpoint if there is one, else in the
+                # Bisecting does not count as a retry. A batch with a checkpoint is split there, otherwise in the
                 # middle.
                 middle = 0 if first else len(rest) // 2
                 parts = [part for part in (rest[:middle], rest[middle:]) if part]
@@ -145,11 +145,11 @@ class StreamEventSource(EventSource):
             message["responseContext"] = response | (
                 {"functionError": outcome.function_error} if outcome.function_error else {}
             )
-        where = self._mapping.on_failure_queue_url
-        lost = "sent to the on-failure queue" if where else "dropped: the mapping has no on-failure destination"
-        self._logs.error(self._name, f"{condition}: {len(records)} records {lost}", json.dumps(message))
-        if where:
-            self._send_message(where, json.dumps(message))
+        queue_url = self._mapping.on_failure_queue_url
+        action = "sent to the on-failure queue" if queue_url else "dropped: the mapping has no on-failure destination"
+        self._logs.error(self._name, f"{condition}: {len(records)} records {action}", json.dumps(message))
+        if queue_url:
+            self._send_message(queue_url, json.dumps(message))
 
 
 def sequence_number(record: Record) -> str:

@@ -44,7 +44,7 @@ class Route:
         return f"{self.method} {self.path}"
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """Returns the path parameters if the request matches, or None. A final `{name+}` takes 1 or more segments."""
+        """Returns the path parameters, or None if the route does not match. `{name+}` matches one or more segments."""
         match = self.pattern.fullmatch(path) if self.method in ("ANY", method) else None
         return match.groupdict() if match else None
 
@@ -54,7 +54,7 @@ class Route:
 
     @property
     def precedence(self) -> tuple[bool, bool, int]:
-        """Sort key, lowest first: full match before greedy, method before ANY, fixed segments before variables."""
+        """Sort key, lowest first: full match before greedy, method before ANY, fewer path parameters before more."""
         return ("+}" in self.path, self.method == "ANY", self.path.count("{"))
 
 
@@ -71,7 +71,7 @@ def _segment_pattern(part: str) -> str:
 class Stage:
     """The settings of the $default stage.
 
-    Without a rate limit, requests are not throttled: there is no account limit here.
+    Without a rate limit, requests are not throttled: the local stack has no account-level limit.
     """
 
     rate_limit: float | None = None
@@ -101,7 +101,7 @@ class TokenBucket:
 
 
 class HttpApi(LoopbackServer):
-    """Invokes functions for HTTP requests. Listens from its construction on, responds after `serve()`."""
+    """Invokes functions for HTTP requests. Listens from its construction on, but responds only after `serve()`."""
 
     def __init__(self, port: int, logs: LogFolder, *, option: str = "--port") -> None:
         super().__init__(_HttpApiHandler, port, option)
@@ -110,7 +110,7 @@ class HttpApi(LoopbackServer):
         self._functions: Mapping[str, Function] = {}
         self._stage = Stage()
         self._bucket: TokenBucket | None = None
-        # API Gateway times out while Lambda lets the function continue, so invocations run in their own threads.
+        # When API Gateway times out, the function continues in Lambda, so invocations run in their own threads.
         self._invocations = ThreadPoolExecutor(64, thread_name_prefix="http-api")
 
     @property
@@ -164,14 +164,14 @@ class HttpApi(LoopbackServer):
         try:
             outcome: Outcome = invocation.result(route.timeout_seconds)
         except FutureTimeoutError:
-            self._logs.error("api", f"{route.key}: no answer within {route.timeout_seconds:g} s")
+            self._logs.error("api", f"{route.key}: no response within {route.timeout_seconds:g} s")
             return message_response(503, "Service Unavailable")
         except TooManyRequestsError as exc:
             self._logs.error("api", f"{route.key}: {exc}")
             return message_response(503, "Service Unavailable")
         response = function_response(outcome)
         if response.status == 500 and not outcome.function_error:
-            self._logs.error("api", f"{route.key}: answered 500 for the function's {outcome.payload[:200]!r}")
+            self._logs.error("api", f"{route.key}: 500 for the malformed result {outcome.payload[:200]!r}")
         return response
 
     def _log_access(self, request: HttpRequest, route_key: str, response: HttpResponse, seconds: float) -> None:
@@ -179,7 +179,7 @@ class HttpApi(LoopbackServer):
             return
         now = time.gmtime()
         milliseconds = str(round(seconds * 1000))
-        known = {
+        variables = {
             "requestId": request.request_id,
             "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", now),
             "requestTimeEpoch": str(int(time.time() * 1000)),
@@ -197,7 +197,7 @@ class HttpApi(LoopbackServer):
         }
         # API Gateway writes a dash for a variable that has no value.
         line = re.sub(
-            r"\$context\.([\w.]*\w)", lambda match: known.get(match.group(1), "-"), self._stage.access_log_format
+            r"\$context\.([\w.]*\w)", lambda match: variables.get(match.group(1), "-"), self._stage.access_log_format
         )
         self._logs.write("access", line)
 
@@ -208,8 +208,8 @@ class _HttpApiHandler(LoopbackHandler):
         body = self.read_body(MAX_BODY_BYTES)
         if body is None:
             self.close_connection = True
-            refusal = message_response(413, "Request Entity Too Large")
-            return self.answer(refusal.status, refusal.body, [*refusal.headers, ("connection", "close")])
+            too_large = message_response(413, "Request Entity Too Large")
+            return self.answer(too_large.status, too_large.body, [*too_large.headers, ("connection", "close")])
         request = HttpRequest(
             self.command,
             self.path,

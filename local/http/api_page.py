@@ -9,7 +9,7 @@ import yaml
 from local import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "tasks-api.openapi.yaml"
-# Powertools contains Swagger UI. The policy lets it load nothing, and send no request.
+# Powertools includes Swagger UI. The Content Security Policy prevents it from loading other files and sending requests.
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -37,7 +37,7 @@ def write_api_page(folder: Path) -> Path:
         title=document["info"]["title"],
         css=(assets / "swagger-ui.min.css").read_text(encoding="utf-8"),
         javascript=(assets / "swagger-ui-bundle.min.js").read_text(encoding="utf-8"),
-        # A text of the document must not end the script.
+        # A text with `</script>` in the document must not end the script element.
         spec=json.dumps(document).replace("<", "\\u003c"),
     )
     page.write_text(text, encoding="utf-8")

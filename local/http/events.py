@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, unquote
 from local.account import ACCOUNT_ID
 from local.lambda_.runtime_api import Outcome
 
-# The documentation says only that bodies with a binary content type are base64-encoded. This is the set of types that
-# the service treats as text, by observation; a form, and a body without content type, is binary.
+# The documentation states only that bodies with a binary content type are base64-encoded. These are the content types
+# that the service was observed to treat as text. Forms, and bodies without a content type, are treated as binary.
 _TEXT_CONTENT = re.compile(r"(text/.*|application/(json|javascript|xml))", re.IGNORECASE)
 
 Headers = list[tuple[str, str]]
@@ -26,7 +26,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as the client sent it; `target` is path and query, still percent-encoded."""
+    """A request as the client sent it. `target` is the path and the query, percent-encoded."""
 
     method: str
     target: str
@@ -64,7 +64,7 @@ def message_response(status: int, message: str) -> HttpResponse:
 def request_event(
     request: HttpRequest, route_key: str, path_parameters: Mapping[str, str], access_key_id: str | None = None
 ) -> dict[str, Any]:
-    """Returns the event for the route's function; `access_key_id` is that of the request's signer, if it was signed."""
+    """Returns the event for the route's function. `access_key_id` is the one with which the request was signed."""
     now = datetime.now(UTC)
     host = request.header("host")
     cookies = [item.strip() for key, value in request.headers if key.lower() == "cookie" for item in value.split(";")]
@@ -128,7 +128,7 @@ def _caller(access_key_id: str) -> dict[str, str | None]:
 
 
 def _joined(pairs: Iterable[tuple[str, str]], lower: bool = True) -> dict[str, str]:
-    """Joins values of the same name by commas: format 2.0 has no lists."""
+    """Joins the values of the same name with commas, because format 2.0 has no lists of values."""
     joined: dict[str, str] = {}
     for key, value in pairs:
         name = key.lower() if lower else key
@@ -141,7 +141,7 @@ def _event_body(body: bytes, content_type: str) -> dict[str, Any]:
         try:
             return {"body": body.decode(), "isBase64Encoded": False}
         except UnicodeDecodeError:
-            pass  # a body that is not valid UTF-8 is base64-encoded like binary content
+            pass  # not UTF-8: base64-encoded like binary content
     return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
@@ -157,7 +157,7 @@ def function_response(outcome: Outcome) -> HttpResponse:
 
 def _mapped(result: Any) -> HttpResponse:
     if not isinstance(result, dict) or "statusCode" not in result:
-        # Without a statusCode, the whole result is the body.
+        # The whole result is the response's body.
         body = result if isinstance(result, str) else json.dumps(result)
         return HttpResponse(200, body.encode(), [("content-type", "application/json")])
     status = int(result["statusCode"])
@@ -166,7 +166,7 @@ def _mapped(result: Any) -> HttpResponse:
         raise ValueError("malformed proxy response")
     content = base64.b64decode(body, validate=True) if result.get("isBase64Encoded") else body.encode()
     headers = [(str(key).lower(), _header_value(value)) for key, value in (result.get("headers") or {}).items()]
-    # multiValueHeaders belongs to format 1.0 and is ignored. A function may not set the framing headers either.
+    # multiValueHeaders belongs to format 1.0 and is ignored. Headers that frame the response are set by the server.
     headers = [
         (key, value) for key, value in headers if key not in ("content-length", "transfer-encoding", "connection")
     ]

@@ -30,7 +30,7 @@ _AUTHORIZATION = re.compile(
 
 
 class NotSignedError(Exception):
-    """A request without a valid signature. API Gateway does not return the reason to the caller; the message has it."""
+    """A request has no valid signature. The message states the reason, which API Gateway does not return to callers."""
 
 
 def verify_signature(request: HttpRequest, *, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Holds a function's settings from the template and builds the environment variables of its handler."""
+"""Defines a function's settings from the template and builds the environment variables of its sandboxes."""
 
 import os
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ class FunctionConfiguration:
     timeout_seconds: float = 3
     memory_mb: int = 128
     log_group: str = ""
-    # The folder that replaces /var/runtime, for a function from the artefact: its sandboxes import from this folder,
-    # the function's own folder, its layers and the standard library. None: they also import from the environment of the
-    # local stack.
+    # The folder that replaces /var/runtime for a function of the artefact. Its sandboxes import from this folder, the
+    # function's own folder, its layers and the standard library. None: a function of the sources, whose sandboxes also
+    # import from the environment of the local stack.
     runtime_dir: Path | None = None
 
     @property
@@ -32,7 +32,9 @@ class FunctionConfiguration:
 
 
 def sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the handler's os.environ: Lambda's own variables and the template's; of the user's only PATH and TMPDIR.
+    """Returns a sandbox's environment variables: those that Lambda sets, those in the template, and `environment`.
+
+    Of the user's variables, only PATH and TMPDIR are included.
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
@@ -42,7 +44,8 @@ def sandbox_environment(configuration: FunctionConfiguration, environment: Mappi
         **inherited,
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        # In Lambda this is the runtime's folder; here it puts layers before the packages of the environment.
+        # As in Lambda, the runtime's folder. For functions of the sources, the layers: they precede the packages of the
+        # environment.
         "PYTHONPATH": str(runtime_dir) if runtime_dir else os.pathsep.join(map(str, configuration.layers)),
         "PYTHONUNBUFFERED": "1",
         **({"LAMBDA_RUNTIME_DIR": str(runtime_dir)} if runtime_dir else {}),

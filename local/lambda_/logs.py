@@ -1,4 +1,4 @@
-"""Writes the output of functions to one log file each, and all errors to a common file."""
+"""Writes the output of each function to its own log file, and all errors to one common file."""
 
 import json
 import threading
@@ -13,16 +13,16 @@ from local.state_dir import private
 
 ErrorListener = Callable[[str, str], None]
 
-# A log file that would become longer is renamed to `*.log.1`, in the place of an earlier one: a source's logs take at
-# most twice this. A task leaves about 4 KB, half of it in the longest file.
+# Maximum size of a log file. If a line would exceed it, the file is renamed to `*.log.1` and replaces an earlier one,
+# so the logs of one source have at most twice this size. One task writes about 4 KB, half of it to the largest file.
 MAX_LOG_BYTES = 10_000_000
 
 
 class LogFolder:
-    """Log files in one folder, of bounded length; deleted when the stack starts, so all lines are of the current run.
+    """Writes log files of limited size to one folder, and all errors to `errors.log`.
 
-    Control characters of terminals are replaced.
-    `errors.log` collects all errors. `on_error(source, message)` is called for each of them, for the terminal.
+    Existing log files are deleted at construction, so all lines are from the current run. Control characters are
+    replaced, because a terminal would interpret them. `on_error(source, message)` is called for each error.
     """
 
     def __init__(self, folder: Path, on_error: ErrorListener | None = None) -> None:
@@ -46,13 +46,13 @@ class LogFolder:
                     file.write(text)
 
     def error(self, source: str, message: str, details: str = "") -> None:
-        when = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.write("errors", f"{when} {source}: {message}" + (f"\n{details.rstrip()}" if details else ""))
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.write("errors", f"{now} {source}: {message}" + (f"\n{details.rstrip()}" if details else ""))
         if self._on_error and not self._closed:
             self._on_error(source, message)
 
     def close(self) -> None:
-        """Ignores all later lines: a sandbox that is killed when the stack stops is not an error."""
+        """Discards all later lines: a sandbox that is killed when the stack stops is not an error."""
         with self._lock:
             self._closed = True
 

@@ -1,5 +1,5 @@
 # ruff: noqa: A001, ARG001 - names and arguments are those of the native module
-"""Replaces awslambdaric's native `runtime_client`, which is compiled on Linux only, with the same functions.
+"""Provides the functions of awslambdaric's native module `runtime_client`, which is compiled on Linux only.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -17,7 +17,7 @@ def initialize_client(user_agent: str) -> None:
 
 
 def next() -> tuple[bytes, dict[str, str]]:
-    """Waits for the next event and returns it with the headers of its response."""
+    """Waits for the next event and returns it with the headers of the Runtime API's response."""
     return _call("GET", "next", b"", {})
 
 
@@ -41,5 +41,5 @@ def _call(method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple
     response = _connection.getresponse()
     content = response.read()
     if response.status >= 300:
-        raise RuntimeError(f"The Runtime API answered {response.status} to {method} {path}.")
+        raise RuntimeError(f"The Runtime API responded with {response.status} to {method} {path}.")
     return content, dict(response.headers.items())

@@ -18,11 +18,12 @@ from local.lambda_.logs import LogFolder
 from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
 from local.lambda_.sandbox import CLOCK_VARIABLE
 
-# Lambda would start up to 1000. More sandboxes than the cores can run make a burst slower: each one imports for itself.
+# Lambda starts up to 1,000. Here, more sandboxes than the cores can run would make a burst slower, because each one
+# imports all modules.
 MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
-# Lambda gives the init phase 10 s on a machine of its own. Here several sandboxes start at the same time, beside all
-# other processes of the machine: under load an init phase took up to 51 s, and replacing a slow sandbox only increases
-# the load. The limit only has to detect a sandbox that hangs forever.
+# Lambda's limit for the init phase is 10 s. Here several sandboxes start at the same time, beside all other processes
+# of the machine: under load an init phase took up to 51 s, and replacing a slow sandbox would only increase the load.
+# This limit detects sandboxes that hang forever.
 INIT_TIMEOUT_SECONDS = 300.0
 
 _SANDBOX = Path(__file__).resolve().with_name("sandbox.py")
@@ -30,16 +31,15 @@ _serial_numbers = itertools.count(1)
 
 
 class TooManyRequestsError(Exception):
-    """All sandboxes stayed busy. Lambda responds with 429 TooManyRequestsException."""
+    """No sandbox became free in time, or the function was stopped. Lambda calls it TooManyRequestsException (429)."""
 
 
 def _command(configuration: FunctionConfiguration) -> list[str]:
     """Returns the command that starts a sandbox of the function."""
     if configuration.runtime_dir is None:
         return [sys.executable, "-m", "local.lambda_.sandbox"]
-    # -I ignores the current folder, the user's packages and PYTHONPATH. -S ignores the packages of the environment:
-    # they include everything that the local stack needs, so a module that is missing from the artefact would be found
-    # there.
+    # -I ignores the current folder, the user's packages and PYTHONPATH. -S ignores the packages of the environment,
+    # where the function would otherwise find modules that are missing in the artefact.
     isolated = [sys.executable, "-I", "-S", str(_SANDBOX)]
     return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
 
@@ -65,7 +65,7 @@ class Sandbox:
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox then exits
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # awslambdaric ends lines of a traceback with \r; universal newlines turn them into lines.
+            # awslambdaric ends the lines of a traceback with \r, which universal newlines recognize as line ends.
             text=True,
             errors="replace",
             process_group=0,
@@ -78,7 +78,7 @@ class Sandbox:
         return self._process.pid
 
     def wait_until_ready(self, timeout: float = INIT_TIMEOUT_SECONDS) -> bool:
-        """Waits until the handler's module is imported, at most for the timeout, and returns whether it was."""
+        """Waits until the handler's module is imported, at most for the timeout, and returns whether it is."""
         self._api.ready.wait(timeout)
         return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
 
@@ -113,7 +113,7 @@ class Sandbox:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """Kills the process and its child processes."""
+        """Kills the process and its child processes, and waits for their end."""
         self.begin_kill()
         self.exited.wait(5)
 
@@ -176,10 +176,7 @@ class Sandbox:
 
 
 class Function:
-    """A function and its sandboxes.
-
-    The most recently used sandbox is used first, as in Lambda, so that the others can end unused.
-    """
+    """A function and its sandboxes. An invocation gets the idle sandbox that was used most recently, as in Lambda."""
 
     def __init__(
         self,
@@ -205,12 +202,12 @@ class Function:
             return sandbox
 
     def invoke(self, payload: bytes) -> Outcome:
-        """Runs the handler once and waits for it.
+        """Runs the handler once and returns its outcome.
 
         Raises TooManyRequestsError if no sandbox becomes free within the function's own timeout.
         """
         timeout = self.configuration.timeout_seconds
-        sandbox = self._take(timeout)
+        sandbox = self._acquire_sandbox(timeout)
         try:
             return sandbox.invoke(Invocation(payload, self.configuration.arn, timeout))
         finally:
@@ -231,7 +228,7 @@ class Function:
             return sorted(sandbox.id for sandbox in self._busy if not sandbox.exited.is_set())
 
     def kill(self, sandbox_id: str) -> bool:
-        """Kills a sandbox at any point of its work, as a crash would. Returns whether it was running."""
+        """Kills a sandbox, as a crash would, also during an invocation. Returns whether it was running."""
         with self._changed:
             sandboxes = (*self._idle, *self._busy)
             found = [sandbox for sandbox in sandboxes if sandbox.id == sandbox_id and not sandbox.exited.is_set()]
@@ -240,7 +237,7 @@ class Function:
         return bool(found)
 
     def shift_clock(self, seconds: float) -> None:
-        """Makes the clock of later invocations run ahead by these seconds, for tests of what happens much later."""
+        """Advances the clock of new sandboxes by these seconds and kills the idle ones, for tests of long periods."""
         with self._changed:
             self._environment = {**self._environment, CLOCK_VARIABLE: str(seconds)}
             idle, self._idle = self._idle, []
@@ -248,7 +245,7 @@ class Function:
             sandbox.kill()
 
     def begin_stop(self) -> None:
-        """Kills all sandboxes without waiting for their end, and starts no others."""
+        """Kills all sandboxes without waiting for their end. Later invocations raise TooManyRequestsError."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -262,7 +259,7 @@ class Function:
         for sandbox in sandboxes:
             sandbox.kill()
 
-    def _take(self, timeout: float) -> Sandbox:
+    def _acquire_sandbox(self, timeout: float) -> Sandbox:
         with self._changed:
             deadline = time.monotonic() + timeout
             while True:

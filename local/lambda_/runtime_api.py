@@ -41,7 +41,7 @@ class Invocation:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def end(self, outcome: Outcome) -> None:
-        """Sets the outcome. Only the first one counts: a result may arrive at the moment of the timeout."""
+        """Sets the outcome, unless there is one: a result may arrive at the moment of the timeout."""
         with self._lock:
             if not self.ended.is_set():
                 self.outcome = outcome
@@ -54,12 +54,12 @@ class Invocation:
 
 
 class RuntimeApi(LoopbackServer):
-    """The server for one sandbox, whose paths begin with a secret that only this sandbox has in its environment.
+    """Serves one sandbox, under paths that begin with a secret in this sandbox's environment.
 
-    Other processes of this machine could otherwise take a function's events and answer them.
+    Without the secret, other processes on this machine could receive the function's events and send results for them.
     """
 
-    max_idle_connections = 4  # the runtime client keeps one
+    max_idle_connections = 4  # the runtime client keeps one connection open
 
     def __init__(self) -> None:
         super().__init__(_RuntimeApiHandler)
@@ -107,7 +107,7 @@ class _RuntimeApiHandler(LoopbackHandler):
     timeout = None  # the sandbox's connection is idle while its function runs
 
     def parse_request(self) -> bool:
-        """Refuses requests without the secret, and removes it from the path."""
+        """Parses a request's headers, refuses requests without the secret, and removes it from the path."""
         if not super().parse_request():
             return False
         secret, _, path = self.path.removeprefix("/").partition("/")

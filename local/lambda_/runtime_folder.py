@@ -1,7 +1,7 @@
-"""Fills the folder that replaces Lambda's /var/runtime: AWS's runtime interface client, and nothing else.
+"""Fills the folder that replaces Lambda's /var/runtime: it has AWS's runtime interface client, and nothing else.
 
-Functions from the artefact import their runtime from here, because the environment that it is installed in must stay
-invisible to them.
+Functions of the artefact import the client from there. They must not import from the environment in which the client is
+installed, because it also has packages that Lambda does not have.
 """
 
 import shutil
@@ -28,11 +28,11 @@ def make_runtime_folder(folder: Path) -> None:
             raise LocalStackError(f"{name} is not installed: run `make setup` to install it.") from exc
         for file in distribution.files or ():
             source, target = Path(str(distribution.locate_file(file))), folder / file
-            # Console scripts lie outside of the packages' folder and are not needed here. Bytecode may have been
-            # removed.
+            # Console scripts, which are outside the packages' folder, are not needed. Bytecode files may have been
+            # deleted.
             if ".." not in file.parts and source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # Keeps the timestamps: bytecode is valid as long as its source has the recorded modification time.
+                # Keeps the timestamps: bytecode is valid only if its source has the recorded modification time.
                 shutil.copy2(source, target)
     # The native module is compiled on Linux only.
     if not any(folder.glob("runtime_client.*")):

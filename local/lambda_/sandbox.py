@@ -3,8 +3,8 @@
     python -m local.lambda_.sandbox                         packages of this environment, for functions of the sources
     python -I -S local/lambda_/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
 
-Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the functions
-`install_local_url_policy`, `install_runtime_client`, `send_under_path` and, in tests, `shift_clock`.
+Imports no other module of the local stack at start, so that a handler finds the same modules as in Lambda. Only
+`install_local_url_policy`, `install_runtime_client`, `send_under_path` and, in tests, `shift_clock` change modules.
 """
 
 import importlib
@@ -21,10 +21,10 @@ CLOCK_VARIABLE = "CATCHLIGHT_LOCAL_CLOCK_SECONDS"
 
 
 def end_with_parent(lifeline: int) -> None:
-    """Ends this process when the other end of the pipe closes, however the parent ended, so SIGKILL leaves no orphans.
+    """Ends this process when the other end of the pipe closes, which happens even if the parent is killed with SIGKILL.
 
-    Not PR_SET_PDEATHSIG: macOS does not have it, and on Linux it fires when the *thread* that started this process
-    ends.
+    PR_SET_PDEATHSIG is no alternative: macOS does not have it, and on Linux the signal is sent when the *thread* that
+    started this process ends.
     """
 
     def wait() -> None:
@@ -36,12 +36,12 @@ def end_with_parent(lifeline: int) -> None:
 
 
 def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> None:
-    """Allows images from exactly these hosts and ports on this machine, besides https URLs on public addresses.
+    """Replaces the URL policy's class by a subclass that also allows http URLs of these hosts and ports.
 
-    A host that is not listed (False) is allowed only where the URL policy would allow its name with https.
+    A listed host (True) is always allowed. An unlisted host (False) is allowed only if the URL policy would allow its
+    name in an https URL; it is then resolved to 127.0.0.1.
 
-    The URL policy itself has no switch. Only here, and before the handler's modules import it, its class is replaced by
-    a subclass that also allows hosts on this machine.
+    Must be called before the handler's modules import the URL policy, which has no option for this.
     """
     from urllib.parse import urlsplit
 
@@ -58,7 +58,7 @@ def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> Non
             is_local = url.startswith(authority) and "@" not in authority and (host, port) in image_hosts
             if not is_local:
                 return super().check_url(url, allowed_hosts)
-            # Of a URL of this machine all but scheme, port and, if it is listed, host is checked as of any other.
+            # Everything except scheme, port and a listed host is checked as in any other URL.
             is_listed = image_hosts[host, port]
             name = "listed.example" if is_listed else host
             super().check_url(f"https://{name}{url.removeprefix(authority)}", ["*"] if is_listed else allowed_hosts)
@@ -74,7 +74,7 @@ def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> Non
 
 
 def parse_image_hosts(text: str) -> dict[tuple[str, int], bool]:
-    """Parses `HOST:PORT,HOST:PORT=unlisted` into hosts and ports, and whether each is listed."""
+    """Parses `HOST:PORT,HOST:PORT=unlisted`: maps each host and port to whether the host is listed."""
     image_hosts = {}
     for item in filter(None, text.split(",")):
         address, _, mark = item.partition("=")
@@ -84,7 +84,7 @@ def parse_image_hosts(text: str) -> dict[tuple[str, int], bool]:
 
 
 def shift_clock(seconds: float) -> None:
-    """Makes the handler's clock run ahead by these seconds. To be called before the handler's modules are imported."""
+    """Advances the handler's clock by these seconds. Must be called before the handler's modules are imported."""
     from catchlight import models
 
     utc_now = models.utc_now
@@ -92,7 +92,7 @@ def shift_clock(seconds: float) -> None:
 
 
 def install_runtime_client() -> None:
-    """Makes `import runtime_client` work where awslambdaric has no native module: it is compiled on Linux only."""
+    """Replaces awslambdaric's native module `runtime_client` where it is missing: it is compiled on Linux only."""
     try:
         importlib.import_module("runtime_client")
     except ImportError:
@@ -104,8 +104,8 @@ def install_runtime_client() -> None:
 def send_under_path() -> None:
     """Makes awslambdaric's Python code accept a path in AWS_LAMBDA_RUNTIME_API, as its native code does.
 
-    The path is the secret that protects the Runtime API from other processes. The Python code only reports errors of
-    the initialization.
+    The path has the secret that protects the Runtime API from other processes. awslambdaric uses the Python code only
+    to report errors of the initialization.
     """
     from awslambdaric.lambda_runtime_client import BaseLambdaRuntimeClient
 
@@ -120,22 +120,22 @@ def send_under_path() -> None:
 
 
 def main() -> None:
-    # The parent holds the other end of stdin. A handler must find an empty stdin, as in Lambda.
+    # The parent has the other end of stdin. A handler must find an empty stdin, as in Lambda.
     lifeline = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     end_with_parent(lifeline)
 
     task_root = os.environ["LAMBDA_TASK_ROOT"]
     os.chdir(task_root)
     if folders := sys.argv[1:]:
-        # In Lambda's order. The interpreter was started with -I -S, so its own path has the standard library only.
+        # In the same order as in Lambda. Because of -I -S, the interpreter's own path has the standard library only.
         sys.path[:0] = [task_root, *folders]
     else:
         install_runtime_client()
-        # `python -m` put the repository first, and the editable installation of the command line adds it again; Lambda
-        # has the function's folder first, and no repository.
+        # `python -m` adds the repository at the start, and the editable installation of the command line adds it again.
+        # In Lambda, the function's folder is first, and there is no repository.
         repository = sys.path[0]
         sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):

@@ -16,16 +16,17 @@ class _JobStatus(StrEnum):
 def _import_step_functions() -> None:
     """Imports moto's Step Functions without its AWS Batch.
 
-    It needs one enumeration of Batch, which imports EC2 with its catalogues: a quarter of the time that a start takes.
+    Step Functions needs one enumeration of Batch. Importing Batch imports EC2 with its catalogues, which takes a
+    quarter of the stack's start time.
     """
     batch, utils = ModuleType("moto.batch"), ModuleType("moto.batch.utils")
     utils.JobStatus = _JobStatus  # type: ignore[attr-defined]
-    stand_ins = {module.__name__: module for module in (batch, utils) if module.__name__ not in sys.modules}
-    sys.modules.update(stand_ins)
+    replacements = {module.__name__: module for module in (batch, utils) if module.__name__ not in sys.modules}
+    sys.modules.update(replacements)
     try:
         importlib.import_module("moto.stepfunctions.parser.models")
     finally:
-        for name in stand_ins:
+        for name in replacements:
             del sys.modules[name]
 
 

@@ -11,7 +11,8 @@ from wsgiref.types import WSGIEnvironment
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/aws4_request")
 _S3_OPERATIONS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
-# Query parameters that only sign the request, shape the response or name the operation. Any other names a subresource.
+# Query parameters of requests for a whole object: signature, response headers, operation and version. Any other
+# parameter selects a subresource.
 _S3_PLAIN_QUERY = re.compile(r"(?i)x-amz-.*|x-id|response-.*|versionId")
 _INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 # Signing names of services that have another name in botocore.

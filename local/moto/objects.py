@@ -1,4 +1,4 @@
-"""Keeps the content of S3 objects in files: moto keeps it in memory, and a stack that runs for days has many images."""
+"""Stores the content of S3 objects in files, because moto's memory would grow with each image that a stack stores."""
 
 import uuid
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from local.state_dir import private
 
 
 class ObjectFile:
-    """The content of one object, with the methods of a file that moto calls.
+    """The content of one object, with those methods of a file object that moto calls.
 
-    The file is open only during a call: a process may have few file descriptors.
+    The file is open only during a call, because the number of file descriptors per process is limited.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class ObjectFile:
         self._position = position
 
     def truncate(self) -> None:
-        """Removes everything from the position on."""
+        """Removes all bytes after the current position."""
         with open(self._path, "ab", opener=private) as file:
             file.truncate(self._position)
 
@@ -38,10 +38,10 @@ class ObjectFile:
         self._position += len(content)
 
     def read(self, size: int = -1) -> bytes:
-        """Reads from the position on.
+        """Reads bytes from the current position.
 
         Raises:
-            ValueError: the object was deleted, as of a closed file.
+            ValueError: the object was deleted; a closed file object raises the same.
         """
         try:
             with self._path.open("rb") as file:
@@ -59,7 +59,7 @@ class ObjectFile:
 
 @contextmanager
 def objects_in_files(folder: Path) -> Iterator[None]:
-    """Makes moto keep the objects that it stores in this block in files of the folder."""
+    """Makes moto store the content of objects in files of the folder, until the end of the block."""
 
     def spooled_file(*_: Any, **__: Any) -> ObjectFile:
         return ObjectFile(folder)

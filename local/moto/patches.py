@@ -39,7 +39,7 @@ from local.lambda_.runtime import TooManyRequestsError
 from local.lambda_.runtime_api import Outcome
 
 FunctionInvoker = Callable[[str, bytes], Outcome]
-"""Runs the function of this name or ARN; KeyError if there is none."""
+"""Runs the function with this name or ARN and returns its outcome. Raises KeyError if there is no such function."""
 
 _SQS_LOCK = threading.RLock()
 _STREAM_GREW = threading.Condition()
@@ -73,9 +73,9 @@ def installed(
 
 @contextmanager
 def instances_not_kept() -> Iterator[None]:
-    """Lets go of what is replaced: moto keeps each former state of each item, message and execution for its own API.
+    """Frees the memory of replaced objects: moto keeps all former states of items, messages and executions in a list.
 
-    It needs the list of S3's objects to dispose of their files.
+    The list serves moto's own API only. That of S3 is still filled, because moto closes the files of objects with it.
     """
     new = BaseModel.__new__
 
@@ -95,7 +95,7 @@ def instances_not_kept() -> Iterator[None]:
 def atomic_dynamodb_calls() -> Iterator[None]:
     """Serialises DynamoDB calls.
 
-    moto checks a condition and writes in two steps, so a race of threads had several winners.
+    moto checks a condition and writes the item in two steps, so the same condition could be true for several threads.
     """
     lock = threading.RLock()
     call_action = DynamoHandler.call_action
@@ -109,7 +109,7 @@ def atomic_dynamodb_calls() -> Iterator[None]:
 
 
 class CompactRecord:
-    """A stream record as compressed JSON: a stack that runs for days keeps tens of thousands, of some KB each."""
+    """A stream record as compressed JSON: a stack that runs for days keeps tens of thousands, of a few KB each."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         change = dict(record["dynamodb"])
@@ -187,8 +187,8 @@ def wait_for_records(shard: StreamShard, known: int, timeout: float) -> bool:
 def atomic_sqs_calls() -> Iterator[None]:
     """Serialises SQS calls: moto loses a message that is sent while another is deleted, and may deliver one twice.
 
-    A waiting receive checks again every 50 ms without holding the lock: moto's own would sleep for a second after a
-    message has become visible again.
+    A waiting receive releases the lock and checks the queue every 50 ms. moto checks it once a second, so it would
+    return a message up to a second after it has become visible again.
     """
 
     def locked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -232,11 +232,13 @@ def wait_for_messages(queue: Queue, timeout: float) -> bool:
 
 @contextmanager
 def scaled_visibility(time_scale: float) -> Iterator[None]:
-    """Applies ChangeMessageVisibility in scaled time: a demo should not wait 45 s for a fourth attempt.
+    """Applies ChangeMessageVisibility in scaled time, so that a demo does not wait 45 s for a fourth attempt.
 
-    The visibility timeout set on receive stays real: it protects work that takes real time. The receipt handle of an
-    earlier receive has no effect: the SDK repeats a request without a response after a real second, and by then the
-    message may have been received again in scaled time. moto would make it visible while it is handled.
+    The visibility timeout set by a receive is not scaled, because the work that it protects takes real time.
+
+    A call with the receipt handle of an earlier receive has no effect. The SDK repeats a request that got no response
+    after one real second, when the message may already have been received again in scaled time; moto would make the
+    message visible while it is being handled.
     """
     change = SQSBackend.change_message_visibility
 
@@ -269,7 +271,7 @@ def scaled_delays(time_scale: float) -> Iterator[None]:
 
 
 def scale_rest_of_visibility(queue: Queue, receipt_handle: str, time_scale: float) -> None:
-    """Scales the rest of the visibility timeout of a message whose handling failed.
+    """Scales the remaining visibility timeout of a message whose handling failed.
 
     Does nothing if the function itself has set the timeout with ChangeMessageVisibility: that value is scaled already.
     """
@@ -295,15 +297,15 @@ _MAX_TRAILER_BYTES = 200
 def put_object_as_s3_does() -> Iterator[None]:
     """Makes PutObject reject a body that does not match its checksum, store the checksum, and write atomically.
 
-    moto stores any checksum without comparing it (and drops it if no algorithm is named), ignores a checksum in the
-    trailer, and checks whether the object exists (If-None-Match: *) some time before it writes it.
+    moto stores a checksum without comparing it (and drops it if the request names no algorithm), ignores a checksum in
+    the trailer, and does not check whether the object exists (If-None-Match: *) and write it in one step.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """
     lock = threading.RLock()
     put, decode = S3Response.put_object, S3Response._handle_encoded_body
 
-    def take_trailer(self: S3Response, body: Any) -> bytes:
+    def decode_with_trailer(self: S3Response, body: Any) -> bytes:
         encoded = body if isinstance(body, bytes) else body.read()
         if trailer := _CHECKSUM_TRAILER.search(encoded[-_MAX_TRAILER_BYTES:]):
             self.headers = Headers(self.headers)
@@ -333,7 +335,7 @@ def put_object_as_s3_does() -> Iterator[None]:
 
     with (
         mock.patch.object(S3Response, "put_object", put_object),
-        mock.patch.object(S3Response, "_handle_encoded_body", take_trailer),
+        mock.patch.object(S3Response, "_handle_encoded_body", decode_with_trailer),
     ):
         yield
 
@@ -381,7 +383,7 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
     """Executes state machines instead of only storing them, with scaled waits and scaled delays before retries."""
 
     def wait(self: WaitFunction, env: Any) -> None:
-        # Not moto's own loop: it counts whole seconds, so a scaled wait of less than a second would never end.
+        # moto's own loop counts whole seconds, so a scaled wait of less than a second would never end.
         deadline = time.monotonic() + self._get_wait_seconds(env=env) * time_scale
         while env.is_running() and (remaining := deadline - time.monotonic()) > 0:
             env.program_state_event.wait(remaining)
@@ -403,15 +405,15 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
 
 @contextmanager
 def failed_executions_are_reported(on_failure: Callable[[str, str], None]) -> Iterator[None]:
-    """Reports failed executions to `on_failure`: moto records them only in the execution history."""
+    """Calls `on_failure` for failed executions, which moto records in the execution history only."""
     terminated = BaseExecutionWorkerCommunication.terminated
 
-    def note(self: BaseExecutionWorkerCommunication) -> None:
+    def report_failure(self: BaseExecutionWorkerCommunication) -> None:
         terminated(self)
         execution = self.execution
         if execution.status in ("FAILED", "TIMED_OUT"):
             reason = f"{execution.error or execution.status}: {execution.cause or 'no cause given'}"
             on_failure(execution.state_machine.name, f"{reason} (execution {execution.name})")
 
-    with mock.patch.object(BaseExecutionWorkerCommunication, "terminated", note):
+    with mock.patch.object(BaseExecutionWorkerCommunication, "terminated", report_failure):
         yield

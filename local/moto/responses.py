@@ -1,4 +1,4 @@
-"""Complete HTTP responses of AWS services, and their errors in each service's format."""
+"""Builds complete HTTP responses of AWS services, and errors in each service's format."""
 
 import html
 import json
@@ -51,7 +51,7 @@ def access_denied(call: AwsCall, message: str) -> AwsResponse:
     status = "403 Forbidden" if call.service in ("s3", "sqs") else "400 Bad Request"
     response = error_response(call, status, _ACCESS_DENIED.get(call.service, "AccessDeniedException"), message)
     if call.service == "sqs":
-        # The error's name in the query protocol that SQS had before JSON; clients still read it.
+        # The error's code in the query protocol that SQS used before JSON. Clients still read it.
         response.headers.append(("x-amzn-query-error", "AccessDenied;Sender"))
     return response
 

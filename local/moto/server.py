@@ -1,4 +1,4 @@
-"""The AWS services of the local stack: moto's server, in this process, on the loopback address."""
+"""Runs moto's server, which provides the AWS services of the local stack, in this process on the loopback address."""
 
 import logging
 import threading
@@ -30,10 +30,10 @@ class _Handler(IdleConnectionsAreBounded, MotoRequestHandler):  # type: ignore[m
 
 
 class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
-    """Caches the backend of each host: per request moto searches folders and hundreds of patterns under a lock."""
+    """Caches the backend of each host. moto itself searches folders and hundreds of patterns for it at each request."""
 
     def __init__(self) -> None:
-        # Otherwise moto allows every origin to read its responses.
+        # Otherwise moto would allow web pages of every origin to read its responses.
         werkzeug_app.DISABLE_GLOBAL_CORS = True
         super().__init__(create_backend_app)
         self._backends: dict[str | None, Any] = {}
@@ -44,8 +44,11 @@ class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
         return self._backends[host]
 
 
-def _for_programs_only(application: WSGIApplication) -> WSGIApplication:
-    """Refuses web pages of other sites, and moto's own API, which deletes, records and replays everything."""
+def _refusing_web_pages(application: WSGIApplication) -> WSGIApplication:
+    """Wraps an application: refuses requests of other sites' web pages, and requests to moto's own API.
+
+    moto's own API can delete all data, and record and replay requests.
+    """
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def header(name: str) -> str | None:
@@ -64,15 +67,14 @@ def _for_programs_only(application: WSGIApplication) -> WSGIApplication:
 
 
 class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
-    # The clients of each sandbox keep connections.
+    # The AWS clients of each sandbox keep connections open.
     max_idle_connections = 256
 
 
 class MotoServer:
     """Runs moto at an endpoint URL. Its state belongs to the process, so only one can run at a time.
 
-    `middleware` wraps the application between the requests and moto: it can record them, inject faults or respond
-    itself.
+    `middleware` wraps moto's application: it can record requests, inject faults or respond itself.
     """
 
     def __init__(self, port: int = 0, middleware: Middleware | None = None) -> None:
@@ -81,7 +83,7 @@ class MotoServer:
             application: WSGIApplication = _Dispatcher()
             if middleware is not None:
                 application = middleware(application)
-            application = _for_programs_only(application)
+            application = _refusing_web_pages(application)
             self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._clients: dict[str, Any] = {}
@@ -113,7 +115,7 @@ class MotoServer:
         with self._clients_lock:
             if service not in self._clients:
                 session: Any = loopback_session(REGION)
-                # A function may run for 15 minutes; with its defaults, boto3 would retry after one.
+                # A function may run for 15 minutes. By default, boto3 would retry its invocation after one minute.
                 config = Config(read_timeout=900, retries={"total_max_attempts": 1}, max_pool_connections=50)
                 self._clients[service] = session.client(service, endpoint_url=self.url, config=config.merge(NO_PROXIES))
             return self._clients[service]

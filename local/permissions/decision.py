@@ -1,4 +1,4 @@
-"""Decides whether AWS allows a request, by IAM's policy evaluation as far as the template uses it.
+"""Decides whether AWS allows a request: implements the parts of IAM's policy evaluation that the template uses.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -29,7 +29,7 @@ class PermissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of a statement: one of `values` has to match the request's value of `key`."""
+    """A condition of a statement. It holds if one of `values` matches the request's value of `key`."""
 
     operator: str
     key: str
@@ -38,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One action on one resource that one statement allows or denies: the smallest part that can be removed.
+    """One action on one resource that a statement allows or denies. A statement yields a grant for each combination.
 
     policy       the resource that holds the statement, or `MANAGED POLICY of ROLE`
     principal    as in PermissionRequest; `*` in a resource policy means anyone
@@ -55,7 +55,7 @@ class Grant:
         """Returns whether every element of the statement matches the request."""
         return (
             self.principal in (request.principal, ANYONE)
-            # IAM compares actions without regard to case, but resources with regard to it.
+            # IAM compares actions case-insensitively, and resources case-sensitively.
             and _matches(self.action.lower(), request.action.lower())
             and _matches(self.resource, request.resource)
             and all(_holds(condition, request.context) for condition in self.conditions)
@@ -93,7 +93,7 @@ OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 def _holds(condition: Condition, context: Iterable[tuple[str, str]]) -> bool:
-    """Returns whether a condition holds. A key that the request does not have never matches."""
+    """Returns whether a condition holds. It does not hold if the request has no value for its key."""
     matches = OPERATORS[condition.operator]
     values = [value for key, value in context if key.lower() == condition.key.lower()]
     return any(matches(expected, value) for value in values for expected in condition.values)

@@ -1,4 +1,4 @@
-"""Reads the resources of a deployed template with every reference resolved to its real name or ARN."""
+"""Reads the resources of a deployed template, with all references resolved to names and ARNs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,7 +4,7 @@
     server = MotoServer(middleware=permissions.around)
     permissions.enforce(deployment)
 
-Only functions are restricted, each by its own role. Users and tests, who have other access keys, are not.
+Only functions are restricted, each by its own role. Calls with other access keys, such as those of tests, are not.
 """
 
 import threading
@@ -27,7 +27,7 @@ RecordedCall = tuple[str, str, PermissionRequest]
 
 
 class Permissions:
-    """Decides each call of a function by the policies in the template; `grants` are the template's.
+    """Decides each call of a function by the policies in the template, from which it has read `grants`.
 
     `on_denied(function, message)` is called for each denied call. Calls of one operation that the same grants allow are
     recorded once.
@@ -79,13 +79,13 @@ class Permissions:
                 return application(environ, start_response)
             denial = self._denial(call, function)
             if denial is None and call.operation in ("GetObject", "HeadObject"):
-                answer = AwsResponse.of(application, environ)
-                if not answer.status.startswith("404") or self._may_list(call, function):
-                    return answer.send(start_response)
-                denial = f"{function} may not s3:ListBucket, so S3 does not tell it that {call.subject} is missing."
+                response = AwsResponse.of(application, environ)
+                if not response.status.startswith("404") or self._may_list(call, function):
+                    return response.send(start_response)
+                denial = f"{function} may not s3:ListBucket, so S3 responds with 403 for the missing {call.subject}."
             if denial is None:
                 return application(environ, start_response)
-            # Unread bytes of the request would be parsed as the next one.
+            # Unread bytes of this request would be parsed as the next request of the connection.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return access_denied(call, denial).send(start_response)
 
@@ -120,8 +120,8 @@ class Permissions:
         allowed = decide(request, applying)
         with self._lock:
             if allowed:
-                alike = (service, operation, request.principal, request.action, request.context, applying)
-                self._recorded.setdefault(alike, (service, operation, request))
+                same_use = (service, operation, request.principal, request.action, request.context, applying)
+                self._recorded.setdefault(same_use, (service, operation, request))
             else:
                 self.denied.append((service, operation, request))
         return allowed

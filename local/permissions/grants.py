@@ -18,7 +18,7 @@ def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
     """Returns every grant and every denial of the template.
 
     Raises:
-        LocalStackError: a policy has an element that the local stack does not know.
+        LocalStackError: a policy has an element that the local stack does not support.
     """
     return (*_role_grants(resources), *_policy_grants(resources), *_function_grants(resources))
 
@@ -27,8 +27,8 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
     roles = dict(resources.of_type("AWS::IAM::Role"))
     for role, properties in roles.items():
         _check_known(role, properties, _ROLE_PROPERTIES)
-        # The trust policy: which service may assume the role. It has no Resource element; the resource is the role
-        # itself.
+        # The trust policy states which service may assume the role. It has no Resource element: the role itself is the
+        # resource.
         for statement in _statements(properties["AssumeRolePolicyDocument"]):
             yield from statement_grants(role, statement | {"Resource": resources.attribute(role, "Arn")})
     for actor in resources.actors():
@@ -56,16 +56,19 @@ def _function_grants(resources: DeployedResources) -> Iterator[Grant]:
         conditions = tuple(
             Condition(operator, key, (properties[name],)) for operator, key, name in sources if name in properties
         )
-        # A permission for a function does not include its aliases, nor the other way round.
+        # A permission for a function does not apply to its aliases, and that for an alias not to the function.
         resource = function_arn(properties["FunctionName"])
         yield Grant(logical_id, properties["Principal"], properties["Action"], resource, conditions)
 
 
 def statement_grants(policy: str, statement: Mapping[str, Any], *, principal: str | None = None) -> Iterator[Grant]:
-    """Yields the grants of one statement, without references; without `principal`, the statement names it itself.
+    """Yields the grants of one statement, whose references are resolved.
+
+    `principal` is the owner of the role if the statement is from a role's permissions policy, which has no Principal
+    element; otherwise None.
 
     Raises:
-        LocalStackError: the statement has an element that the local stack does not know.
+        LocalStackError: the statement has an element that the local stack does not support.
     """
     _check_known(policy, statement, _STATEMENT_ELEMENTS)
     conditions = tuple(
@@ -74,12 +77,12 @@ def statement_grants(policy: str, statement: Mapping[str, Any], *, principal: st
         for key, value in tests.items()
     )
     _check_known(policy, [condition.operator for condition in conditions], OPERATORS)
-    for who in [principal] if principal else _principals(policy, statement["Principal"]):
+    for name in [principal] if principal else _principals(policy, statement["Principal"]):
         for action in _as_list(statement["Action"]):
             for resource in _as_list(statement["Resource"]):
                 if "${" in resource:  # a policy variable, such as ${aws:username}
                     raise _unsupported(policy, resource)
-                yield Grant(policy, who, action, resource, conditions, statement["Effect"] == "Deny")
+                yield Grant(policy, name, action, resource, conditions, statement["Effect"] == "Deny")
 
 
 def _principals(policy: str, principal: Any) -> list[str]:
@@ -102,5 +105,5 @@ def _check_known(policy: str, found: Any, known: Any) -> None:
         raise _unsupported(policy, ", ".join(unknown))
 
 
-def _unsupported(policy: str, what: str) -> UnsupportedError:
-    return UnsupportedError(f"{policy}: {what}", "local/permissions/grants.py")
+def _unsupported(policy: str, feature: str) -> UnsupportedError:
+    return UnsupportedError(f"{policy}: {feature}", "local/permissions/grants.py")

@@ -1,4 +1,4 @@
-"""Lists the actions of AWS's managed policies that SAM attaches to the functions' roles, as published.
+"""Lists the actions of those AWS managed policies that SAM attaches to the functions' roles.
 
 https://docs.aws.amazon.com/aws-managed-policy/latest/reference/policy-list.html
 """

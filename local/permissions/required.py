@@ -1,6 +1,6 @@
-"""Determines which permissions an API call needs: the actions, and the resources that IAM compares.
+"""Determines which permissions an API call needs: actions, and the ARNs of their resources.
 
-Most operations need one action of the same name; the exceptions are listed here.
+Most operations need one action, which has the name of the operation. This module implements the exceptions.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
@@ -13,14 +13,16 @@ from local.account import ACCOUNT_ID, REGION
 
 Parameters = Mapping[str, Any]
 Required = tuple[str, str]
-"""An action and a resource's ARN, `*` where the action has no resources."""
+"""An action, and a resource's ARN or, for an action that has no resources, `*`."""
 
 
 def required_permissions(service: str, operation: str, parameters: Parameters) -> tuple[Required, ...]:
-    """Returns the permissions that a call needs; `service` has botocore's name, parameters have the API's names.
+    """Returns the permissions that a call needs.
+
+    `service` is the service's name in botocore; `parameters` has the API's parameter names.
 
     Raises:
-        UnsupportedError: the local stack does not know which permissions the call needs.
+        UnsupportedError: the operation is not implemented in this module.
     """
     if service not in _SERVICES:
         raise _unsupported(service, operation)
@@ -28,9 +30,8 @@ def required_permissions(service: str, operation: str, parameters: Parameters) -
 
 
 def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, str], ...]:
-    """Returns the condition keys of a call with their values, as far as policies of the functions could use them."""
-    # Functions reach AWS by https only: their clients use nothing else. Locally, requests to the loopback address count
-    # as https.
+    """Returns those condition keys of a call that the functions' policies can use, with their values."""
+    # In AWS, the functions' clients use https only. Here, requests to the loopback address are treated as https.
     secure = ("aws:SecureTransport", "true")
     stage = parameters.get("VersionStage") if service == "secretsmanager" else None
     return (secure, ("secretsmanager:VersionStage", stage)) if stage else (secure,)
@@ -48,7 +49,7 @@ def function_arn(name_or_arn: str) -> str:
 
 # ------------------------------------------------------------------------------------------------ DynamoDB
 
-# TransactWriteItems has no permission of its own: each item needs the permission of its operation.
+# TransactWriteItems has no permission of its own: each item needs the permission for its operation.
 _TRANSACTION_ACTIONS = {
     "ConditionCheck": "ConditionCheckItem",
     "Delete": "DeleteItem",
@@ -68,10 +69,10 @@ def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
                 if kind not in _TRANSACTION_ACTIONS:
                     raise _unsupported("dynamodb", f"{operation} with {kind}")
                 yield f"dynamodb:{_TRANSACTION_ACTIONS[kind]}", _table_arn(request["TableName"])
-        case "GetShardIterator" | "GetRecords":  # requests to the streams are signed for the same service
+        case "GetShardIterator" | "GetRecords":  # requests to streams are signed with the same service name
             yield from _dynamodb_streams(operation, parameters)
         case "Query" | "Scan" if "IndexName" in parameters:
-            # The index is a resource of its own: the permission for its table does not include it.
+            # The index is a separate resource: the permission for its table does not include it.
             yield f"dynamodb:{operation}", f"{_table_arn(parameters['TableName'])}/index/{parameters['IndexName']}"
         case _ if "TableName" in parameters:
             yield f"dynamodb:{operation}", _table_arn(parameters["TableName"])
@@ -107,7 +108,7 @@ def _s3(operation: str, parameters: Parameters) -> Iterator[Required]:
             raise _unsupported("s3", operation)
 
 
-# ------------------------------------------------------------------------------------------------ all the others
+# ------------------------------------------------------------------------------------------------ other services
 
 
 def _sqs(operation: str, parameters: Parameters) -> Iterator[Required]:
@@ -123,7 +124,8 @@ def _step_functions(operation: str, parameters: Parameters) -> Iterator[Required
 
 
 def _secrets_manager(operation: str, parameters: Parameters) -> Iterator[Required]:
-    # An ARN built from a secret's name would lack the random suffix. The template gives functions the ARN.
+    # The ARN has a random suffix, so it cannot be computed from the secret's name. Functions get the ARN from the
+    # template.
     if not parameters["SecretId"].startswith("arn:"):
         raise _unsupported("secretsmanager", f"{operation} by a secret's name")
     yield f"secretsmanager:{operation}", parameters["SecretId"]

@@ -1,7 +1,7 @@
 """Lists the permissions that AWS services need to run a stack: they invoke functions, read event sources, write logs.
 
-These requests follow from the template alone, so the local stack checks them before it starts. AWS checks some when the
-stack is deployed (event sources) and some at each delivery (API routes, schedules, on-failure queues).
+These requests follow from the template alone, so the local stack checks them when it starts. AWS checks some when the
+stack is deployed (event sources), and others at each delivery (API routes, schedules, on-failure queues).
 """
 
 import json
@@ -55,7 +55,8 @@ def service_requests(deployment: Deployment, resources: DeployedResources) -> It
 
 
 def _event_source_requests(function: str, mapping: dict[str, Any]) -> Iterator[PermissionRequest]:
-    # Lambda reads an event source with the function's role, and rejects a mapping whose source it could not read.
+    # Lambda reads an event source with the permissions of the function's role, and refuses to create a mapping without
+    # these permissions.
     source = mapping["EventSourceArn"]
     for action in _QUEUE_READING if source.split(":")[2] == "sqs" else _STREAM_READING:
         yield PermissionRequest(function, action, source)

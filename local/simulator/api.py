@@ -1,4 +1,4 @@
-"""Answers the HTTP requests of the simulated services: submissions, polls and images."""
+"""Responds to the HTTP requests that the simulated services receive: submissions, polls and images."""
 
 import json
 import time
@@ -44,14 +44,14 @@ _ACEDATA_SUBMIT = "/acedata/flux/images"
 
 _MAX_IMAGES = 8
 _MAX_BATCH = 50
-_DEFAULT_LIMIT = 12  # from the documentation of a related service: clients must request a higher limit explicitly
+_DEFAULT_LIMIT = 12  # as documented for a related service; a client must request a higher limit explicitly
 # The real CDN refuses all requests with a User-Agent of Python.
 _UNWANTED_USER_AGENT = "python"
 _CONTENT_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An HTTP response."""
 
     status: int
@@ -88,7 +88,7 @@ class Request:
         return decoded if isinstance(decoded, dict) else None
 
 
-def answer(services: SimulatedServices, request: Request) -> Answer:
+def respond(services: SimulatedServices, request: Request) -> Response:
     """Returns the response of the service that the path belongs to."""
     if request.path.startswith("/images/") and request.method in ("GET", "HEAD"):
         return _serve_image(services, request)
@@ -103,7 +103,7 @@ def answer(services: SimulatedServices, request: Request) -> Answer:
     return route(services, provider, request)
 
 
-def _submit(services: SimulatedServices, provider: str, request: Request) -> Answer:
+def _submit(services: SimulatedServices, provider: str, request: Request) -> Response:
     params = request.json
     # The Market's requests have the model's own parameters in `input`.
     own = params and (params.get("input") if provider == KIE_MARKET else params)
@@ -131,80 +131,80 @@ def _submit(services: SimulatedServices, provider: str, request: Request) -> Ans
     return _json(200, payloads.submitted(task))
 
 
-def _record_info(services: SimulatedServices, provider: str, request: Request) -> Answer:
+def _record_info(services: SimulatedServices, provider: str, request: Request) -> Response:
     task_id = request.query.get("taskId")
     if not task_id:
         return _refuse(provider, 422, "", "taskId is required")
     now = time.time()
     result = _json(200, payloads.record_info(provider, services.find_task(provider, task_id), now))
-    services.record(Poll(provider, (task_id,), now))  # after the answer was made, because a poll may end a task
+    services.record(Poll(provider, (task_id,), now))  # after the response is built, because a poll may end a task
     return result
 
 
-def _credits(services: SimulatedServices, provider: str, request: Request) -> Answer:  # noqa: ARG001
+def _credits(services: SimulatedServices, provider: str, request: Request) -> Response:  # noqa: ARG001
     return _json(200, payloads.envelope(200, "success", services.credits))
 
 
-def _download_url(services: SimulatedServices, provider: str, request: Request) -> Answer:
+def _download_url(services: SimulatedServices, provider: str, request: Request) -> Response:
     image = services.find_image(urlsplit(str((request.json or {}).get("url"))).path)
-    # kie.ai serves results itself; origin images are on hosts of other companies.
+    # kie.ai serves results itself. The hosts of original images belong to other companies.
     if image is None or image.kind != "result":
         return _refuse(provider, 422, "", "url is not that of a generated file")
     return _json(200, payloads.envelope(200, "success", f"{image.url}?download=1"))
 
 
-def _flux_tasks(services: SimulatedServices, provider: str, request: Request) -> Answer:
-    asked, now = request.json or {}, time.time()
-    match asked:
+def _flux_tasks(services: SimulatedServices, provider: str, request: Request) -> Response:
+    parameters, now = request.json or {}, time.time()
+    match parameters:
         case {"action": "retrieve", "id": str(task_id)}:
             ids = [task_id]
             result = payloads.acedata_record(services.find_task(provider, task_id), now)
         case {"action": "retrieve_batch", "ids": list(ids)} if len(ids) <= _MAX_BATCH:
             found = [task for task_id in ids if (task := services.find_task(provider, str(task_id)))]
-            result = payloads.acedata_batch(found[: asked.get("limit", _DEFAULT_LIMIT)], now)
+            result = payloads.acedata_batch(found[: parameters.get("limit", _DEFAULT_LIMIT)], now)
         case _:
             return _refuse(provider, 400, "token_mismatched", "missing or invalid parameters")
     services.record(Poll(provider, tuple(map(str, ids)), now))
     return _json(200, result)
 
 
-def _serve_image(services: SimulatedServices, request: Request) -> Answer:
-    result = _image_answer(services, request)
+def _serve_image(services: SimulatedServices, request: Request) -> Response:
+    result = _image_response(services, request)
     services.record(ImageRequest(request.path, request.headers.get("user-agent", ""), result.status))
     return result
 
 
-def _image_answer(services: SimulatedServices, request: Request) -> Answer:
+def _image_response(services: SimulatedServices, request: Request) -> Response:
     if request.headers.get("user-agent", "").lower().startswith(_UNWANTED_USER_AGENT):
-        return Answer(403, b"error code: 1010", "text/plain; charset=UTF-8")
+        return Response(403, b"error code: 1010", "text/plain; charset=UTF-8")
     image = services.find_image(request.path)
     if image is None:
-        return Answer(404, b"not found\n", "text/plain")
+        return Response(404, b"not found\n", "text/plain")
     if services.image_requests_of(request.path) < image.outage_requests:
-        return Answer(503, b"try again later\n", "text/plain")
+        return Response(503, b"try again later\n", "text/plain")
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
-        return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
+        return Response(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
     if image.needs_download_url and "download" not in request.query:
-        return Answer(403, b"the URL has expired\n", "text/plain")
+        return Response(403, b"the URL has expired\n", "text/plain")
     if redirect := image.redirect(int(request.query.get("hop", 0))):
         status, location = redirect
-        return Answer(status, b"", "text/html", location)
-    # As on CDNs, the content type follows the file extension, and may therefore be wrong.
-    return Answer(200, image.content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
+        return Response(status, b"", "text/html", location)
+    # As on CDNs, the content type depends on the file extension, and may therefore be wrong.
+    return Response(200, image.content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
 
 
-def _refuse(provider: str, status: int, code: str, message: str) -> Answer:
+def _refuse(provider: str, status: int, code: str, message: str) -> Response:
     if provider == ACEDATA:
         return _json(400 if status == 422 else status, payloads.acedata_error(code, message))
     # kie.ai and related services report errors in the envelope; the HTTP status often remains 200.
     return _json(401 if status == 401 else 200, payloads.envelope(status, message, None))
 
 
-def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answer:
-    return Answer(status, json.dumps(body, indent=2 if pretty else None).encode() + b"\n")
+def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Response:
+    return Response(status, json.dumps(body, indent=2 if pretty else None).encode() + b"\n")
 
 
-_ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Answer]]] = {
+_ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Response]]] = {
     ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
     ("GET", _APIKLEY_POLL): (APIKLEY, _record_info),
     ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),

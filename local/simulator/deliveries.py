@@ -1,4 +1,4 @@
-"""Sends callbacks as the providers do: 15 s timeout, only status 200 is a success, three retries, no redirects."""
+"""Sends callbacks as the providers do: 15 s timeout, success only with status 200, three retries, no redirects."""
 
 import base64
 import hashlib
@@ -21,13 +21,13 @@ from local.simulator.tasks import MAX_RECORDED, Delivery, SimulatedTask
 from local.simulator.timeline import Timeline
 
 MAX_RETRIES = 3
-ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
-# Concurrent deliveries; a receiver that does not answer keeps a thread for 15 s.
+RESPONSE_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
+# Maximum number of concurrent deliveries. A receiver that does not respond occupies a thread for 15 s.
 MAX_SENDERS = 32
 
 
 class CallbackSender:
-    """Delivers callbacks at their times, in a few threads, and records every attempt."""
+    """Delivers callbacks at scheduled times, in a few threads, and records every attempt."""
 
     def __init__(
         self,
@@ -37,19 +37,19 @@ class CallbackSender:
         retry_delay_seconds: float,
         webhook_keys: Mapping[str, str],
     ) -> None:
-        """`on_done` is called with the task after each callback that was delivered or given up."""
+        """`on_done` is called with the task after the last attempt of each callback."""
         self._time_scale = time_scale
         self._on_done = on_done
         self._retry_delay_seconds = retry_delay_seconds
         self._webhook_keys = webhook_keys
         self._lock = threading.Lock()
         self._outstanding = 0
-        # By provider and task id, until the task has ended.
+        # Functions that begin deliveries, by provider and task id, until the task has ended.
         self._waiting: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self._deliveries: deque[Delivery] = deque(maxlen=MAX_RECORDED)
         # Ignores proxy settings: callbacks must not leave this machine.
         self._client = httpx.Client(
-            timeout=ANSWER_TIMEOUT_SECONDS,
+            timeout=RESPONSE_TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": "provider-simulator/1"},
@@ -58,7 +58,7 @@ class CallbackSender:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """The last attempts, in the order in which they ended."""
+        """The latest attempts, in the order in which they ended."""
         return tuple(self._deliveries)
 
     @property
@@ -69,9 +69,9 @@ class CallbackSender:
     def send(
         self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[Future[None]] = ()
     ) -> Future[None]:
-        """Delivers one copy of a callback after the task's end, `previous` and its own delay.
+        """Delivers one copy of a callback, when the task has ended, `previous` are done and its delay has passed.
 
-        The future is done when the callback was delivered or given up.
+        The returned future is done after the last attempt.
         """
         done: Future[None] = Future()
         with self._lock:
@@ -82,22 +82,22 @@ class CallbackSender:
         return done
 
     def begin(self, task: SimulatedTask) -> None:
-        """Begins the deliveries that wait for the task's end, which has come."""
+        """Begins the deliveries that wait for the end of this task, which has ended."""
         with self._lock:
             waiting = self._waiting.pop((task.provider, task.task_id), [])
         for begin in waiting:
             begin()
 
     def stop(self) -> None:
-        """Gives up undelivered callbacks and closes the HTTP client."""
+        """Cancels undelivered callbacks and closes the HTTP client."""
         self._timeline.stop(wait=False)
         self._client.close()
 
     def _begin(
         self, task: SimulatedTask, planned: PlannedCallback, previous: Sequence[Future[None]], done: Future[None]
     ) -> None:
-        if open_one := next((other for other in previous if not other.done()), None):
-            open_one.add_done_callback(lambda _: self._begin(task, planned, previous, done))
+        if unfinished := next((other for other in previous if not other.done()), None):
+            unfinished.add_done_callback(lambda _: self._begin(task, planned, previous, done))
             return
         body = payloads.callback(task, planned.outcome or task.scenario.outcome, has_task_id=planned.has_task_id)
         self._after(planned.delay_seconds, partial(self._deliver, task, body, done, 1))
@@ -132,7 +132,7 @@ class CallbackSender:
         )
 
     def _signature(self, task: SimulatedTask) -> dict[str, str]:
-        """Returns kie.ai's two headers, which sign task id and time, not the body; none without a webhook key."""
+        """Returns kie.ai's two headers, which sign task id and time, but not the body. Empty without a webhook key."""
         key = self._webhook_keys.get(task.provider)
         if key is None:
             return {}

@@ -1,4 +1,4 @@
-"""Builds the simulator's start page: available scenarios, and the tasks and deliveries so far."""
+"""Builds the simulator's start page: the available scenarios, and the tasks with their polls and deliveries."""
 
 import time
 from collections import Counter
@@ -14,13 +14,13 @@ def overview(services: SimulatedServices) -> dict[str, Any]:
     polls = Counter((poll.provider, task_id) for poll in services.polls for task_id in poll.task_ids)
     deliveries: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for sent in services.deliveries:
-        answer = {
+        entry = {
             "attempt": sent.attempt,
             "status": sent.status,
             "seconds": round(sent.seconds, 3),
             "error": sent.error,
         }
-        deliveries.setdefault((sent.provider, sent.task_id), []).append(answer)
+        deliveries.setdefault((sent.provider, sent.task_id), []).append(entry)
     return {
         "try": (
             f"curl -X POST {services.provider_urls['flux-kontext']}/api/v1/flux/kontext/generate"

@@ -1,4 +1,4 @@
-"""Builds the providers' JSON in their own formats: answers to submissions, callbacks and poll records."""
+"""Builds the JSON of the simulated providers: callbacks, and responses to submissions and polls."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ _FAILURES = {
     Outcome.INTERNAL_ERROR: (500, "Internal Error, Please try again later"),
     Outcome.GENERATION_FAILED: (501, "Image generation task failed"),
 }
-# Only api_error is documented; the other codes are guessed from common names.
+# Only api_error is documented; the other codes are assumptions.
 _ACEDATA_FAILURES = {
     Outcome.CONTENT_POLICY: ("content_policy_violation", "the prompt was flagged as violating content policies"),
     Outcome.INTERNAL_ERROR: ("api_error", "fetch failed"),
@@ -33,7 +33,7 @@ _BEIJING = timezone(timedelta(hours=8))
 
 
 def submitted(task: SimulatedTask) -> Body:
-    """Returns the answer to a submission."""
+    """Returns the response to a submission."""
     if task.provider == ACEDATA:
         return {"task_id": task.task_id}
     return envelope(200, "success", {"taskId": task.task_id})
@@ -45,23 +45,23 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
         response = _acedata_response(task, outcome)
         return response if has_task_id else {key: value for key, value in response.items() if key != "task_id"}
     if task.provider == KIE_MARKET:
-        # In the documentation a callback's `code` is the task's, and its data those of a poll.
+        # As documented: a callback's `code` states the task's outcome, and its data is that of a poll's response.
         code = 200 if outcome is Outcome.SUCCESS else 501
         message = f"Playground task {'completed successfully' if code == 200 else 'failed'}."
         return envelope(code, message, _market_data(task, outcome))
     if task.record_shaped:
-        # The outer code refers to the delivery: it is 200 for failed tasks too.
+        # The outer code is that of the delivery: it is 200 for failed tasks, too.
         return envelope(200, "success", _record_data(task, outcome))
     if outcome is Outcome.SUCCESS:
         urls = {"resultImageUrl": None if task.scenario.polls_before_result else task.url_of("result")}
         if task.provider in FLUX_SERVICES:
-            # Observed for a missing original: null, and in callbacks also the string "null".
+            # For a missing original, providers were observed to send null, and in callbacks also the string "null".
             urls = {"originImageUrl": task.url_of("origin") or "null", **urls}
         return envelope(200, _SUCCESS_MESSAGES[task.provider], {"taskId": task.task_id, "info": urls})
     code, message = _FAILURES[outcome]
     if task.provider == NANOBANANA:
         return envelope(code, message, {"taskId": task.task_id, "info": {"resultImageUrl": ""}})
-    # Three formats of failures are documented for these services; each code uses one of them here.
+    # Three formats of failures are documented for these services. Here, each failure code has one of them.
     if outcome is Outcome.CONTENT_POLICY:
         urls = {"originImageUrl": "", "resultImageUrl": ""}
         return envelope(code, message, {"taskId": task.task_id, "info": urls})
@@ -71,7 +71,7 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
 
 
 def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
-    """Returns the answer of record-info. Its HTTP status is always 200."""
+    """Returns the response of record-info. Its HTTP status is always 200."""
     if task is not None and task.scenario.poll_error:
         return envelope(*task.scenario.poll_error, None)
     if task is not None:
@@ -85,7 +85,7 @@ def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
 
 
 def acedata_record(task: SimulatedTask | None, now: float) -> Body:
-    """Returns the answer of /flux/tasks to `retrieve`: an empty object for an unknown task."""
+    """Returns the response of /flux/tasks to `retrieve`: an empty object for an unknown task."""
     if task is None:
         return {}
     record = {
@@ -106,18 +106,18 @@ def acedata_record(task: SimulatedTask | None, now: float) -> Body:
 
 
 def acedata_batch(tasks: Sequence[SimulatedTask], now: float) -> Body:
-    """Returns the answer of /flux/tasks to `retrieve_batch`, which leaves out unknown tasks."""
+    """Returns the response of /flux/tasks to `retrieve_batch`, which does not include unknown tasks."""
     items = [acedata_record(task, now) for task in tasks]
     return {"items": items, "count": len(items)}
 
 
 def envelope(code: int, message: str, data: Any) -> Body:
-    """Wraps data in the envelope that kie.ai and related services use for answers and callbacks."""
+    """Wraps data in the envelope that kie.ai and related services use for responses and callbacks."""
     return {"code": code, "msg": message, "data": data}
 
 
 def acedata_error(code: str, message: str) -> Body:
-    """Returns the body with which Ace Data refuses a request."""
+    """Returns the body of Ace Data's error responses."""
     trace_id = str(uuid.uuid5(uuid.NAMESPACE_OID, message))
     return {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}
 
@@ -153,7 +153,7 @@ def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
 
 
 def _market_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
-    """Returns a record of the Market: its result is JSON in a string, and so is the request, with one more in it."""
+    """Returns a record of the Market. Result and request are JSON strings; the request's `input` is one again."""
     failure = _FAILURES.get(outcome) if outcome else None
     urls = [*task.videos, *(image.url for image in task.images)]
     return {
@@ -183,7 +183,7 @@ def _acedata_response(task: SimulatedTask, outcome: Outcome) -> Body:
     for image in task.images:
         entry: Body = {"prompt": task.params.get("prompt", ""), "image_url": image.url}
         entry["seed"] = _stable_id(task, f"seed {image.index}").int % 2**31
-        # An object in the documentation, an integer in real answers, and sometimes missing.
+        # `timings` is an object in the documentation, an integer in real responses, and sometimes missing.
         entry["timings"] = {"inference": 3.193} if image.index % 2 == 0 else 3
         data.append(entry if image.index < 3 else {"image_url": image.url})
     return {**head, "data": data}

@@ -38,7 +38,7 @@ class Picture:
     format: PictureFormat
     width: int
     height: int
-    trailing_bytes: int = 0  # bytes of `content` behind the end of the picture
+    trailing_bytes: int = 0  # number of bytes of `content` after the end of the picture
 
     @property
     def sha256(self) -> str:
@@ -70,7 +70,7 @@ _PALETTES = (
 
 @lru_cache(maxsize=256)
 def draw_picture(scene: str, variant: str, picture_format: PictureFormat) -> Picture:
-    """Draws the landscape `scene` in the palette `variant`: "day", or another word, which selects one of six others."""
+    """Draws the landscape of the seed `scene`. The variant "day" has its own palette; others select one of six."""
     layout = random.Random(scene)
     width, height = layout.choice(SIZES)
     palette = _DAY if variant == "day" else random.Random(f"{scene}/{variant}").choice(_PALETTES)
@@ -81,14 +81,14 @@ def draw_picture(scene: str, variant: str, picture_format: PictureFormat) -> Pic
 
 @lru_cache(maxsize=64)
 def draw_phone_photo(scene: str, variant: str) -> Picture:
-    """Draws the same landscape as a multi-picture JPEG: the photo, and behind its end a smaller JPEG, the gain map."""
+    """Draws the same landscape as a multi-picture JPEG: the photo, followed by a smaller JPEG, the gain map."""
     photo = draw_picture(scene, variant, PictureFormat.JPEG)
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(photo.content)) as canvas:
         gain_map = canvas.convert("L").resize((canvas.width // 4, canvas.height // 4))
         canvas.save(buffer, "MPO", quality=92, save_all=True, append_images=[gain_map])
     content = buffer.getvalue()
-    # The photo's end marker: inside the picture's data, FF is always followed by 00 or a restart marker.
+    # The photo's end marker. Inside the picture's data, FF is always followed by 00 or a restart marker.
     end = content.index(b"\xff\xd9\xff\xd8") + 2
     return replace(photo, content=content, trailing_bytes=len(content) - end)
 
@@ -101,7 +101,7 @@ def _draw_sky(width: int, height: int, palette: _Palette, layout: random.Random)
     x, y = layout.uniform(0.2, 0.8) * width, layout.uniform(0.18, 0.5) * height
     radius = layout.uniform(0.05, 0.1) * min(width, height)
     if palette.stars:
-        draw, stars = ImageDraw.Draw(canvas), random.Random(x)  # separate generator: stars do not move the rest
+        draw, stars = ImageDraw.Draw(canvas), random.Random(x)  # separate: stars do not change the rest
         for _ in range(140):
             star = _circle(stars.uniform(0, width), stars.uniform(0, height * 0.6), stars.choice((0.5, 0.5, 1.0)))
             draw.ellipse(star, fill=_mix(palette.sky_top, (255, 255, 255), stars.uniform(0.4, 1)))
@@ -161,7 +161,7 @@ def _draw_sea(canvas: Image.Image, palette: _Palette, layout: random.Random) -> 
 
 
 def _add_grain(canvas: Image.Image, scene: str) -> Image.Image:
-    """Adds noise, so that files are about as large as real images; without it they would be much smaller."""
+    """Adds noise: without it, the files would be much smaller than real images."""
     noise = Image.frombytes("L", canvas.size, random.Random(scene).randbytes(canvas.width * canvas.height))
     grain = noise.point([level * GRAIN_LEVELS // 256 for level in range(256)])
     return ImageChops.add(canvas, Image.merge("RGB", (grain, grain, grain)), offset=-GRAIN_LEVELS // 2)

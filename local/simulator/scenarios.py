@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-# A host of the simulated images that no list of expected image hosts has. Functions of the local stack reach it here.
+# A host of simulated images that is in no list of expected image hosts. The local stack resolves it to this machine.
 UNLISTED_HOST = "images.unlisted.test"
 
 FLUX_KONTEXT, APIKLEY, NANOBANANA, KIE_MARKET, ACEDATA = PROVIDERS = (
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class ResultContent(StrEnum):
-    """What the URLs of a task's results serve."""
+    """The content at the URLs of a task's results."""
 
     PICTURE = "picture"
     HTML = "html"  # with an image's name and content type
@@ -37,7 +37,7 @@ class ResultContent(StrEnum):
 class PlannedCallback:
     """A callback that the provider will send if the submission contained a callback URL."""
 
-    delay_seconds: float = 0.0  # after the task's end, or after the previous callback was delivered or given up
+    delay_seconds: float = 0.0  # after the task's end, or after the last attempt of the previous callback
     outcome: Outcome | None = None  # None: the outcome of the task's scenario
     copies: int = 1  # sent at the same time
     has_task_id: bool = True
@@ -53,21 +53,21 @@ class Scenario:
     generation_seconds: float = 12.0  # real services take 8 to 112 s
     ends_when_polled: int = 0  # the task ends after this many polls while it runs; 0: polls have no effect
     callbacks: tuple[PlannedCallback, ...] = (PlannedCallback(),)
-    callback_before_answer: bool = False  # the callback is sent before the submission is answered
+    callback_before_response: bool = False  # the callback is sent before the response to the submission
     record_shaped: bool = False  # the callback has the format of a poll record
     gives_origin: bool = True
     origin_has_expired: bool = False
-    signs_origin: bool = False  # each poll answer has a newly signed URL of the original; the first one has expired
-    polls_before_result: int = 0  # the callback, and the answers to this many polls, name the original only
-    is_ever_recorded: bool = True  # False: every poll answers that the task is running
-    poll_error: tuple[int, str] | None = None  # code and message of every answer to a poll, instead of a record
-    needs_download_url: bool = False  # a result's URL answers 403, except as the request for a download URL returns it
-    outage_requests: int = 0  # each image answers 503 to this many requests first
+    signs_origin: bool = False  # each poll returns a newly signed URL of the original; the first one has expired
+    polls_before_result: int = 0  # the callback and this many polls report the original only
+    is_ever_recorded: bool = True  # False: every poll reports that the task is running
+    poll_error: tuple[int, str] | None = None  # code and message that every poll returns instead of a record
+    needs_download_url: bool = False  # a result's URL returns 403; only the download URL for it returns the image
+    outage_requests: int = 0  # number of requests for each image that get 503 before the image is served
     image_count: int = 1
     video_count: int = 0  # videos before the images in the list of results
     result_base_url: str | None = None  # base URL of the results' URLs; None: the simulator's own
     result_content: ResultContent = ResultContent.PICTURE
-    redirects: tuple[int, ...] = ()  # statuses with which a result's URL redirects before it serves the image
+    redirects: tuple[int, ...] = ()  # statuses of the redirects from a result's URL to the image
     redirects_to: str | None = None  # URL that the last redirect leads to; None: the image
     providers: tuple[str, ...] = PROVIDERS
 
@@ -90,9 +90,9 @@ _ALL = (
     Scenario("duplicates", "the same callback four times at once", callbacks=(PlannedCallback(copies=4),)),
     Scenario(
         "callback-first",
-        "the callback arrives before the answer to the submission",
+        "the callback arrives before the response to the submission",
         generation_seconds=0,
-        callback_before_answer=True,
+        callback_before_response=True,
     ),
     Scenario(
         "slow",
@@ -118,26 +118,26 @@ _ALL = (
     ),
     Scenario(
         "original-first",
-        "a callback that names the original only; the result is in the answer to the third poll",
+        "a callback that reports the original only; the third poll reports the result",
         polls_before_result=2,
         providers=FLUX_SERVICES,
     ),
     Scenario("never-confirmed", "a success that every poll reports as still running", is_ever_recorded=False),
     Scenario(
         "key-refused",
-        "a success whose polls answer 401",
+        "a success whose polls return code 401",
         poll_error=(401, "You do not have access permissions"),
         providers=(*FLUX_SERVICES, NANOBANANA),
     ),
     Scenario(
         "maintenance",
-        "a success whose polls answer 455",
+        "a success whose polls return code 455",
         poll_error=(455, "The service is under maintenance"),
         providers=(*FLUX_SERVICES, NANOBANANA),
     ),
     Scenario(
         "another-account",
-        "a success of another account, or of a reseller: polls answer that there is no such record",
+        "a success of another account, or of a reseller: polls return that there is no such record",
         poll_error=(422, "recordInfo is null"),
         providers=(*FLUX_SERVICES, NANOBANANA),
     ),
@@ -149,7 +149,7 @@ _ALL = (
     ),
     Scenario(
         "image-outage",
-        "a success whose images answer 503 to the first five requests",
+        "a success whose images return 503 for the first five requests",
         outage_requests=5,
         providers=FLUX_SERVICES,
     ),
@@ -164,7 +164,7 @@ _ALL = (
     Scenario("heic", "a success whose result is a HEIC file", result_content=ResultContent.HEIC),
     Scenario(
         "phone-photo",
-        "a success whose result is a JPEG with a second one behind it",
+        "a success whose result is a JPEG followed by a second one",
         result_content=ResultContent.PHONE_PHOTO,
     ),
     Scenario("redirect", "a success whose result redirects once", redirects=(302,)),
@@ -187,7 +187,7 @@ _ALL = (
         callbacks=(),
         gives_origin=False,
         result_base_url="ftp://images.example",
-        providers=(FLUX_KONTEXT, NANOBANANA, ACEDATA),  # the Market takes such a result for a text
+        providers=(FLUX_KONTEXT, NANOBANANA, ACEDATA),  # a Market result that is not an http URL is text, not an error
     ),
     Scenario(
         "failure-without-id",

@@ -1,4 +1,4 @@
-"""Simulates the image generation services: accepts tasks, sends callbacks, and records what it is asked."""
+"""Simulates the image generation services: accepts tasks, sends callbacks, and records the requests it receives."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ from local.simulator.tasks import (
     images_of,
 )
 
-# Base path of each service. All share one port, so that only one image host has to be allowed.
+# Base path of each service. All services have the same port, so that only one image host has to be allowed.
 BASE_PATHS = MappingProxyType(
     {
         FLUX_KONTEXT: "/kie",
@@ -36,8 +36,8 @@ BASE_PATHS = MappingProxyType(
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
 
-# A callback sent before the answer delays the answer by at most this time.
-_MAX_ANSWER_DELAY_SECONDS = 10.0
+# A callback that is sent before the response to the submission delays this response by at most this time.
+_MAX_RESPONSE_DELAY_SECONDS = 10.0
 
 
 class TaskExistsError(ValueError):
@@ -45,10 +45,10 @@ class TaskExistsError(ValueError):
 
 
 class SimulatedServices:
-    """Accepts tasks, sends callbacks, answers polls and serves images, by the scenario of each task.
+    """Accepts tasks, sends callbacks, and provides poll records and images, according to each task's scenario.
 
-    All seconds are simulated: with `time_scale` 0.05, a minute takes three real seconds. Only the 15 s that a
-    callback's receiver has to answer are real.
+    All times are scaled: with `time_scale` 0.05, a minute takes three real seconds. Only the 15 s timeout of callback
+    deliveries is not scaled.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class SimulatedServices:
         Args:
             webhook_keys: key by provider with which callbacks are signed.
             api_keys: the only accepted key by provider; other providers accept any key.
-            records_wait: polls report a task's end only after a callback of it was delivered or given up, if it has
-                any. Without this, milliseconds decide whether a callback or a poll reports the result.
+            records_wait: polls report the end of a task that has callbacks only after the last attempt of one of them.
+                Otherwise it depends on milliseconds whether a callback or a poll reports the result.
         """
         self.url = ""  # base URL of all services and images; set by the server
         self.time_scale = time_scale
         self.api_keys = dict(api_keys or {})
-        self.credits = 1000.0  # of every account; nothing is deducted
+        self.credits = 1000.0  # of every account; tasks cost nothing
         self._lifetimes = {
             "origin": origin_lifetime_seconds * time_scale,
             "result": result_lifetime_seconds * time_scale,
@@ -93,7 +93,7 @@ class SimulatedServices:
         self._requests_by_path: Counter[str] = Counter()
 
     def stop(self) -> None:
-        """Gives up undelivered callbacks."""
+        """Cancels undelivered callbacks."""
         self._sender.stop()
 
     @property
@@ -121,36 +121,36 @@ class SimulatedServices:
             TaskExistsError: the task id is already in use.
             ValueError: the task id is malformed.
         """
-        rules = find_scenario(scenario, provider)
+        found = find_scenario(scenario, provider)
         if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
             raise ValueError("a task id is 1 to 128 letters, digits, - and _")
         task_id = task_id or (str(uuid.uuid4()) if provider == ACEDATA else uuid.uuid4().hex)
         now = time.time()
-        ends_at = now + rules.generation_seconds * self.time_scale
+        ends_at = now + found.generation_seconds * self.time_scale
         task = SimulatedTask(
             provider=provider,
             task_id=task_id,
-            scenario=rules,
+            scenario=found,
             callback_url=callback_url,
             params=dict(params or {}),
-            record_shaped=record_shaped or rules.record_shaped,
+            record_shaped=record_shaped or found.record_shaped,
             created_at=now,
             ends_at=ends_at,
             images=images_of(
                 provider,
                 task_id,
-                rules,
+                found,
                 base_url=self.url,
-                count=image_count or rules.image_count,
+                count=image_count or found.image_count,
                 ready_at=ends_at,
                 lifetimes=self._lifetimes,
             ),
-            videos=tuple(f"{self.url}/videos/{provider}/{task_id}/{number}.mp4" for number in range(rules.video_count)),
-            is_recorded=rules.is_ever_recorded and not (self._records_wait and callback_url and rules.callbacks),
+            videos=tuple(f"{self.url}/videos/{provider}/{task_id}/{number}.mp4" for number in range(found.video_count)),
+            is_recorded=found.is_ever_recorded and not (self._records_wait and callback_url and found.callbacks),
         )
         with self._lock:
             if (provider, task_id) in self._tasks:
-                raise TaskExistsError(f"there is a task {task_id} already")
+                raise TaskExistsError(f"task {task_id} already exists")
             self._tasks[provider, task_id] = task
             self._images.update({image.path: image for image in task.images})
         if callback_url:
@@ -166,7 +166,7 @@ class SimulatedServices:
         return self._images.get(path)
 
     def record(self, event: Poll | ImageRequest) -> None:
-        """Records a poll or an image request. A poll may end a task."""
+        """Records a poll or an image request. A poll may end a task, according to its scenario."""
         if isinstance(event, ImageRequest):
             with self._lock:
                 self._image_requests.append(event)
@@ -177,10 +177,10 @@ class SimulatedServices:
             self._polls.append(event)
             for task_id in event.task_ids:
                 task = self.find_task(event.provider, task_id)
-                if task is not None and event.asked_at < task.ends_at:
+                if task is not None and event.received_at < task.ends_at:
                     task.polls_while_running += 1
                     if task.polls_while_running == task.scenario.ends_when_polled:
-                        task.ends_at = event.asked_at
+                        task.ends_at = event.received_at
                         ended.append(task)
         for task in ended:
             self._sender.begin(task)
@@ -199,7 +199,7 @@ class SimulatedServices:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """The last attempts to deliver callbacks."""
+        """The latest attempts to deliver callbacks."""
         return self._sender.deliveries
 
     @property
@@ -209,12 +209,12 @@ class SimulatedServices:
 
     @property
     def polls(self) -> tuple[Poll, ...]:
-        """The last polls received."""
+        """The latest polls."""
         return tuple(self._polls)
 
     @property
     def image_requests(self) -> tuple[ImageRequest, ...]:
-        """The last requests for images received."""
+        """The latest requests for images."""
         return tuple(self._image_requests)
 
     # -- internals
@@ -223,8 +223,8 @@ class SimulatedServices:
         sent: list[Future[None]] = []
         for planned in task.scenario.callbacks:
             sent = [self._sender.send(task, planned, previous=sent) for _ in range(planned.copies)]
-        if task.scenario.callback_before_answer:
-            wait(sent, _MAX_ANSWER_DELAY_SECONDS)
+        if task.scenario.callback_before_response:
+            wait(sent, _MAX_RESPONSE_DELAY_SECONDS)
 
     def _add_to_record(self, task: SimulatedTask) -> None:
         task.is_recorded = task.scenario.is_ever_recorded

@@ -19,13 +19,13 @@ class Simulator(SimulatedServices):
     def start(self) -> None:
         """Starts listening on a free port of 127.0.0.1."""
         if self._server is not None:
-            raise RuntimeError("the simulator runs already")
+            raise RuntimeError("the simulator is already running")
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 
     def stop(self) -> None:
-        """Gives up undelivered callbacks, stops listening and closes all connections. A second call does nothing."""
+        """Cancels undelivered callbacks, stops listening and closes all connections. A second call does nothing."""
         super().stop()
         if self._server is not None:
             self._server.stop()
@@ -44,7 +44,7 @@ class Simulator(SimulatedServices):
 
     @property
     def image_hosts(self) -> list[str]:
-        """All hosts of the images, as LocalStack takes them; the second one is that of the scenario `unlisted-host`."""
+        """Values for LocalStack's `image_hosts`. The second host is that of the scenario `unlisted-host`."""
         return [self.image_host, f"{self.image_host.replace('127.0.0.1', UNLISTED_HOST)}=unlisted"]
 
 
@@ -58,18 +58,18 @@ class _Handler(LoopbackHandler):
     server: _Server
     names = OWN_NAMES | {UNLISTED_HOST}
 
-    def _answer(self) -> None:
+    def _handle(self) -> None:
         body = self.read_body(_MAX_BODY_BYTES)
         if body is None:
             self.close_connection = True
-            result = api.Answer(413, b"too long\n", "text/plain")
+            result = api.Response(413, b"too long\n", "text/plain")
         else:
             request = api.Request(self.command, self.path, dict(self.headers.items()), body)
-            result = api.answer(self.server.services, request)
+            result = api.respond(self.server.services, request)
         headers = [("content-type", result.content_type)]
         if result.location is not None:
             headers.append(("location", result.location))
         self.answer(result.status, result.body, headers)
 
     # Method names that http.server requires.
-    do_GET = do_HEAD = do_POST = _answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = _handle  # noqa: N815

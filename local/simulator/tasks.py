@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
 from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, Outcome, ResultContent, Scenario
 
-# The simulator's records of deliveries, polls and image requests have at most this many entries each, the last ones.
+# The simulator keeps at most this many deliveries, polls and image requests each: the latest ones.
 MAX_RECORDED = 10_000
 
 # HTML that a sign-in page or an unrelated site returns instead of an image.
 _HTML = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
-# The first box of a HEIC file, and a body that is not decoded by anything here.
+# The first box of a HEIC file, and a body that is never decoded.
 _HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\x10\0mdat" + bytes(4088)
 
 # The extension is independent of the content: about a third of the names match it by chance.
@@ -33,10 +33,10 @@ class SimulatedImage:
     format: PictureFormat
     result_content: ResultContent = ResultContent.PICTURE
     first_signature: int = 0  # the lowest `signature` value in the query with which the URL has not expired
-    needs_download_url: bool = False  # answers 403 to URLs without `download=1` in their query
-    outage_requests: int = 0  # answers 503 to this many requests first
-    redirects: tuple[int, ...] = ()  # statuses of the redirects before the image
-    redirects_to: str | None = None  # where the last one leads; None: to the image; empty: to the first one
+    needs_download_url: bool = False  # requests without `download=1` in the query get 403
+    outage_requests: int = 0  # number of requests that get 503 before the image is served
+    redirects: tuple[int, ...] = ()  # statuses of the redirects to the image
+    redirects_to: str | None = None  # target of the last redirect; None: the image; empty: the first redirect
 
     @property
     def path(self) -> str:
@@ -86,7 +86,7 @@ class SimulatedTask:
     images: tuple[SimulatedImage, ...]
     videos: tuple[str, ...] = ()  # URLs that serve nothing
     polls_while_running: int = 0
-    is_recorded: bool = True  # False: its poll record does not show its end yet
+    is_recorded: bool = True  # False: polls report that the task is running, even after its end
     signatures: int = 0  # number of signed URLs that its record has returned
     successes_shown: int = 0  # number of records that have reported its success
 
@@ -99,12 +99,12 @@ class SimulatedTask:
         return next((image.url for image in self.images if image.kind == kind), None)
 
     def next_result_url(self) -> str | None:
-        """Returns the result's URL as the next record of its success shows it; None if this one lacks the result."""
+        """Returns the result's URL for the next record of the task's success; None if this record has no result."""
         self.successes_shown += 1
         return self.url_of("result") if self.successes_shown > self.scenario.polls_before_result else None
 
     def signed_url_of(self, kind: str) -> str | None:
-        """Returns the same URL as the poll record shows it: with a new signature if the scenario signs originals."""
+        """Returns the same URL for a poll record: with a new signature if the scenario signs originals."""
         url = self.url_of(kind)
         if url is None or kind != "origin" or not self.scenario.signs_origin:
             return url
@@ -124,7 +124,7 @@ class Delivery:
     body: Mapping[str, Any]
     sent_at: float
     seconds: float
-    status: int | None  # None: no answer
+    status: int | None  # None: no response
     error: str | None = None
 
     @property
@@ -139,7 +139,7 @@ class Poll:
 
     provider: str
     task_ids: tuple[str, ...]
-    asked_at: float
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def images_of(
     ready_at: float,
     lifetimes: Mapping[str, float],
 ) -> tuple[SimulatedImage, ...]:
-    """Returns the images of a task that will succeed; none for one that will fail."""
+    """Returns the images of a task; none if the task will fail."""
     if scenario.outcome is not Outcome.SUCCESS:
         return ()
     kinds = ["origin"] if provider in FLUX_SERVICES and scenario.gives_origin else []

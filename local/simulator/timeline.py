@@ -1,4 +1,4 @@
-"""Runs work at scheduled times, in a few threads."""
+"""Runs functions at scheduled times, in a few threads."""
 
 import heapq
 import itertools
@@ -8,17 +8,17 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-# A condition accepts no infinite timeout.
+# Condition.wait() does not accept an infinite timeout.
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Timeline:
-    """Work scheduled at moments of the wall clock. Thread-safe."""
+    """Runs functions at times of the wall clock. Thread-safe."""
 
     def __init__(self, threads: int, *, on_error: Callable[[str], None]) -> None:
-        """`on_error` is called with the traceback of work that has failed; other work continues."""
+        """`on_error` is called with the traceback of a function that has failed; the other functions still run."""
         self._due: list[tuple[float, int, Callable[[], None]]] = []
-        # Work for the same moment runs in the order in which it was added.
+        # Functions for the same time start in the order in which they were added.
         self._arrivals = itertools.count()
         self._changed = threading.Condition()
         self._is_over = False
@@ -27,7 +27,7 @@ class Timeline:
         self._thread = threading.Thread(target=self._run, daemon=True, name="timeline")
 
     def stop(self, *, wait: bool = True) -> None:
-        """Starts nothing more and, unless told otherwise, waits for running work. A second call does nothing."""
+        """Starts no more functions and, by default, waits for running ones. A second call does nothing."""
         with self._changed:
             self._is_over = True
             self._changed.notify()
@@ -36,7 +36,7 @@ class Timeline:
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def at(self, moment: float, work: Callable[[], None]) -> None:
-        """Adds work for a moment; the first one starts the thread."""
+        """Schedules a function. The first call starts the thread."""
         with self._changed:
             heapq.heappush(self._due, (moment, next(self._arrivals), work))
             self._changed.notify()

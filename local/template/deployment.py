@@ -1,6 +1,6 @@
 """Creates the resources of an expanded template, each one before the resources that refer to it.
 
-Stops at a resource type or property that local/template/resource_types.py does not know, instead of skipping it.
+Raises UnsupportedError for a resource type or property that local/template/resource_types.py does not define.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ from local.lambda_.configuration import FunctionConfiguration
 from local.template.expand import Template
 from local.template.intrinsic_functions import Resolver
 
-# Where resource types and properties are added, also those that have no effect on one machine.
+# The file that defines all resource types and properties, including those that have no effect on one machine.
 _RESOURCE_TYPES = "local/template/resource_types.py"
 
 
 class Properties:
-    """Holds a resource's resolved properties.
+    """Holds a resource's resolved properties, each of which the code that creates the resource takes once.
 
-    Properties that have not been read in the end are unknown, and stop the start.
+    `check_all_taken` raises UnsupportedError for the remaining ones: they would have no effect here.
     """
 
     def __init__(self, logical_id: str, type_name: str, values: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class Properties:
         return self._values.pop(name, default)
 
     def take_group(self, name: str, *members: str) -> dict[str, Any]:
-        """Returns an object property in which only these members are allowed."""
+        """Takes a property that is an object. Raises UnsupportedError for members other than these."""
         group: dict[str, Any] = self.take(name) or {}
         if unknown := set(group) - set(members):
             self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
@@ -65,7 +65,7 @@ class Resource:
 
 @dataclass
 class DeployedApi:
-    """An HTTP API: its URL, and the routes and stage settings that the stack serves there."""
+    """An HTTP API: its URL, its routes and the settings of its stage."""
 
     url: str
     routes: list[Route] = field(default_factory=list)
@@ -74,10 +74,10 @@ class DeployedApi:
 
 @dataclass
 class Deployment:
-    """A deployed template: `resources` by logical id, and the parts that the stack has to run itself.
+    """A deployed template: `resources` by logical id, and the settings of everything that moto does not run.
 
-    `client(service)` returns a boto3 client, `api_url(logical id)` the future URL of an HTTP API. `overrides` replaces
-    properties: {logical id: {property: value}}.
+    `client(service)` returns a boto3 client, `api_url(logical id)` the URL at which the stack will serve an HTTP API.
+    `overrides` replaces properties: {logical id: {property: value}}.
     """
 
     template: Template
@@ -92,31 +92,32 @@ class Deployment:
     schedules: list[Schedule] = field(default_factory=list)
     apis: dict[str, DeployedApi] = field(default_factory=dict)
     layers: dict[str, Path] = field(default_factory=dict)
-    _under_way: list[str] = field(default_factory=list)
+    _in_progress: list[str] = field(default_factory=list)
 
     def deploy(self) -> None:
         """Creates every resource, after the resources that it refers to.
 
         Raises LocalStackError for features that cannot run locally.
         """
-        self.resolver = Resolver(self.template, lambda name: self._made(name).ref, self._attribute)
+        self.resolver = Resolver(self.template, lambda name: self._resource(name).ref, self._attribute)
         for logical_id, resource in self.template.resources.items():
             if "Condition" not in resource or self.resolver.condition(resource["Condition"]):
-                self._made(logical_id)
+                self._resource(logical_id)
 
     def queue_url(self, arn: str) -> str:
         return next(resource.ref for resource in self.resources.values() if resource.attributes.get("Arn") == arn)
 
-    def _made(self, logical_id: str) -> Resource:
+    def _resource(self, logical_id: str) -> Resource:
+        """Returns a resource, after creating it if it does not exist yet."""
         if logical_id in self.resources:
             return self.resources[logical_id]
         if logical_id not in self.template.resources:
             raise LocalStackError(f"The template refers to {logical_id}, which is neither parameter nor resource.")
-        if logical_id in self._under_way:
-            raise LocalStackError(f"Resources refer to each other in a circle: {' -> '.join(self._under_way)}.")
-        self._under_way.append(logical_id)
+        if logical_id in self._in_progress:
+            raise LocalStackError(f"Circular dependency between resources: {' -> '.join(self._in_progress)}.")
+        self._in_progress.append(logical_id)
         self.resources[logical_id] = self._make(logical_id, self.template.resources[logical_id])
-        self._under_way.pop()
+        self._in_progress.pop()
         return self.resources[logical_id]
 
     def _make(self, logical_id: str, resource: dict[str, Any]) -> Resource:
@@ -135,10 +136,10 @@ class Deployment:
         return made
 
     def _attribute(self, logical_id: str, name: str) -> str:
-        attributes = self._made(logical_id).attributes
+        attributes = self._resource(logical_id).attributes
         if name not in attributes:
             raise LocalStackError(
-                f"{logical_id}.{name} is not supported by the local stack, which has {sorted(attributes)}."
+                f"{logical_id}.{name} is not supported by the local stack, which supports {sorted(attributes)}."
             )
         return attributes[name]
 
@@ -147,8 +148,8 @@ class Deployment:
 class ResourceType:
     """Defines how a resource type is created.
 
-    Without `make` it is not created, and `why` states why this changes nothing on one machine. `without_effect` are
-    properties that change nothing on one machine, with the reason where it is not obvious.
+    If `make` is None, resources of the type are not created, and `why` states why they are not needed on one machine.
+    `without_effect` has the properties that have no effect on one machine, with the reason where it is not obvious.
     """
 
     make: Callable[[Deployment, Properties], Resource] | None

@@ -32,7 +32,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class Template:
-    """An expanded template: only plain CloudFormation resources, and a value for each parameter."""
+    """An expanded template: it has no resources of SAM, only of CloudFormation, and a value for each parameter."""
 
     folder: Path
     resources: dict[str, dict[str, Any]]
@@ -56,7 +56,7 @@ class Template:
 
 
 class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
-    """Prevents samtranslator from loading managed policies from IAM: it knows the ARNs that it attaches."""
+    """Prevents samtranslator from loading the list of managed policies from IAM, which the template does not need."""
 
     def __init__(self) -> None:
         pass
@@ -68,9 +68,10 @@ class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
 def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[str, str] | None = None) -> Template:
     """Returns the template expanded with these parameter values and the defaults of the others.
 
-    `unchecked` are values that skip the parameter's AllowedPattern: a simulator has no https.
+    `unchecked` has parameter values that are not checked against the parameter's constraints, such as http URLs of the
+    simulator, where the template requires https.
 
-    Raises LocalStackError for features that cannot run as they do in AWS.
+    Raises LocalStackError for features that the local stack does not support.
     """
     try:
         raw = read_template(path.read_text())
@@ -81,7 +82,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
         raise _unsupported(f"Transform {raw['Transform']}")
 
-    written = list(raw["Resources"])  # samtranslator changes the order
+    original_order = list(raw["Resources"])  # samtranslator changes the order
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
     for resource in raw["Resources"].values():
         properties = resource.get("Properties", {})
@@ -89,9 +90,9 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
                 # samtranslator accepts only s3:// here: `sam package` uploads the folders first.
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
-    # samtranslator reads the region from boto3; the user's setting must not leak in.
+    # samtranslator reads the region from boto3, which must not use the user's region.
     with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
-        # Nor the user's profile, which need not exist here.
+        # boto3 must not use the user's profile either: it may not exist on this machine.
         for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
             os.environ.pop(name, None)
         try:
@@ -99,8 +100,8 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
         except Exception as exc:
             raise LocalStackError(f"SAM cannot expand {path.name}: {getattr(exc, 'message', exc)}") from exc
     resources = expanded["Resources"]
-    in_their_order = {name: resources[name] for name in written if name in resources} | resources
-    return Template(path.parent, in_their_order, expanded.get("Conditions", {}), values)
+    ordered = {name: resources[name] for name in original_order if name in resources} | resources
+    return Template(path.parent, ordered, expanded.get("Conditions", {}), values)
 
 
 def _unsupported(feature: str) -> UnsupportedError:
@@ -112,7 +113,7 @@ def _parameter_values(
 ) -> dict[str, str]:
     if unknown := (set(given) | set(unchecked)) - set(declared):
         names, known = ", ".join(sorted(unknown)), ", ".join(sorted(declared))
-        raise LocalStackError(f"The template has no parameter {names}. It has {known}.")
+        raise LocalStackError(f"The template has no parameter {names}. Its parameters are {known}.")
     values = {}
     for name, declaration in declared.items():
         if declaration["Type"] not in ("String", "Number"):

@@ -21,13 +21,13 @@ PSEUDO_PARAMETERS = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 
-# {"Ref": "AWS::NoValue"} removes the property that it is the value of.
+# The value of {"Ref": "AWS::NoValue"}: properties with this value are removed.
 _NO_VALUE = object()
 
 
 @dataclass(frozen=True)
 class Resolver:
-    """Replaces intrinsic functions by their values. An unknown function is an error; it is never left in place."""
+    """Replaces intrinsic functions by their values. Raises UnsupportedError for an unknown function."""
 
     template: Template
     ref: Callable[[str], str]

@@ -6,9 +6,9 @@ import yaml
 
 
 class _TemplateLoader(yaml.CSafeLoader):
-    """Reads dates as text, as CloudFormation does: `2012-10-17` is the version of a policy.
+    """Parses dates as text, as CloudFormation does: `2012-10-17` is the version of a policy.
 
-    SAM's own yaml_parse() is written in Python alone and takes ten times as long.
+    SAM's own yaml_parse() is implemented in Python and takes ten times as long.
     """
 
 

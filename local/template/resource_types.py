@@ -1,6 +1,6 @@
-"""Defines the resource types and properties that the local stack knows, and how it creates each resource.
+"""Defines the resource types and properties that the local stack supports, and how it creates each resource.
 
-Unknown types and properties stop the start: if they were skipped, the difference would show only in AWS.
+The local stack does not start if the template has other types or properties: ignored ones would differ from AWS.
 """
 
 import json
@@ -17,7 +17,7 @@ from local.lambda_.configuration import FunctionConfiguration
 from local.template.deployment import DeployedApi, Deployment, Properties, Resource, ResourceType
 from local.template.state_machine import state_machine_definition
 
-# ------------------------------------------------------------------------------------------------ data
+# ------------------------------------------------------------------------------------------------ storage and events
 
 
 def _make_table(deployment: Deployment, properties: Properties) -> Resource:
@@ -94,7 +94,7 @@ def _make_event_bus(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
     name = properties.take("Name", f"{STACK_NAME}-{properties.logical_id}")
-    place = {"EventBusName": properties.take("EventBusName", "default")}
+    bus = {"EventBusName": properties.take("EventBusName", "default")}
     pattern = properties.take("EventPattern")
     targets = properties.take("Targets", [])
     for target in targets:
@@ -103,8 +103,8 @@ def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
         if target["Arn"].split(":")[2] != "sqs":
             raise LocalStackError(f"{name}: a target that is not a queue is not supported by the local stack.")
     events = deployment.client("events")
-    arn = events.put_rule(Name=name, EventPattern=json.dumps(pattern), **place)["RuleArn"]
-    events.put_targets(Rule=name, Targets=targets, **place)
+    arn = events.put_rule(Name=name, EventPattern=json.dumps(pattern), **bus)["RuleArn"]
+    events.put_targets(Rule=name, Targets=targets, **bus)
     return Resource(name, {"Arn": arn})
 
 
@@ -114,8 +114,8 @@ def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
 def _make_layer(deployment: Deployment, properties: Properties) -> Resource:
     folder = deployment.template.path_of(properties.take("Content"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:layer:{properties.logical_id}:1"
-    # A built layer contains python/; otherwise the folder is the source, which would become the content of python/. The
-    # packages of the layer's requirements.txt come from the environment that runs the local stack.
+    # A built layer contains python/. The folder of an unbuilt layer has the content of python/; functions import the
+    # packages in its requirements.txt from the environment that runs the local stack.
     deployment.layers[arn] = folder / "python" if (folder / "python").is_dir() else folder
     return Resource(arn)
 
@@ -239,8 +239,8 @@ def _make_api(deployment: Deployment, properties: Properties) -> Resource:
             security = operation.get("security", [])
             if kind != ("aws_proxy", "2.0") or security not in ([], [{"AWS_IAM": []}]):
                 raise LocalStackError(
-                    f"{method.upper()} {path}: only Lambda routes of payload format 2.0 run locally, open or signed "
-                    "(AWS_IAM)."
+                    f"{method.upper()} {path}: the local stack supports only Lambda routes with payload format 2.0, "
+                    "without authorization or with AWS_IAM."
                 )
             # ...:lambda:path/2015-03-31/functions/ARN/invocations
             function = _function_name(integration["uri"].split("/functions/")[1].split("/")[0])
@@ -253,7 +253,7 @@ def _make_api(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_stage(deployment: Deployment, properties: Properties) -> Resource:
     if (name := properties.take("StageName")) != "$default":
-        raise LocalStackError(f"Stage {name} is not supported by the local stack, which has $default only.")
+        raise LocalStackError(f"Stage {name} is not supported by the local stack, which supports $default only.")
     limits = properties.take_group("DefaultRouteSettings", "ThrottlingRateLimit", "ThrottlingBurstLimit")
     access_log = properties.take_group("AccessLogSettings", "DestinationArn", "Format")
     deployment.apis[properties.take("ApiId")].stage = Stage(
@@ -277,14 +277,14 @@ def _make_state_machine(deployment: Deployment, properties: Properties) -> Resou
     return Resource(arn, {"Arn": arn, "Name": name})
 
 
-# ------------------------------------------------------------------------------------------------ all of them
+# ------------------------------------------------------------------------------------------------ all types
 
 _PERMISSIONS = "local/permissions reads it from the template"
 _NO_METRICS = "metrics are not collected locally"
 _NO_TRACES = "traces are not collected locally"
-_NO_DOMAIN = "the local API has an address of this machine"
-_NOTHING_STAYS = "nothing outlives the process"
-_THIS_MACHINE = "the sandbox runs on this machine's"
+_NO_DOMAIN = "the local APIs have addresses of this machine"
+_NO_STORAGE = "all data is deleted when the stack stops"
+_ARCHITECTURE = "sandboxes have the architecture of this machine"
 
 RESOURCE_TYPES = {
     "AWS::ApiGatewayV2::Api": ResourceType(_make_api),
@@ -301,10 +301,10 @@ RESOURCE_TYPES = {
         _make_table,
         without_effect={
             "ContributorInsightsSpecification": _NO_METRICS,
-            "PointInTimeRecoverySpecification": _NOTHING_STAYS,
-            "SSESpecification": "nothing is written to disk",
+            "PointInTimeRecoverySpecification": _NO_STORAGE,
+            "SSESpecification": "items are not written to disk",
             "Tags": "",
-            "TimeToLiveSpecification": "moto never deletes what has expired; AWS may take days",
+            "TimeToLiveSpecification": "moto does not delete expired items; AWS deletes them within days",
         },
     ),
     "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
@@ -315,10 +315,10 @@ RESOURCE_TYPES = {
     "AWS::Lambda::Function": ResourceType(
         _make_function,
         without_effect={
-            "Architectures": _THIS_MACHINE,
+            "Architectures": _ARCHITECTURE,
             "Description": "",
-            "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
-            "ReservedConcurrentExecutions": "no other program uses this machine's sandboxes",
+            "EphemeralStorage": "sandboxes use the temporary folder of this machine",
+            "ReservedConcurrentExecutions": "each function has its own sandboxes",
             "Role": _PERMISSIONS,
             "SnapStart": "every sandbox has a cold start",
             "Tags": "",
@@ -328,8 +328,8 @@ RESOURCE_TYPES = {
     "AWS::Lambda::LayerVersion": ResourceType(
         _make_layer,
         without_effect={
-            "CompatibleArchitectures": _THIS_MACHINE,
-            "CompatibleRuntimes": f"{_THIS_MACHINE} Python",
+            "CompatibleArchitectures": _ARCHITECTURE,
+            "CompatibleRuntimes": "sandboxes run the interpreter of the local stack",
             "Description": "",
             "LayerName": "",
         },
@@ -343,10 +343,10 @@ RESOURCE_TYPES = {
     "AWS::S3::Bucket": ResourceType(
         _make_bucket,
         without_effect={
-            "LifecycleConfiguration": _NOTHING_STAYS,
-            "LoggingConfiguration": "the template has no bucket for access logs",
+            "LifecycleConfiguration": _NO_STORAGE,
+            "LoggingConfiguration": "access logs of the bucket are not written locally",
             "OwnershipControls": "there is one account",
-            "PublicAccessBlockConfiguration": "a policy that opens the bucket to anyone is not read",
+            "PublicAccessBlockConfiguration": "the template's bucket policy grants no access",
             "Tags": "",
         },
     ),
@@ -365,7 +365,7 @@ RESOURCE_TYPES = {
     "AWS::StepFunctions::StateMachine": ResourceType(
         _make_state_machine,
         without_effect={
-            "LoggingConfiguration": "Step Functions has the history of each execution",
+            "LoggingConfiguration": "moto's Step Functions has the history of each execution",
             "RoleArn": _PERMISSIONS,
             "Tags": "",
             "TracingConfiguration": _NO_TRACES,

@@ -1,4 +1,4 @@
-"""Reads a state machine's definition as CloudFormation would pass it to Step Functions."""
+"""Reads a state machine's definition in the form in which CloudFormation passes it to Step Functions."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from local import LocalStackError
 
 
 def state_machine_definition(path: Path, substitutions: Mapping[str, Any]) -> str:
-    """Returns the JSON text of a state machine from a YAML or JSON file, with its ${Substitutions} replaced.
+    """Returns a state machine's definition from a YAML or JSON file as JSON text, with substitutions for each ${name}.
 
-    Raises LocalStackError for a ${name} without a value: CloudFormation would leave it in the text.
+    Raises LocalStackError for a ${name} without a substitution, which CloudFormation would leave in the text.
     """
 
     def fill(value: Any) -> Any:

@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
-from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
+from local.demo.chromium import TIMEOUT_MILLISECONDS, chromium, find_chromium
 from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
-expect.set_options(timeout=PATIENCE_MILLISECONDS)
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 # Runs before the page's scripts, and records policy violations and layout shifts.
 _WATCH = """
 window.watched = {violations: [], shift: 0, shifts: []};
@@ -101,7 +101,7 @@ def visiting(
         GalleryServer(api.client(), actions=actions, thumbnails=thumbnails, reader=reader) as gallery,
         browser.new_context(**{"reduced_motion": "reduce", **options}) as context,
     ):
-        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        context.set_default_timeout(TIMEOUT_MILLISECONDS)
         context.add_init_script(_WATCH)
         visitor = Visitor(gallery, context.new_page())
 

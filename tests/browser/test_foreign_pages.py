@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from catchlight_cli.gallery import GalleryServer
-from local.demo.chromium import ARGUMENTS, PATIENCE_MILLISECONDS, find_chromium
+from local.demo.chromium import ARGUMENTS, TIMEOUT_MILLISECONDS, find_chromium
 from local.http.api import HttpApi, Route, Stage
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime_api import Outcome, RuntimeApi
@@ -133,7 +133,7 @@ def rebound(browser: Browser) -> Iterator[Page]:
     rebinding = browser.browser_type.launch(
         executable_path=str(find_chromium()),
         args=[*ARGUMENTS, "--host-resolver-rules=MAP evil.example 127.0.0.1"],
-        timeout=PATIENCE_MILLISECONDS,
+        timeout=TIMEOUT_MILLISECONDS,
     )
     yield rebinding.new_page()
     rebinding.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
-from local.demo.chromium import PATIENCE_MILLISECONDS
+from local.demo.chromium import TIMEOUT_MILLISECONDS
 from tests.browser.conftest import Visit
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image, many_tasks
 
@@ -99,7 +99,7 @@ def test_many_new_tasks_at_once_leave_no_gap_in_the_list(visit: Visit) -> None:
     api.put(*(a_task(f"new{n}", TaskStatus.FAILED, arrived_at=now - timedelta(milliseconds=n)) for n in range(250)))
     expect(page.locator("#count")).to_have_text("The latest 200 tasks")
     # An automatic update may read the last tasks and hide the button, so the page checks and clicks in one step.
-    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    deadline = time.monotonic() + TIMEOUT_MILLISECONDS / 1000
     while page.locator("#count").inner_text() != "310 tasks" and time.monotonic() < deadline:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")  # which also loads older tasks
         page.locator("#older").evaluate("(button) => button.checkVisibility() && button.click()")
@@ -256,7 +256,7 @@ def test_a_late_response_does_not_end_the_pause(visit: Visit) -> None:
     may_respond = threading.Event()
 
     def wait(_: httpx.Request) -> None:
-        may_respond.wait(PATIENCE_MILLISECONDS / 1000)
+        may_respond.wait(TIMEOUT_MILLISECONDS / 1000)
 
     api.before = wait
     with page.expect_request("**/api/tasks*"):

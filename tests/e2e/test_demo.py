@@ -21,7 +21,7 @@ from local.artefact import Artefact
 from local.demo import run
 from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
 from local.demo.checks import Bucket, StoredImage, find_problems
-from local.demo.forgeries import forged_urls, trap_path
+from local.demo.forgeries import forged_path, forged_urls
 from local.demo.output import result_table
 from local.demo.runner import DemoTask
 from local.simulator import FLUX_KONTEXT, Simulator
@@ -261,11 +261,11 @@ def test_a_forgery_with_an_effect_is_reported(
         task, stored = archived(simulator)
         assert isinstance(task.item, dict)
         task.case = replace(CASE, forgery=WITH_TOKEN, conflicts=(1,))
-        task.forgery_answer = response_status
+        task.forgery_status = response_status
         urls = forged_urls(CASE.task_id, simulator.url) if is_evidence else ["https://elsewhere.test/"]
         task.item["conflicts"] = [{"urls": urls}]
         if is_image:
-            task.item["images"][0]["url"] = simulator.url + trap_path(CASE.task_id)
+            task.item["images"][0]["url"] = simulator.url + forged_path(CASE.task_id)
         problems = find_problems([task], simulator, Bucket(stored, REQUESTS, {}), dead_letters=0)
     found = [problem.partition(": ")[2] for problem in problems]
     assert found[:1] == ([problem] if problem else [])

@@ -124,7 +124,7 @@ def test_references_in_a_circle_are_an_error() -> None:
     def stage(other: str) -> dict[str, Any]:
         return {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {"StageName": {"Ref": other}}}
 
-    with pytest.raises(LocalStackError, match="circle"):
+    with pytest.raises(LocalStackError, match="Circular dependency"):
         deploy({"A": stage("B"), "B": stage("A")})
 
 
