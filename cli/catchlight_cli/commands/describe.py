@@ -21,7 +21,7 @@ from catchlight_cli.output import format_time, new_table, task_path
 from catchlight_cli.output_tasks import status_text
 from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
-# Long enough to read the messages, short enough not to block other consumers of the queue for long.
+# Enough time to read the messages. Until it is over or they are released, `redrive` cannot receive them.
 _VISIBILITY_TIMEOUT_SECONDS = 30
 _MAX_DEAD_LETTERS = 500
 

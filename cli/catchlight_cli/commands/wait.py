@@ -34,7 +34,7 @@ def run(session: Session) -> ExitStatus:
     deadline = time.monotonic() + session.options.timeout
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        # Waits for one task after the other: the others progress meanwhile, and only one request is open at a time.
+        # Waits for one task after the other, with one open request at a time; the other tasks progress meanwhile.
         tracked = session.output.track(names, "Waiting", total=len(names))
         tasks = list(get_tasks(tracked, lambda name: _wait(api, name, deadline), session.output.error))
     session.output.show(Tasks(tasks=tuple(tasks)), lambda: [render_tasks(tasks)] if tasks else [])
