@@ -17,7 +17,7 @@ from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 
 _DESCRIPTION = (
-    "Operates a Catchlight stack and uses its tasks: a stack in AWS, with your AWS credentials, or a local stack."
+    "Operate a Catchlight stack and use its tasks: a stack in AWS, with your AWS credentials, or a local stack."
 )
 _EPILOG = """\
 By default, a command uses the local stack of `make up` if one runs in this folder (state in .local), else the deployed

@@ -76,7 +76,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Accepts the results of UNCONFIRMED tasks: a callback reported images, and the provider has not confirmed it. The images
+Accept the results of UNCONFIRMED tasks: a callback reported images, and the provider has not confirmed it. The images
 are validated and copied from the quarantine to `images/` in the bucket.
 Anyone who knows the callback token may have sent the callback: look at the images first, with
 `catchlight download --quarantined TASK`.""",

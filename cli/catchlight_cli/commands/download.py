@@ -169,7 +169,7 @@ COMMAND = Command(
     name="download",
     summary="save the images of tasks into a folder and verify their checksums",
     description="""\
-Saves the images of tasks into a folder and verifies their SHA-256 checksums. Images that are in the folder already are
+Save the images of tasks into a folder and verify their SHA-256 checksums. Images that are in the folder already are
 skipped, interrupted downloads are resumed, and other files are never overwritten.""",
     add_arguments=add_arguments,
     run=run,

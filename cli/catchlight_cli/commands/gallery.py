@@ -84,7 +84,7 @@ def render(url: str) -> Iterable[RenderableType]:
 COMMAND = Command(
     name="gallery",
     summary="show tasks and images in your browser",
-    description="Serves a web page with tasks and images at 127.0.0.1 until Ctrl-C. It reads the stack with your own "
+    description="Serve a web page with tasks and images at 127.0.0.1 until Ctrl-C. It reads the stack with your own "
     "credentials.",
     add_arguments=add_arguments,
     run=run,

@@ -37,4 +37,7 @@ COMMAND = Command(
     summary="show tasks with their times, their images and the reason for a failure",
     add_arguments=add_arguments,
     run=run,
+    description="""\
+Show tasks with their times, their images and the reason for a failure. With --json, each archived image has a
+presigned link.""",
 )

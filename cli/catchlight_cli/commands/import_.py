@@ -139,7 +139,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Registers the tasks listed in a file. The file is CSV, separated by commas, semicolons or tabs, with a column `task` or
+Register the tasks listed in a file. The file is CSV, separated by commas, semicolons or tabs, with a column `task` or
 the columns `provider` and `taskId`; or JSON lines with these members; or one provider#taskId per line. Case, spaces,
 - and _ in the names of columns and members are ignored. Without --yes it is a dry run. An interrupted import can be
 repeated: tasks that are in the table already are skipped.""",

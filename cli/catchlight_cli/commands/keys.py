@@ -65,7 +65,9 @@ class ChangedKey(Model):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `keys` to its parser."""
-    parser.add_argument("action", choices=("set", "list", "remove"), help="what to do with the keys")
+    parser.add_argument(
+        "action", choices=("set", "list", "remove"), help="set or remove a key of a provider, or list the keys of all"
+    )
     add_provider(parser, nargs="?", help_="id of the provider, for set and remove")
     parser.add_argument(
         "--webhook-key", action="store_true", help="set or remove the key that signs callbacks, instead of the API key"

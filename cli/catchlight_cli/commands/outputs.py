@@ -71,8 +71,9 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Shows the outputs of a deployed stack. With --export it prints them as shell variables, with the stack's region:
+Show the outputs of a deployed stack. With --export, print them as shell variables, with the stack's region:
 
     eval "$(catchlight outputs --export)"
-    aws s3 ls "s3://$IMAGES_BUCKET_NAME" """,
+    aws s3 ls "s3://$IMAGES_BUCKET_NAME"
+""",
 )

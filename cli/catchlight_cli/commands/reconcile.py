@@ -170,7 +170,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Restarts the processing of stuck tasks, as the stack does every hour:
+Restart the processing of stuck tasks, as the stack does every hour:
   polling    if a task has been PENDING for longer than polling can take, if its polling was not started within an hour,
              or if the provider has not confirmed its callback for over an hour
   archiving  if a task has waited for archiving for over an hour, at most once a day""",

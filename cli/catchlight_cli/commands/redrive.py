@@ -143,7 +143,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Retries the given tasks, or the tasks of these kinds, with fresh image URLs if the provider's API key is configured:
+Retry the given tasks, or the tasks of these kinds, with fresh image URLs if the provider's API key is configured:
   archive-dead-letters   the image URLs expired before archiving: queues the task for archiving again
   dispatch-dead-letters  a change was never dispatched: starts polling or archiving
   poll-dead-letters      polling could not be started in ten tries: starts polling

@@ -88,7 +88,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Processes deliveries that the stack could not read and keeps under rejected/ in the bucket: callbacks, and answers of
+Process deliveries that the stack could not read and keeps under rejected/ in the bucket: callbacks, and answers of
 providers to polls. Each one is parsed with the code of this installation, its report is written to the tasks table, and
 the delivery is removed; a delivery that still cannot be read stays. With --accepted, the deliveries under deliveries/
 are processed instead, and none is removed.""",

@@ -100,7 +100,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Publishes the events of the messages in PublishDeadLetters again. Each message refers to records of the table's stream,
+Publish the events of the messages in PublishDeadLetters again. Each message refers to records of the table's stream,
 which keeps them for 24 hours. The command passes the records to PublishEvents, and deletes the message when all their
 events are published; otherwise it stays in the queue. Subscribers recognize repeated events by their eventId.
 Messages in WebhookDeadLetters are moved back to WebhookQueue: SendWebhooks sends them again, with the same webhook-id,

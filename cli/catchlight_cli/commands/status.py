@@ -215,7 +215,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Shows tasks by status, the oldest pending task, stuck tasks, queue depths and the callback miss rate. DynamoDB charges
+Show tasks by status, the oldest pending task, stuck tasks, queue depths and the callback miss rate. DynamoDB charges
 for counting tasks: use --since 1d on a large table. Without --since, the command also reads the whole table to find
 items with an unknown status.""",
 )

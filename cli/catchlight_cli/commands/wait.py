@@ -60,7 +60,7 @@ def exit_status(tasks: Sequence[TaskResponse], output: Output) -> ExitStatus:
 COMMAND = Command(
     name="wait",
     summary="wait until tasks are done",
-    description="Waits until tasks are done. The exit code is 0 if all of them are ARCHIVED, 1 otherwise.",
+    description="Wait until tasks are done. The exit code is 0 if all of them are ARCHIVED, 1 otherwise.",
     add_arguments=add_arguments,
     run=run,
 )
