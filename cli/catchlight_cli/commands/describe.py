@@ -76,9 +76,8 @@ def render(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
     """Renders the explanation for the terminal: status, prompt, history, images, reason and next step."""
     task = explanation.task
     yield Text.assemble((task_path(task.task), "bold"), "  ", status_text(task.status))
-    request = getattr(task, "request", None)
-    if request and request.prompt:
-        yield Text(request.prompt, "italic")
+    if task.request and task.request.prompt:
+        yield Text(task.request.prompt, "italic")
     yield ""
     history = new_table("Time", "Age", "Event")
     for event in explanation.history:

@@ -58,7 +58,7 @@ def run(session: Session) -> ExitStatus:
     Returns FAILURE if the file has invalid lines. They prevent the registration, unless --skip-invalid is given.
     """
     options, output = session.options, session.output
-    tasks, named, invalid = read_file(_lines(options.file), provider=options.provider)
+    tasks, valid_lines, invalid = read_file(_lines(options.file), provider=options.provider)
     table = tasks_table(session.stack)
     if not output.as_json:
         for line in invalid:
@@ -82,8 +82,8 @@ def run(session: Session) -> ExitStatus:
         registered = output.show_rows(registered_tasks(), lambda task: (task_path(task), outcome), "Task", "Outcome")
     result = ImportResult(
         dry_run=is_dry_run,
-        lines=named,
-        duplicates=named - len(tasks),
+        lines=valid_lines,
+        duplicates=valid_lines - len(tasks),
         # Includes tasks that a callback has created between the lookup and their registration.
         already_known=len(tasks) - len(registered),
         registered=len(registered),

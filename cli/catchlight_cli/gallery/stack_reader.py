@@ -58,7 +58,7 @@ class StackReader:
         self._release.close()
 
     def count(self, since: datetime | None) -> StatusCounts:
-        """Counts the tasks that have changed since a time. None: counts all tasks, unless the table has 100,000 items.
+        """Counts the tasks that have changed since a time. None: counts all tasks, or none if the table has 100,000.
 
         Raises:
             StoreUnavailableError, ClientError: DynamoDB does not respond, or the credentials do not permit the request.

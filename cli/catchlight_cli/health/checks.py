@@ -194,8 +194,8 @@ def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, ProbeRe
         yield check("valid callback", response, 200)
     yield check("repeated callback", endpoint.call(item.task_id), 200)
     yield check("body in base64", endpoint.call(item.task_id, content_type=BINARY_TYPE), 200)
-    lost = "callbacks of providers that add a slash to the URL are lost; see the log of ReceiveCallback"
-    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, lost)
+    next_step = "callbacks of providers that add a slash to the URL are lost; see the log of ReceiveCallback"
+    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, next_step)
     forged = "".join(secrets.choice(string.ascii_letters) for _ in range(48))
     insecure = "the endpoint accepts forged results: disable it until this is corrected"
     yield check("forged token", endpoint.call(item.task_id, token=forged), 401, insecure)
@@ -209,8 +209,8 @@ def _check_get(response: ProbeResponse) -> Check:
     # Not part of the latency: the function responds to GET without a write.
     if response.status == httpx.codes.OK:
         return _ok("GET", "HTTP 200")
-    lost = "providers that check the URL with GET before they use it may refuse it; update the stack"
-    return _failed("GET", f"HTTP {response.status}, expected 200", lost)
+    next_step = "providers that check the URL with GET before they use it may refuse it; update the stack"
+    return _failed("GET", f"HTTP {response.status}, expected 200", next_step)
 
 
 def _check_latency(latency: Latency) -> Check:

@@ -22,6 +22,7 @@ from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, FAILURES_SEAR
 from catchlight_cli.durations import format_duration
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.polling_executions import ExecutionSearch
+from catchlight_cli.output import plural, task_path
 
 _REASONS = {
     FailureReason.CONTENT_POLICY: "The provider refused the request because of its content policy.",
@@ -143,7 +144,7 @@ def _result_of(status: TaskStatus, images: int, failure: Failure | None) -> str:
     if failure:
         return f"a failure, {failure.reason}"
     if status is TaskStatus.SUCCEEDED:
-        return f"a result of {images} {'image' if images == 1 else 'images'}"
+        return f"a result of {plural(images, 'image')}"
     return status.value
 
 
@@ -200,24 +201,20 @@ def _next_step(
                 "Its images are being archived, which takes seconds. Failed images are retried until their URLs expire."
             )
         case TaskStatus.TIMED_OUT:
-            answer = task.failure.last_answer if task.failure else None
-            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
             if task.is_awaited and is_searched:
                 return (
-                    f"The hourly run polls for it again until its provider answers, for 14 days.{remedy} "
+                    f"The hourly run polls for it again until its provider answers, for 14 days.{_remedy(task)} "
                     f"{_redrive(task)} polls now."
                 )
             return (
-                f"There is no automatic retry.{remedy} A later report is still applied; "
+                f"There is no automatic retry.{_remedy(task)} A later report is still applied; "
                 f"{_redrive(task)} restarts polling."
             )
         case TaskStatus.UNCONFIRMED:
-            answer = task.failure.last_answer if task.failure else None
-            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
-            accept = f"`catchlight accept {task.task.replace('#', '/', 1)}`"
+            accept = f"`catchlight accept {task_path(task.task)}`"
             return (
-                f"Polling requests the confirmation for as long as it requests results.{remedy} {_redrive(task)} polls "
-                f"for it again; {accept} archives the images without a confirmation."
+                f"Polling requests the confirmation for as long as it requests results.{_remedy(task)} "
+                f"{_redrive(task)} polls for it again; {accept} archives the images without a confirmation."
             )
         case TaskStatus.INCOMPLETE if task.skipped and not task.images:
             return "None: only images are archived. The item has the URLs of other files in `skipped`."
@@ -241,12 +238,17 @@ def _next_step(
             return "None: the task is done."
 
 
+def _remedy(task: Task) -> str:
+    answer = task.failure.last_answer if task.failure else None
+    return f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
+
+
 def _has_original_only(task: Task) -> bool:
     return bool(task.images) and all(image.kind is ImageKind.ORIGIN for image in task.images)
 
 
 def _redrive(task: Task) -> str:
-    return f"`catchlight redrive {task.task.replace('#', '/', 1)}`"
+    return f"`catchlight redrive {task_path(task.task)}`"
 
 
 def _next_poll(

@@ -161,14 +161,14 @@ def read_file(lines: Iterable[str], *, provider: str | None = None) -> tuple[lis
     """Returns the distinct task keys of a file, the number of lines with a valid task, and the invalid lines."""
     tasks: dict[str, None] = {}
     invalid = []
-    named = 0
+    valid_lines = 0
     for line in read_lines(lines, provider=provider):
         if isinstance(line, InvalidLine):
             invalid.append(line)
         else:
-            named += 1
+            valid_lines += 1
             tasks[line.task] = None
-    return list(tasks), named, tuple(invalid)
+    return list(tasks), valid_lines, tuple(invalid)
 
 
 def unknown_tasks(table: TasksTable, tasks: Sequence[str], *, on_progress: Callable[[int], None]) -> Iterator[str]:
