@@ -1,4 +1,4 @@
-"""Ends a running command on Ctrl-C, or when the program that reads its stdout has ended."""
+"""Ends a running command on Ctrl-C, or when the program that reads its stdout closes it."""
 
 import select
 import signal

@@ -268,7 +268,7 @@ def _next_poll(
     if polling and polling.is_exhaustive:
         return (
             "No running execution polls for it, which is normal until its first poll is due (FirstPollAfterSeconds). "
-            f"At the latest, the first hourly run in {format_duration(longest_polling - waited)} starts polling; "
+            f"At the latest, the first hourly run after {format_duration(longest_polling - waited)} starts polling; "
             f"{_redrive(task)} starts it now."
         )
     return "An execution should be polling for it, but too many executions are running to find it."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Catchlight"
 _METRICS = {Reporter.CALLBACK: "ResolvedByCallback", Reporter.POLL: "ResolvedByPoll"}
-# CloudWatch keeps data of shorter periods for 15 days; longer periods would make the time span less exact.
+# CloudWatch keeps data of shorter periods for at most 63 days; longer periods would make the time span less exact.
 _PERIOD_SECONDS = 3600
 # One GetMetricData accepts 500 queries: two for each provider, and two for all of them.
 _MAX_PROVIDERS = 249

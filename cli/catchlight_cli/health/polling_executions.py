@@ -13,8 +13,8 @@ from catchlight.models import Model
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# By default, polling of a new task starts about 130 s after its registration: FirstPollAfterSeconds and StartPolling's
-# batching window. Polling after other changes starts within seconds, unless the stream is delayed.
+# By default, polling of a new task starts 120 to 130 s after its registration: FirstPollAfterSeconds, and the batching
+# window of StartPolling. Polling after other changes starts within seconds, unless the stream is delayed.
 _STARTS_WITHIN = timedelta(minutes=3)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
 # DescribeExecution is called once for each.

@@ -56,9 +56,8 @@ def replay(
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=False)
             continue
         outcome = reports.record(report).outcome
-        if (
-            report.is_hint
-        ):  # the delivery stays: the table has no result of it yet, and polling needs an API key to find one
+        # The delivery of a hint stays: the table has no result yet, and polling needs an API key to find one.
+        if report.is_hint:
             outcome_of_hint = f"{report.remark}: its task is polled"
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome_of_hint, is_processed=False)
             continue

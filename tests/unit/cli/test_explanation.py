@@ -70,7 +70,7 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
             a_task(TaskStatus.PENDING),
             NO_EXECUTION,
             (),
-            "the first hourly run in 6 h 59 min starts polling; `catchlight redrive acedata/1` starts it now.",
+            "the first hourly run after 6 h 59 min starts polling; `catchlight redrive acedata/1` starts it now.",
         ),
         (a_task(TaskStatus.PENDING), ExecutionSearch(executions=(), is_exhaustive=False), (), "too many executions"),
         (a_task(TaskStatus.PENDING, 8 * HOUR), NO_EXECUTION, (), "`catchlight reconcile` restarts it now."),
