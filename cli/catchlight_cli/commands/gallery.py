@@ -45,9 +45,8 @@ def run(session: Session) -> ExitStatus:
     options = session.options
     with TasksClient.of(session.stack) as api:
         thumbnails = Thumbnails(default_folder()) if IS_AVAILABLE else None
-        api.page(
-            limit=1
-        )  # an error of the stack or the credentials is printed in the terminal, before the page is served
+        # An error of the stack or the credentials is printed in the terminal, before the page is served.
+        api.page(limit=1)
         with (
             closing(TaskActions(lambda: session.stack)) as actions,
             closing(StackReader(lambda: session.stack)) as reader,
