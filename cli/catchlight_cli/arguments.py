@@ -62,7 +62,7 @@ def metadata_pair(text: str) -> tuple[str, str]:
 
 
 def reference(text: str) -> str:
-    """Validates a reference, as the query `?ref=` of a callback URL has it."""
+    """Validates a reference: the value of the query parameter `ref` of a callback URL."""
     if not re.fullmatch(REFERENCE_PATTERN, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a reference (1 to 128 letters, digits, _, ., ~, : and -)")
     return text
@@ -96,6 +96,15 @@ def since(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time; valid times are 2h, 3d, 2026-01-31 and 2026-01-31T12:00Z"
         ) from exc
+
+
+def add_provider(
+    parser: argparse.ArgumentParser, *, nargs: str | None = None, help_: str = "id of the provider"
+) -> None:
+    """Adds the positional argument `provider`."""
+    parser.add_argument(
+        "provider", nargs=nargs, type=provider_id, metavar="PROVIDER", help=f"{help_}: {', '.join(PROVIDERS)}"
+    )
 
 
 def add_tasks(parser: argparse.ArgumentParser, *, nargs: str | None) -> None:
@@ -149,25 +158,25 @@ def filters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_metadata(parser: argparse.ArgumentParser) -> None:
-    """Adds --ref and the repeatable option --metadata, an entry of the metadata of new tasks."""
-    parser.add_argument("--ref", type=reference, help="keep this with the task, as your own reference")
+    """Adds the options --ref and --metadata, whose values are stored with new tasks. --metadata is repeatable."""
+    parser.add_argument("--ref", type=reference, help="your own reference, which is stored with the task")
     parser.add_argument(
         "--metadata",
         type=metadata_pair,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="keep this with the task; can be repeated",
+        help="entry of the metadata that is stored with the task; repeatable",
     )
 
 
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Adds the option --dry-run."""
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what the command would do, and change nothing")
 
 
 def add_limit(parser: argparse._ActionsContainer, default: int | None, items: str) -> None:
-    """Adds the option --limit for these items. A default of None means all of them."""
+    """Adds the option --limit, the maximum number of `items`. If `default` is None, there is no maximum."""
     shown = "all" if default is None else default
     parser.add_argument(
         "--limit",

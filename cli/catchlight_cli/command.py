@@ -14,8 +14,8 @@ class ExitStatus(IntEnum):
     """Exit codes of the command line."""
 
     SUCCESS = 0
-    FAILURE = 1  # something is wrong with the stack, or the command failed
-    USAGE = 2  # the arguments are invalid, or do not determine a stack
+    FAILURE = 1  # the command failed or found a problem
+    USAGE = 2  # the arguments are invalid or do not determine a stack
     INTERRUPTED = 130  # Ctrl-C; the code that shells use for SIGINT
 
 

@@ -16,18 +16,20 @@ from catchlight_cli.completion import SHELLS, completion_script
 from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 
-_DESCRIPTION = "Operate a Catchlight stack and use its tasks, in AWS with your credentials or on this machine."
+_DESCRIPTION = (
+    "Operate a Catchlight stack and use its tasks: a stack in AWS, with your AWS credentials, or a local stack."
+)
 _EPILOG = """\
 By default, a command uses the local stack of `make up` if one runs in this folder (state in .local), else the deployed
-stack that samconfig.toml names. It prints to stderr which stack it uses. If samconfig.toml or the local stack's state
+stack that samconfig.toml names. It prints the name of the stack to stderr. If samconfig.toml or the local stack's state
 cannot be read, or the local stack has ended, the command fails; it does not use another stack instead.
 
-Exit codes: 0 success, 1 something is wrong with the stack or the command failed, 2 usage error, 130 interrupted."""
+Exit codes: 0 success, 1 the command failed or found a problem, 2 usage error, 130 interrupted."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # Messages quote arguments, which may be pasted from the text of others.
+        # The message quotes arguments, which may contain control characters if they were pasted.
         super().error(printable(message))
 
 

@@ -1,4 +1,4 @@
-"""Writes completion scripts for shells: commands, options and the choices of options."""
+"""Generates completion scripts for shells, which complete commands, options and the choices of options."""
 
 import argparse
 import shlex

@@ -1,8 +1,8 @@
-"""Prints to a terminal: text that others wrote cannot control it.
+"""Prints untrusted text to a terminal without its control characters.
 
-Prompts, messages of services, task ids and headers come from strangers. Terminals act on control characters in them:
-ESC and the C1 controls begin sequences that set the clipboard (OSC 52) or repaint the screen, and bidirectional
-controls reorder what is read. Rich removes only a few of them.
+Prompts, messages of providers, task ids and headers are untrusted. Terminals interpret control characters: ESC and the
+C1 controls begin sequences that set the clipboard (OSC 52) or repaint the screen, and bidirectional controls change the
+order of the displayed characters. Rich removes only a few of them.
 """
 
 import json
@@ -26,11 +26,11 @@ class SafeConsole(Console):
     """A console of rich that prints no control characters of a text and interprets no markup in it."""
 
     def __init__(self, **options: Any) -> None:
-        # Highlighting would colour numbers and URLs in the texts of others as if they were ours.
+        # Highlighting would colour numbers and URLs in untrusted text like those of the command's own output.
         super().__init__(**{"highlight": False, **options}, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
-        """Raises the BrokenPipeError: rich would end the thread that prints, and nothing else."""
+        """Raises the BrokenPipeError again: rich would only end the thread that prints, and the command would go on."""
         raise
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -38,10 +38,10 @@ class SafeConsole(Console):
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Renders to segments. Parts of a renderable, such as cells, come through here as well, before wrapping."""
+        """Renders to segments. Rich also calls this for parts of a renderable, such as cells, before wrapping."""
         if isinstance(renderable, Text):
             renderable = renderable.copy()
             renderable.plain = printable(renderable.plain)
         for segment in super().render(renderable, options):
-            # Renderables of other kinds may bring text of their own. Segments with `control` are rich's own sequences.
+            # Renderables of other types may contain text as well. Segments with `control` are rich's own sequences.
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

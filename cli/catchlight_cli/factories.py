@@ -1,4 +1,4 @@
-"""Creates the package's objects for a stack, to be used from the command line with the user's own credentials."""
+"""Creates objects of the package `catchlight` for a stack; they use the user's own credentials."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -42,7 +42,7 @@ def dispatcher(stack: Stack) -> Dispatcher:
 
 
 def reconciliation(stack: Stack) -> Reconciliation:
-    """Returns the reconciliation that ReconcileTasks runs every hour."""
+    """Returns a reconciliation of the stack's tasks, as the function ReconcileTasks runs it every hour."""
     return Reconciliation(stack.table, stack.client("dynamodb"), dispatcher(stack), now=utc_now)
 
 

@@ -1,4 +1,4 @@
-"""The common part of the HTTP servers on this machine."""
+"""Common parts of the HTTP servers on this machine: the gallery and the servers of the local stack."""
 
 import contextlib
 import socket
@@ -17,25 +17,29 @@ OWN_NAMES = frozenset({HOST, "localhost"})
 
 
 def foreign_page(header: Callable[[str], str | None], names: Collection[str] = OWN_NAMES) -> str | None:
-    """Returns why a request comes from a web page of another site; None if it may be served.
+    """Returns the reason for refusing a request that a web page of another site has sent; None if it may be served.
 
-    Every page that a browser on this machine shows can send requests to 127.0.0.1. A page reaches these servers under
-    a name of its own by DNS rebinding (`Host`), or under theirs from another origin (`Origin`, `Sec-Fetch-Site`). Pages
-    cannot change these headers; programs such as boto3 and httpx send only `Host`. `header` returns a header's value.
+    Every page that a browser on this machine shows can send requests to 127.0.0.1: with DNS rebinding, under the host
+    name of its own site (header `Host`); otherwise from another origin (`Origin`, `Sec-Fetch-Site`). Pages cannot
+    change these headers; programs such as boto3 and httpx send only `Host`.
+
+    Args:
+        header: returns the value of a request header.
+        names: the host names of this server.
     """
     host = header("Host")
     if host is not None and host.partition(":")[0].lower() not in names:
         return "The Host header is not that of this server."
     if (origin := header("Origin")) is not None and origin != f"http://{host}":
         return "Requests of other origins are refused."
-    # same-site: pages of other ports of this machine.
+    # The value same-site means a page from another port of this machine.
     if (header("Sec-Fetch-Site") or "none") not in ("none", "same-origin"):
         return "Requests of other sites are refused."
     return None
 
 
 class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Closes kept-alive connections when the server stops: clients would otherwise keep using a stopped server."""
+    """A threaded server that closes kept-alive connections at its end: their threads would serve further requests."""
 
     daemon_threads = True
     # Each connection has a thread and a file descriptor. macOS allows a process 256 file descriptors by default.
@@ -49,7 +53,7 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
         super().__init__(*args, **options)
 
     def begin_idling(self, connection: Any) -> None:
-        """Records that a connection waits for a request; closes those that have waited longest if too many do."""
+        """Records that a connection is idle; closes the longest idle ones beyond `max_idle_connections`."""
         with self._idle_lock:
             self._idle[connection] = None
             surplus = list(self._idle)[: -self.max_idle_connections]
@@ -59,7 +63,7 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
             _shut_down(other)
 
     def end_idling(self, connection: Any) -> None:
-        """Records that a connection has sent a whole request, or was closed."""
+        """Records that a connection has sent the headers of a request, or was closed."""
         with self._idle_lock:
             self._idle.pop(connection, None)
 
@@ -73,16 +77,15 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """Closes the connections that clients keep open. Requests that are still processed end without a message."""
+        """Closes all connections. Requests that are still processed fail without a message."""
         self._has_ended = True
         for connection in list(self._open):
             _shut_down(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
+        """Prints the type and the source line of an error, but no text of the request, which is untrusted.
 
-        A client that closes its connection is not an error, and after the end of the server neither is what a request
-        still needed from it.
+        Errors of closed connections and timeouts are not printed, nor any error after `end_connections`.
         """
         error = sys.exception()
         if error is not None and not self._has_ended and not isinstance(error, (ConnectionError, TimeoutError)):
@@ -92,7 +95,10 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
 
 
 class IdleConnectionsAreBounded(BaseHTTPRequestHandler):
-    """A request handler that tells its server when its connection is idle: until a request's headers are complete."""
+    """A request handler that reports to its server whether its connection is idle.
+
+    A connection is idle until the headers of its next request are complete.
+    """
 
     server: ConnectionsEndWithServer
 

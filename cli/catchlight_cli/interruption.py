@@ -1,4 +1,4 @@
-"""Interruptions of a running command: Ctrl-C, and the end of the program that reads stdout."""
+"""Ends a running command on Ctrl-C, or when the program that reads its stdout closes it."""
 
 import select
 import signal
@@ -15,8 +15,8 @@ _PAUSE_SECONDS = 0.5
 def wait_for_interruption() -> NoReturn:
     """Waits until a signal handler raises an exception in the main thread; by default Ctrl-C raises KeyboardInterrupt.
 
-    The system may deliver a signal to another thread. Python runs its handler in the main thread, when that wakes up:
-    a wait without a timeout would never end.
+    The system may deliver a signal to another thread. Python runs the signal handler in the main thread as soon as that
+    executes Python code again, so the wait has a timeout.
     """
     never = threading.Event()
     while True:
@@ -27,9 +27,9 @@ def wait_for_interruption() -> NoReturn:
 def ended_by_closed_stdout() -> Iterator[None]:
     """Raises BrokenPipeError in the block, in the main thread, as soon as the program that reads stdout has closed it.
 
-    `catchlight list --all | head` would otherwise wait for the next page, only to learn that it cannot be printed. The
-    block can end at any point, also during a request: it must not change anything. Without effect on Windows, which has
-    neither `select.poll` nor signals between threads, and where stdout is no file.
+    Without it, `catchlight list --all | head` would request one more page before it fails to print. The exception can
+    interrupt the block at any point, also during a request, so the block must not change anything. It is never raised
+    on Windows, which has neither `select.poll` nor signals between threads, or if stdout has no file descriptor.
     """
     stdout = _descriptor_to_watch()
     if stdout is None:
@@ -51,7 +51,7 @@ def ended_by_closed_stdout() -> Iterator[None]:
 
 
 def _descriptor_to_watch() -> int | None:
-    """Returns the file descriptor of stdout, None if this platform or this stream cannot be watched."""
+    """Returns the file descriptor of stdout; None if the platform has no `select.poll` or the stream no descriptor."""
     if not hasattr(select, "poll"):
         return None
     try:
@@ -64,19 +64,19 @@ def _interrupt_when_closed(stdout: int, ended: threading.Event, lock: threading.
     main_thread = threading.main_thread().ident
     assert main_thread
     poll = select.poll()
-    poll.register(stdout, 0)  # reports only that the reader has closed it
+    poll.register(stdout, 0)  # without events to wait for, poll reports only that the reader has closed it
     while not ended.is_set():
         if poll.poll(_PAUSE_SECONDS * 1000):
-            with lock:  # no signal after the end of the block, when the former handler is back
+            with lock:  # no signal after the end of the block, which restores the former handler
                 if not ended.is_set():
                     signal.pthread_kill(main_thread, signal.SIGUSR1)
             return
 
 
 class _StdoutClosed(BaseException):
-    """Another program has closed stdout.
+    """The program that reads stdout has closed it.
 
-    This is not an OSError: an HTTP client would take one for an error of its connection, and repeat the request.
+    This is not an OSError, which an HTTP client would treat as a connection error and retry the request.
     """
 
 

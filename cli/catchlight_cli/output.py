@@ -35,9 +35,9 @@ Item = TypeVar("Item")
 # characters, the reason why an image is missing some hundreds.
 PIPED_WIDTH = 2000
 _COLUMN_GAP = 2
-# Rows that arrive within this time are printed together, so that their columns fit. No row waits for longer.
+# Rows that are produced within this time are printed together, so that their columns are aligned. No row waits longer.
 _PAGE_SECONDS = 0.5
-# A command that takes longer shows that it is still working; in a log file, a line after these times.
+# Where stderr is no terminal, a progress line is printed after the first time, then one at this interval.
 _FIRST_LINE_SECONDS = 2
 _NEXT_LINES_SECONDS = 10
 
@@ -50,7 +50,7 @@ class Output:
         has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
         self._stdout = SafeConsole(soft_wrap=False, width=None if has_width else PIPED_WIDTH)
         self._stderr = SafeConsole(stderr=True)
-        self._bar: Progress | None = None  # shown on the terminal now
+        self._bar: Progress | None = None  # the one that the terminal shows now
         self._bar_lock = threading.Lock()  # rows are printed by two threads
 
     def show(self, result: BaseModel, render: Callable[[], Iterable[RenderableType]]) -> None:
@@ -62,7 +62,7 @@ class Output:
             self.show_part(part)
 
     def show_part(self, part: RenderableType) -> None:
-        """Prints a part of a result for people at once, while the command still runs."""
+        """Prints a part of a text result at once, while the command still runs."""
         with _reported_write_errors(), self._hidden_bar():
             self._stdout.print(part, overflow="ignore", crop=False)
             sys.stdout.flush()
@@ -84,8 +84,8 @@ class Output:
     def show_rows(
         self, rows: Generator[Item, None, None], cells: Callable[[Item], Sequence[RenderableType]], *columns: str
     ) -> tuple[Item, ...]:
-        """Prints a table while its rows are produced, in text only, and returns what the rows were made of."""
-        with closing(rows):  # a closed pipe or Ctrl-C ends what produces the rows at once
+        """Prints a table while its rows are produced, and returns the items of `rows`. Prints nothing with --json."""
+        with closing(rows):  # a closed pipe or Ctrl-C closes the generator at once
             if self.as_json:
                 return tuple(rows)
             items: list[Item] = []
@@ -109,7 +109,7 @@ class Output:
         self.show_text(json_text(document) + "\n")
 
     def show_text(self, text: str) -> None:
-        """Prints text as it is and at once, for another program."""
+        """Prints text unchanged and at once, for another program."""
         with _reported_write_errors(), self._hidden_bar():
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -134,7 +134,7 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Shows a progress bar on stderr, which disappears when it is complete; lines where no terminal is."""
+        """Shows a progress bar on stderr, which disappears at the end; prints lines if stderr is no terminal."""
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -151,7 +151,7 @@ class Output:
             with _ProgressLines(self.info, columns, self._stderr) as lines:
                 yield lines
             return
-        # stdout is not redirected: what is piped must not be printed above the bar instead.
+        # stdout is not redirected: rich would print the piped result above the bar on stderr instead.
         with Progress(*columns, console=self._stderr, transient=True, redirect_stdout=False) as bar:
             outer, self._bar = self._bar, bar
             try:
@@ -163,7 +163,7 @@ class Output:
 
     @contextmanager
     def working(self, description: str) -> Iterator[None]:
-        """Shows on stderr that the command is working, while it does something without countable steps."""
+        """Shows on stderr what the command is doing, for work without countable steps."""
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with self._shown(*columns) as progress:
             progress.add_task(description, total=None)
@@ -189,11 +189,11 @@ class _ProgressLines(Progress):
         self._thread = threading.Thread(target=self._write_lines, name="progress", daemon=True)
 
     def start(self) -> None:
-        """Starts to print."""
+        """Starts the thread that prints the lines."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Prints no more lines."""
+        """Ends the printing of lines."""
         self._stopped.set()
 
     def _write_lines(self) -> None:
@@ -209,7 +209,7 @@ class _ProgressLines(Progress):
 
 @contextmanager
 def _reported_write_errors() -> Iterator[None]:
-    """Converts the errors of a full disk into one for the user. A closed pipe is not an error: `| head`."""
+    """Converts an OSError, such as that of a full disk, into a CatchlightError; a BrokenPipeError (`| head`) stays."""
     try:
         yield
     except BrokenPipeError:
@@ -219,12 +219,12 @@ def _reported_write_errors() -> Iterator[None]:
 
 
 def _one_message(text: str) -> Text:
-    """Indents all lines but the first: a newline in the text of others cannot look like a message of ours."""
+    """Indents all lines but the first, so that no line of untrusted text looks like a message of the command."""
     return Text(text.replace("\n", "\n  "))
 
 
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
-    """Formats a number of things: `1 task`, `2,000 tasks`. `nouns` is the plural if it is not the noun with an s."""
+    """Formats a number with its noun: `1 task`, `2,000 tasks`. `nouns` is the plural if it is not `noun` with an s."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
@@ -234,13 +234,13 @@ def task_path(key: str) -> str:
 
 
 def format_time(moment: datetime) -> str:
-    """Formats a time for people: local, with its offset from UTC."""
+    """Formats a time for text output: local time with its offset from UTC."""
     local = moment.astimezone()
     return f"{local:%Y-%m-%d %H:%M:%S} {local:%z}"
 
 
 class WordTable(Table):
-    """A table that breaks its lines between words only: ids and keys stay whole, if necessary beyond the terminal."""
+    """A table that breaks lines between words only: ids and keys stay whole, even if the table exceeds the terminal."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Sets the widths of the columns, and renders the table."""
@@ -268,7 +268,7 @@ def new_table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 class PagedTable:
-    """A table that is printed page by page: the columns of each page are at least as wide as those of the last one."""
+    """A table that is printed page by page. The columns of a page are at least as wide as those of the page before."""
 
     def __init__(self, *columns: str) -> None:
         self._columns = columns
@@ -293,7 +293,7 @@ class PagedTable:
 
 
 class _RowPrinter:
-    """Prints the rows of a table while they are produced: those that arrive together as one page."""
+    """Prints the rows of a table while they are produced; rows that are produced within _PAGE_SECONDS form one page."""
 
     def __init__(self, table: PagedTable, show: Callable[[RenderableType], None]) -> None:
         self._table = table
@@ -317,10 +317,10 @@ class _RowPrinter:
         self._thread.join()
         if self._error and not exc:
             raise self._error
-        self._print()  # also after Ctrl-C: what the rows say has been done
+        self._print()  # also after Ctrl-C: the rows report work that is done
 
     def add(self, row: Sequence[RenderableType]) -> None:
-        """Prints a row, at once or soon.
+        """Prints a row within _PAGE_SECONDS.
 
         Raises:
             OSError, CatchlightError: the output cannot be written.

@@ -1,4 +1,4 @@
-"""Renders tasks of the tasks API for the terminal: several as a table, or one with all its details."""
+"""Renders tasks of the tasks API for the terminal: as rows of a table, or one task with all its details."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -117,7 +117,7 @@ def _image(image: ImageResponse) -> str:
         reason = f": {image.reason}" if image.reason else ""
         kept = f" ({image.quarantine.bytes} bytes in quarantine)" if image.quarantine else ""
         return f"{image.state}{reason}{kept}"
-    # As shown: EXIF's orientations from 5 on exchange width and height.
+    # The displayed size: EXIF's orientations from 5 on exchange width and height.
     shown = (image.height, image.width) if (image.orientation or 0) >= 5 else (image.width, image.height)
     size = f"{shown[0]} x {shown[1]}, " if all(shown) else ""
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"

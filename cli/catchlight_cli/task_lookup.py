@@ -20,7 +20,7 @@ class NoSuchTaskError(CatchlightError):
     """The stack has no task of this name."""
 
     def __init__(self, name: TaskName) -> None:
-        # Only the secret with the API keys names further accounts, which not every user may read.
+        # Further accounts are not tried: only the secret with the API keys lists them, and not every user may read it.
         accounts = "" if name.provider else f" Tasks of further accounts need their provider: apikley-2/{name.task_id}."
         super().__init__(
             f"There is no task {name}. Check the spelling.{accounts} If the task exists at the provider only, run "

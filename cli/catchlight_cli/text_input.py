@@ -1,4 +1,4 @@
-"""Reads text files and standard input in the encodings in which other programs write them."""
+"""Reads text files and standard input in UTF-8 or UTF-16."""
 
 import codecs
 import sys
@@ -10,8 +10,8 @@ STANDARD_INPUT = "-"
 def read_text(name: str, *, errors: str = "strict") -> str:
     """Returns the text of a file, or of standard input for "-", without a byte order mark.
 
-    The byte order mark decides between UTF-16, in which Excel and PowerShell write, and UTF-8; without one it is UTF-8,
-    regardless of the locale. `errors` is as in `bytes.decode`. Line ends are left as they are.
+    Text with the byte order mark of UTF-16, which Excel and PowerShell write, is decoded as UTF-16; all other text as
+    UTF-8, regardless of the locale. `errors` is that of `bytes.decode`. Line ends stay unchanged.
 
     Raises:
         OSError: the file does not exist or cannot be read.

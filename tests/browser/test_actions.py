@@ -25,7 +25,7 @@ class FakeActions:
 
     def plan(self, task: str) -> tuple[Action, ...]:
         is_possible = self._api.tasks[task].status is TaskStatus.INCOMPLETE
-        effect = "Missing images become PENDING." if is_possible else "Nothing would be done."
+        effect = "Missing images become PENDING." if is_possible else "No retry is needed or possible."
         redrive = Action(name=ActionName.REDRIVE, effect=effect, is_possible=is_possible)
         poll = Action(name=ActionName.POLL, effect="Only PENDING tasks are polled for.", is_possible=False)
         return (redrive, poll)

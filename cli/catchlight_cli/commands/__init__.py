@@ -24,11 +24,11 @@ from catchlight_cli.commands import (
     wait,
 )
 
-# As `catchlight` alone shows them.
+# In the order in which `catchlight --help` lists them.
 GROUPS: dict[str, tuple[Command, ...]] = {
     "Set up": (keys.COMMAND, outputs.COMMAND),
     "Use": (submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND),
-    "Look": (gallery.COMMAND, status.COMMAND, describe.COMMAND, doctor.COMMAND),
+    "Inspect": (gallery.COMMAND, status.COMMAND, describe.COMMAND, doctor.COMMAND),
     "Operate": (
         redrive.COMMAND,
         accept.COMMAND,

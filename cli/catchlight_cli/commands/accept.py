@@ -16,7 +16,7 @@ from catchlight_cli.task_lookup import find_task_key
 
 
 class AcceptResult(Model):
-    """The tasks that were named, and what became of them."""
+    """The outcome for each named task."""
 
     dry_run: bool
     tasks: tuple[Accepted, ...]
@@ -76,8 +76,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Accepts the results of UNCONFIRMED tasks: their callbacks named images, and the provider, asked with its API key, has
-not confirmed them. The images are copied from quarantine to their place in the bucket, after the usual validation.
-Anyone who knows the callback token can have sent the callback: look at the images first, with
+Accept the results of UNCONFIRMED tasks: a callback reported images, and the provider has not confirmed it. The images
+are validated and copied from the quarantine to `images/` in the bucket.
+Anyone who knows the callback token may have sent the callback: look at the images first, with
 `catchlight download --quarantined TASK`.""",
 )

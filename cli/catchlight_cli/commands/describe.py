@@ -21,7 +21,7 @@ from catchlight_cli.output import format_time, new_table, task_path
 from catchlight_cli.output_tasks import status_text
 from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
-# Long enough to read the messages, short enough not to block other consumers of the queue for long.
+# Enough time to read the messages. Until it is over or they are released, `redrive` cannot receive them.
 _VISIBILITY_TIMEOUT_SECONDS = 30
 _MAX_DEAD_LETTERS = 500
 
@@ -76,9 +76,8 @@ def render(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
     """Renders the explanation for the terminal: status, prompt, history, images, reason and next step."""
     task = explanation.task
     yield Text.assemble((task_path(task.task), "bold"), "  ", status_text(task.status))
-    request = getattr(task, "request", None)
-    if request and request.prompt:
-        yield Text(request.prompt, "italic")
+    if task.request and task.request.prompt:
+        yield Text(task.request.prompt, "italic")
     yield ""
     history = new_table("Time", "Age", "Event")
     for event in explanation.history:

@@ -96,8 +96,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Calls the live callback endpoint with valid and invalid requests, and checks secrets, queues and alarms. The callbacks
-report on a temporary probe item in the tasks table, which `doctor` deletes at the end: it triggers neither polling nor
-archiving nor events. The callbacks count in the metrics: one result, its duplicates, one or two with invalid
-credentials.""",
+Call the live callback endpoint with valid and invalid requests, and check secrets, queues and alarms. The callbacks
+report a failure of a temporary probe item in the tasks table, which triggers neither polling nor archiving nor events
+and which `doctor` deletes at the end. The metrics count the callbacks: one result, its duplicates, and one or two with
+invalid credentials.""",
 )

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quarantined",
         action="store_true",
-        help="the bytes that could not be archived, instead of the archived images",
+        help="save the bytes in quarantine, which could not be archived, instead of the archived images",
     )
 
 
@@ -129,7 +129,7 @@ class _SelectedTasks:
             yield task
 
     def _filtered(self) -> Iterator[TaskResponse]:
-        # Tasks without images are a problem only if they were named: filters match them as well.
+        # A task without images is an error only if it was named: filters may match such tasks as well.
         for page in self._api.pages(**filters(self._options), limit=self._options.limit):
             self._unreadable |= page.unreadable_reasons
             yield from page.tasks
@@ -168,8 +168,9 @@ def render(result: Downloads) -> Iterable[RenderableType]:
 COMMAND = Command(
     name="download",
     summary="save the images of tasks into a folder and verify their checksums",
-    description="Saves the images of tasks into a folder and verifies their SHA-256 checksums. Images that were saved\n"
-    "before are skipped, interrupted downloads are resumed, and other files are never overwritten.",
+    description="""\
+Save the images of tasks into a folder and verify their SHA-256 checksums. Images that are in the folder already are
+skipped, interrupted downloads are resumed, and other files are never overwritten.""",
     add_arguments=add_arguments,
     run=run,
 )

@@ -45,7 +45,8 @@ def run(session: Session) -> ExitStatus:
     options = session.options
     with TasksClient.of(session.stack) as api:
         thumbnails = Thumbnails(default_folder()) if IS_AVAILABLE else None
-        api.page(limit=1)  # fails early: errors of the stack or credentials appear in the terminal, not in a browser
+        # An error of the stack or the credentials is printed in the terminal, before the page is served.
+        api.page(limit=1)
         with (
             closing(TaskActions(lambda: session.stack)) as actions,
             closing(StackReader(lambda: session.stack)) as reader,
@@ -62,9 +63,9 @@ def run(session: Session) -> ExitStatus:
 
 @contextlib.contextmanager
 def redirecting_page(url: str) -> Iterator[Path]:
-    """Yields a file that only this user can read and that leads a browser to the URL.
+    """Yields an HTML file that redirects a browser to the URL. Only this user can read it.
 
-    The browser's command line, which all users of the machine can read, then has the file's name and not the secret.
+    All users of the machine can read the browser's command line: it contains the name of the file, not the secret URL.
     """
     with tempfile.TemporaryDirectory(prefix="catchlight-gallery-") as folder:  # mode 0700
         page = Path(folder, "gallery.html")
@@ -76,13 +77,14 @@ def redirecting_page(url: str) -> Iterator[Path]:
 def render(url: str) -> Iterable[RenderableType]:
     """Renders the gallery's URL for the terminal."""
     yield Text.assemble("The gallery is at ", (url, "bold cyan"))
-    yield Text("It reads the stack with your credentials: do not pass the URL on. Ctrl-C stops it.", "dim")
+    yield Text("It reads the stack with your credentials: do not share the URL. Ctrl-C stops it.", "dim")
 
 
 COMMAND = Command(
     name="gallery",
     summary="show tasks and images in your browser",
-    description="Serves a web page with tasks and images at 127.0.0.1, read with your own credentials, until Ctrl-C.",
+    description="Serve a web page with tasks and images at 127.0.0.1 until Ctrl-C. It reads the stack with your own "
+    "credentials.",
     add_arguments=add_arguments,
     run=run,
 )

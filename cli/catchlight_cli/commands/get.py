@@ -34,7 +34,10 @@ def run(session: Session) -> ExitStatus:
 
 COMMAND = Command(
     name="get",
-    summary="show tasks with their times, links to their images and the reason of a failure",
+    summary="show tasks with their times, their images and the reason for a failure",
     add_arguments=add_arguments,
     run=run,
+    description="""\
+Show tasks with their times, their images and the reason for a failure. With --json, each archived image has a
+presigned link.""",
 )

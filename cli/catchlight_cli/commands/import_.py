@@ -18,17 +18,17 @@ from catchlight_cli.output import new_table, task_path
 from catchlight_cli.repair.bulk_import import ImportResult, read_file, register, unknown_tasks
 from catchlight_cli.text_input import read_text
 
-_DEFAULT_RATE = 20.0  # tasks a second
+_DEFAULT_RATE = 20.0  # tasks per second
 _MAX_RATE = 1000.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `import` to its parser."""
     parser.add_argument(
-        "file", metavar="FILE", help="CSV with a header, JSON lines, or lines of provider#taskId; - reads stdin"
+        "file", metavar="FILE", help="CSV with a header, JSON lines, or one provider#taskId per line; - reads stdin"
     )
     parser.add_argument(
-        "--provider", type=provider_id, metavar="PROVIDER", help="provider of lines that do not name one"
+        "--provider", type=provider_id, metavar="PROVIDER", help="provider of the tasks whose lines do not name one"
     )
     parser.add_argument("--yes", action="store_true", help="register the tasks (default: a dry run)")
     parser.add_argument(
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_rate,
         default=_DEFAULT_RATE,
         metavar="N",
-        help=f"maximum number of registrations a second, and of requests to the providers a minute later "
+        help="maximum number of registrations per second; their first polls follow at the same rate "
         f"(default: {_DEFAULT_RATE:g})",
     )
     parser.add_argument("--skip-invalid", action="store_true", help="skip invalid lines instead of registering nothing")
@@ -58,7 +58,7 @@ def run(session: Session) -> ExitStatus:
     Returns FAILURE if the file has invalid lines. They prevent the registration, unless --skip-invalid is given.
     """
     options, output = session.options, session.output
-    tasks, named, invalid = read_file(_lines(options.file), provider=options.provider)
+    tasks, valid_lines, invalid = read_file(_lines(options.file), provider=options.provider)
     table = tasks_table(session.stack)
     if not output.as_json:
         for line in invalid:
@@ -82,8 +82,8 @@ def run(session: Session) -> ExitStatus:
         registered = output.show_rows(registered_tasks(), lambda task: (task_path(task), outcome), "Task", "Outcome")
     result = ImportResult(
         dry_run=is_dry_run,
-        lines=named,
-        duplicates=named - len(tasks),
+        lines=valid_lines,
+        duplicates=valid_lines - len(tasks),
         # Includes tasks that a callback has created between the lookup and their registration.
         already_known=len(tasks) - len(registered),
         registered=len(registered),
@@ -95,7 +95,7 @@ def run(session: Session) -> ExitStatus:
 
 def _lines(name: str) -> Iterable[str]:
     try:
-        # Task ids are ASCII: other columns, such as prompts, may be in an encoding that is not known.
+        # Task ids are ASCII; other columns, such as prompts, may be in an unknown encoding.
         text = read_text(name, errors="replace")
     except FileNotFoundError:
         raise UsageError(f"There is no file {name}.") from None
@@ -139,8 +139,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Registers the tasks listed in a file: CSV whose header has task, or provider and taskId, separated by commas, semicolons
-or tabs; JSON lines with the same names; or one provider#taskId a line. Case, blanks, - and _ in names are ignored.
-Without --yes it is a dry run. An interrupted import can be repeated: tasks that are in the table already are
-skipped.""",
+Register the tasks listed in a file. The file is CSV, separated by commas, semicolons or tabs, with a column `task` or
+the columns `provider` and `taskId`; or JSON lines with these members; or one provider#taskId per line. Case, spaces,
+- and _ in the names of columns and members are ignored. Without --yes it is a dry run. An interrupted import can be
+repeated: tasks that are in the table already are skipped.""",
 )

@@ -1,4 +1,4 @@
-"""Implements `catchlight keys`: sets, lists and removes the keys of the services."""
+"""Implements `catchlight keys`: sets, lists and removes the API keys and webhook keys of the providers."""
 
 import argparse
 import getpass
@@ -13,7 +13,7 @@ from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.errors import SettingsError
 from catchlight.models import Model
 from catchlight.providers import PROVIDERS
-from catchlight_cli.arguments import provider_id
+from catchlight_cli.arguments import add_provider
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import provider_client
 from catchlight_cli.health.provider_keys import (
@@ -44,7 +44,7 @@ class Keys(Model):
 
     @property
     def has_problem(self) -> bool:
-        """Whether a key that is stored cannot be used, or no API key is stored at all."""
+        """Whether a stored key cannot be used, or no API key is stored."""
         statuses = {key.status for key in self.api_keys}
         return (
             any(key.problem for key in self.webhook_keys)
@@ -59,18 +59,20 @@ class ChangedKey(Model):
     provider: str
     key: str  # "apiKey" or "webhookKey"
     is_set: bool
-    was_set: bool | None = None  # before it was removed; None: it was stored
+    was_set: bool | None = None  # whether the removed key existed; None: the key was stored, not removed
     trial: ApiKey | None = None  # None: the key was not tried
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `keys` to its parser."""
-    parser.add_argument("action", choices=("set", "list", "remove"))
-    parser.add_argument("provider", nargs="?", type=provider_id, metavar="PROVIDER", help="for set and remove")
     parser.add_argument(
-        "--webhook-key", action="store_true", help="the key that signs callbacks, instead of the API key"
+        "action", choices=("set", "list", "remove"), help="set or remove a key of a provider, or list the keys of all"
     )
-    parser.add_argument("--no-trial", action="store_true", help="set: store the API key without trying it first")
+    add_provider(parser, nargs="?", help_="id of the provider, for set and remove")
+    parser.add_argument(
+        "--webhook-key", action="store_true", help="set or remove the key that signs callbacks, instead of the API key"
+    )
+    parser.add_argument("--no-trial", action="store_true", help="for set: store the API key without trying it first")
 
 
 def run(session: Session) -> ExitStatus:
@@ -78,10 +80,12 @@ def run(session: Session) -> ExitStatus:
     options = session.options
     if options.action == "list":
         if options.provider or options.webhook_key or options.no_trial:
-            raise UsageError("`keys list` shows the keys of all services, and has none of these arguments.")
+            raise UsageError(
+                "`keys list` shows the keys of all providers, and accepts no PROVIDER, --webhook-key or --no-trial."
+            )
         return _list(session)
     if not options.provider:
-        raise UsageError(f"`keys {options.action}` needs a service: {', '.join(PROVIDERS)}.")
+        raise UsageError(f"`keys {options.action}` needs a provider: {', '.join(PROVIDERS)}.")
     return _set(session) if options.action == "set" else _remove(session)
 
 
@@ -105,7 +109,7 @@ def _set(session: Session) -> ExitStatus:
     if name == WEBHOOK_KEY and not provider.signs_callbacks:
         raise UsageError(f"{provider.id} does not sign callbacks: with a webhook key, every callback would be refused.")
     stack = session.stack  # before the prompt: the user sees which stack gets the key
-    key = _asked(f"{'Webhook' if name == WEBHOOK_KEY else 'API'} key of {provider.id}: ")
+    key = _read_key(f"{'Webhook' if name == WEBHOOK_KEY else 'API'} key of {provider.id}: ")
     if problem := key_problem(key):
         raise CatchlightError(f"The text {problem}. Nothing was stored.")
     key, trial = stripped(key), None
@@ -130,8 +134,8 @@ def _remove(session: Session) -> ExitStatus:
     return ExitStatus.SUCCESS
 
 
-def _asked(prompt: str) -> str:
-    """Returns the key that the user types, which the terminal does not show, or the one that is piped in."""
+def _read_key(prompt: str) -> str:
+    """Prompts for a key, which the terminal does not show, or reads it from stdin if that is no terminal."""
     if sys.stdin.isatty():
         try:
             return getpass.getpass(prompt)
@@ -144,7 +148,7 @@ def _asked(prompt: str) -> str:
 
 
 def _render(keys: Keys) -> Iterable[RenderableType]:
-    table = new_table("Service", "API key", "Credits", "Webhook key", right=("Credits",))
+    table = new_table("Provider", "API key", "Credits", "Webhook key", right=("Credits",))
     for api_key, webhook_key in zip(keys.api_keys, keys.webhook_keys, strict=True):
         table.add_row(
             api_key.provider,
@@ -155,8 +159,8 @@ def _render(keys: Keys) -> Iterable[RenderableType]:
     yield table
     for api_key in keys.api_keys:
         if api_key.next_step:
-            said = "; ".join(filter(None, (api_key.detail, api_key.status.consequence)))
-            yield _advice(f"{api_key.provider} API key {api_key.status}: {said}", api_key.next_step)
+            details = "; ".join(filter(None, (api_key.detail, api_key.status.consequence)))
+            yield _advice(f"{api_key.provider} API key {api_key.status}: {details}", api_key.next_step)
     for webhook_key in keys.webhook_keys:
         if webhook_key.problem:
             yield _advice(f"{webhook_key.provider} webhook key: {webhook_key.problem}", webhook_key.next_step)
@@ -172,7 +176,10 @@ def _render_change(changed: ChangedKey) -> Iterable[RenderableType]:
         yield Text(f"{changed.provider} has no {name}: nothing was removed.", "yellow")
         return
     if not changed.is_set:
-        yield Text(f"The {name} of {changed.provider} is removed, within {CACHE_SECONDS // 60} minutes everywhere.")
+        minutes = CACHE_SECONDS // 60
+        yield Text(
+            f"The {name} of {changed.provider} is removed. Every function stops using it within {minutes} minutes."
+        )
         return
     if changed.trial and changed.trial.status is KeyStatus.OUT_OF_CREDITS:
         yield Text(f"{changed.provider} accepts the key, but the account has no credits.", "yellow")
@@ -183,18 +190,19 @@ def _render_change(changed: ChangedKey) -> Iterable[RenderableType]:
         )
     yield Text(f"✓ Stored. Every function uses it within {CACHE_SECONDS // 60} minutes.", "green")
     if changed.key == WEBHOOK_KEY:
-        yield "From then on the stack refuses callbacks without a valid signature."
+        yield "From then on, the stack refuses callbacks without a valid signature."
     else:
-        yield "Tasks that failed without it: `catchlight redrive --all`, and `catchlight redrive --kind timed-out`."
+        yield "To retry the tasks that failed: `catchlight redrive --all` and `catchlight redrive --kind timed-out`."
 
 
 COMMAND = Command(
     name="keys",
-    summary="set, list and remove the API keys of the services",
+    summary="set, list and remove the API keys of the providers",
     add_arguments=add_arguments,
     run=run,
     description="""\
-`keys set PROVIDER` asks for an API key without showing it, or reads it from stdin, tries it against the service, and
-adds it to the provider keys secret; the other keys in the secret stay. `keys list` tries every stored key, and shows
-which are valid, refused, out of credits or missing, and what follows. `keys remove PROVIDER` removes a key.""",
+`keys set PROVIDER` prompts for an API key without showing it, or reads it from stdin, sends a trial request with it to
+the provider, and stores it in the provider keys secret; the other keys in the secret stay. `keys list` tries every
+stored API key, and shows which ones are valid, refused, out of credits or missing, and the consequences.
+`keys remove PROVIDER` removes a key.""",
 )

@@ -19,7 +19,7 @@ from catchlight_cli.output_tasks import TaskTable
 _DEFAULT_LIMIT = 50
 # A small first page shows its rows sooner: a local stack needs 0.25 s for a page of 100 tasks, 0.1 s for one of 20.
 _FIRST_PAGE = 20
-# All of them hold text that Catchlight writes or validates: a spreadsheet finds no formula in them.
+# Catchlight writes or validates the text of all columns, so none can contain a spreadsheet formula.
 _CSV_COLUMNS: dict[str, Callable[[TaskResponse], object]] = {
     "task": lambda task: f"{task.provider}/{task.task_id}",
     "status": lambda task: task.status.value,
@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_filters(parser)
     number = parser.add_mutually_exclusive_group()
     add_limit(number, _DEFAULT_LIMIT, "tasks")
-    number.add_argument("--all", action="store_true", help="all tasks")
+    number.add_argument("--all", action="store_true", help="list all tasks")
     parser.add_argument("--format", choices=list(_FORMATS), help="format of the output (default: table)")
 
 
 def run(session: Session) -> ExitStatus:
-    """Lists tasks, the newest first; each page is printed as soon as it is there.
+    """Lists tasks, the newest first; prints each page before it requests the next one.
 
     Raises:
         UsageError: --json and another format are given.
@@ -55,14 +55,14 @@ def run(session: Session) -> ExitStatus:
         raise UsageError(f"Give either --json or --format {format_}, not both.")
     with TasksClient.of(session.stack) as api:
         limit = None if options.all else options.limit
-        # One task more than is shown, to know whether there are older ones.
+        # One task more than is shown, to find out whether there are older ones.
         pages = api.pages(**filters(options), limit=limit and limit + 1, first_page=_FIRST_PAGE)
         with ended_by_closed_stdout(), output.progress() as progress:
             bar = progress.add_task("Listing", total=limit)
             listing = _Listing(pages, limit, on_progress=lambda more: progress.advance(bar, more))
             _FORMATS[format_](listing, output)
     if listing.has_more:
-        output.info(f"There are older tasks; --limit is {options.limit}. --all lists them all.")
+        output.info(f"There are older tasks: --limit is {options.limit}. To list all tasks, use --all.")
     output.malformed_items(listing.unreadable)
     return ExitStatus.SUCCESS
 

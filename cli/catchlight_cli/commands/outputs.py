@@ -16,7 +16,7 @@ from catchlight_cli.output import new_table
 
 
 class Outputs(Model):
-    """The outputs of a stack by name, and its region."""
+    """The region of a stack, and its outputs by name."""
 
     region: str
     outputs: Mapping[str, str]
@@ -31,10 +31,12 @@ def run(session: Session) -> ExitStatus:
     """Shows the outputs of the stack."""
     stack = session.stack
     if stack.is_local:
-        raise UsageError("The local stack has no outputs: its addresses are in stack.json. Use --stack-name.")
+        raise UsageError(
+            "The local stack has no outputs: its addresses are in stack.json. Name a deployed stack with --stack-name."
+        )
     if session.options.export:
         if session.output.as_json:
-            raise UsageError("--export prints shell commands, --json a JSON document. Use only one of them.")
+            raise UsageError("--export prints shell commands, --json prints a JSON document. Use only one of them.")
         session.output.show_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports(stack)))
         return ExitStatus.SUCCESS
     outputs = Outputs(region=stack.region, outputs=dict(stack.outputs))
@@ -69,8 +71,9 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Shows the outputs of a deployed stack. With --export it prints them as shell variables, with the stack's region:
+Show the outputs of a deployed stack. With --export, print them as shell variables, with the stack's region:
 
     eval "$(catchlight outputs --export)"
-    aws s3 ls "s3://$IMAGES_BUCKET_NAME" """,
+    aws s3 ls "s3://$IMAGES_BUCKET_NAME"
+""",
 )

@@ -28,13 +28,13 @@ class FailedBatch(Model):
 
 
 class Reconciled(Model):
-    """Tasks whose polling or archiving was restarted (in a dry run: would be), and those where that failed."""
+    """Tasks whose polling or archiving was restarted (in a dry run: would be), and tasks whose restart failed."""
 
     dry_run: bool
     pending_longer_than_seconds: float
     polling_restarted: tuple[str, ...]
-    confirming_restarted: tuple[str, ...]  # reports of callbacks that the provider has not confirmed
-    archiving_repeated: tuple[str, ...]
+    confirming_restarted: tuple[str, ...]  # polling was restarted to confirm a callback
+    archiving_repeated: tuple[str, ...]  # archiving was queued again
     failed: tuple[FailedBatch, ...] = ()  # the next run retries them
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
     has_more: bool  # the limit was reached: there may be more
@@ -47,7 +47,7 @@ class Reconciled(Model):
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of stuck tasks: the reason, and what is restarted."""
+    """A kind of stuck tasks: why they are stuck, and which action is restarted."""
 
     reason: str
     action: str  # "polling" or "archiving"
@@ -59,7 +59,7 @@ _UNARCHIVED = _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving")
 
 
 class _Restarts:
-    """Restarts polling and archiving, the same way as the hourly run does, and collects the outcome of each task."""
+    """Restarts polling and archiving in the same way as the hourly run, and collects the outcome for each task."""
 
     def __init__(self, repair: Reconciliation, older_than: timedelta, limit: int, *, dry_run: bool) -> None:
         self._repair = repair
@@ -72,7 +72,7 @@ class _Restarts:
         self._has_more = False
 
     def rows(self) -> Generator[tuple[RenderableType, ...], None, None]:
-        """Restarts the tasks of one kind after the other; yields the row of each task, when its batch is restarted."""
+        """Restarts tasks in batches, one kind after the other; yields the row of each task of a restarted batch."""
         for kind, batches in zip(self._restarted, self._batches(), strict=True):
             attempted = 0
             for batch in batches:
@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "longest time that polling can take)",
     )
     add_dry_run(parser)
-    add_limit(parser, MAX_TASKS_PER_RUN, "tasks for polling, and of tasks for archiving")
+    add_limit(parser, MAX_TASKS_PER_RUN, "tasks of each kind: overdue, not confirmed, not archived")
 
 
 def run(session: Session) -> ExitStatus:
@@ -149,7 +149,7 @@ def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     if not any(restarted):
         others = "other " if result.unreadable else ""
         yield Text(
-            f"✓ No {others}task in {stack} has been pending for over {pending}, or waits for its archiving or the "
+            f"✓ No {others}task in {stack} has been pending for over {pending}, or has waited for archiving or for the "
             f"confirmation of its callback for over {_ARCHIVING_TAKES}.",
             "green",
         )
@@ -170,7 +170,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Restarts polling of tasks that have been PENDING for longer than polling can take and of those whose callback reported a
-failure or a success that the provider has not confirmed for over an hour, and archiving of tasks that have waited for
-it for over an hour, each task at most once a day. The stack does the same every hour.""",
+Restart the processing of stuck tasks, as the stack does every hour:
+  polling    if a task has been PENDING for longer than polling can take, if its polling was not started within an hour,
+             or if the provider has not confirmed its callback for over an hour
+  archiving  if a task has waited for archiving for over an hour, at most once a day""",
 )

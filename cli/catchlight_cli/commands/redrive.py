@@ -31,14 +31,14 @@ _STEPS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `redrive` to its parser."""
     add_tasks(parser, nargs="*")
-    parser.add_argument("--all", action="store_true", help=f"redrive the kinds {', '.join(ALL_KINDS)}")
+    parser.add_argument("--all", action="store_true", help=f"redrive the tasks of the kinds {', '.join(ALL_KINDS)}")
     parser.add_argument(
         "--kind",
         action="append",
         type=str.lower,
         choices=list(map(str, _CHOICES)),
         default=[],
-        help="redrive the tasks of this kind; repeatable",
+        help="redrive the tasks of this kind, see the list above; repeatable",
         metavar="KIND",
     )
     add_dry_run(parser)
@@ -48,11 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Collects the selected tasks and retries each one. Returns FAILURE if a task could not be retried.
 
-    Messages that were received from the dead-letter queues return to them if the command fails or is interrupted.
+    If the command fails or is interrupted, the messages that it received return to the dead-letter queues.
     """
     options, output, stack = session.options, session.output, session.stack
     if sum(map(bool, (options.tasks, options.all, options.kind))) != 1:
-        raise UsageError(f"Give tasks, --all, or --kind with one of {', '.join(_CHOICES)}. --dry-run changes nothing.")
+        raise UsageError(
+            f"Give tasks, --all, or --kind with one of {', '.join(_CHOICES)}. With --dry-run, nothing is changed."
+        )
     with output.progress() as progress:
         bar = progress.add_task("Collecting", total=None)
         with StuckTasks(stack, limit=options.limit, on_progress=lambda: progress.advance(bar)) as stuck:
@@ -85,7 +87,7 @@ def run(session: Session) -> ExitStatus:
 
 
 def _is_missing(task: RedrivenTask) -> bool:
-    """Whether the task was named, and does not exist."""
+    """Whether the task was named on the command line and does not exist."""
     return Kind.NAMED in task.kinds and task.outcome.status is None
 
 
@@ -93,7 +95,7 @@ def render(result: RedriveResult) -> Iterable[RenderableType]:
     """Renders the summary for the terminal, below the table."""
     tasks = [task for task in result.tasks if not _is_missing(task)]
     if result.tasks and not tasks:
-        return  # an error names each of them
+        return  # `run` prints an error for each missing task
     if not tasks and not result.dead_letters.unreadable:
         yield Text(f"✓ No {'other ' if result.unreadable else ''}task needs a redrive.", "green")
         return
@@ -141,13 +143,13 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Retries tasks, with fresh image URLs if their provider's API key is configured:
-  archive-dead-letters   URLs expired before archiving: it is queued again
-  dispatch-dead-letters  a change was never dispatched: polling or archiving is started
-  poll-dead-letters      polling could not be started in ten tries: it is started
-  incomplete             an image could not be archived: it is retried
-  stuck-archiving        a task has waited for archiving for over an hour: it is queued again
-  timed-out              polling ended without a result: it is restarted (not part of --all)
-  unconfirmed            the provider has not confirmed a callback: polls ask again (not part of --all)
-A dead letter is deleted once all its tasks were retried or need nothing.""",
+Retry the given tasks, or the tasks of these kinds, with fresh image URLs if the provider's API key is configured:
+  archive-dead-letters   the image URLs expired before archiving: queues the task for archiving again
+  dispatch-dead-letters  a change was never dispatched: starts polling or archiving
+  poll-dead-letters      polling could not be started in ten tries: starts polling
+  incomplete             an image could not be archived: retries the image
+  stuck-archiving        the task has waited for archiving for over an hour: queues it again
+  timed-out              polling ended without a result: restarts polling (not part of --all)
+  unconfirmed            the provider has not confirmed a callback: polls for the confirmation (not part of --all)
+A dead letter is deleted when each of its tasks was retried or needs no retry.""",
 )

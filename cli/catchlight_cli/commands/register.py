@@ -12,23 +12,26 @@ from catchlight.aws.batches import batches
 from catchlight.client import TasksClient
 from catchlight.client.errors import UsageError
 from catchlight.models import Model
-from catchlight_cli.arguments import add_metadata, provider_id, task_id
+from catchlight_cli.arguments import add_metadata, add_provider, task_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.output import plural
 from catchlight_cli.text_input import STANDARD_INPUT, read_text
 
 
 class Registered(Model):
-    """Outcome of the registration of each task id, in the order given."""
+    """Outcome of the registration of each task id, in the order of the arguments."""
 
     tasks: tuple[NewTask, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `register` to its parser."""
-    parser.add_argument("provider", type=provider_id, metavar="PROVIDER")
+    add_provider(parser)
     parser.add_argument(
-        "task_ids", nargs="+", metavar="TASK_ID", help="a task id, or - to read ids from stdin, one a line"
+        "task_ids",
+        nargs="+",
+        metavar="TASK_ID",
+        help="a task id of the provider, or - to read task ids from stdin, one per line",
     )
     add_metadata(parser)
 

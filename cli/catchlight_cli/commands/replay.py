@@ -1,4 +1,4 @@
-"""Implements `catchlight replay`: processes kept deliveries again: those that could not be read, or accepted ones."""
+"""Implements `catchlight replay`: processes kept deliveries again, unreadable ones or accepted ones."""
 
 import argparse
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Replay(Model):
 
     @property
     def has_failed(self) -> bool:
-        """Whether a delivery still cannot be read. Always False in a dry run."""
+        """Whether a delivery was not processed: it still cannot be read, or names no result. False in a dry run."""
         return not (self.dry_run or all(each.is_processed for each in self.deliveries))
 
 
@@ -34,18 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--provider",
         type=provider_id,
         metavar="PROVIDER",
-        help="read all deliveries as this provider's (default: the provider in each callback's URL)",
+        help="parse all deliveries as callbacks of this provider (default: the provider in the URL of each callback)",
     )
     parser.add_argument(
         "--accepted",
         action="store_true",
-        help="process the accepted deliveries that the stack keeps (parameter KeepDeliveries) instead; none is removed",
+        help="process the accepted deliveries instead, which the stack keeps if its parameter KeepDeliveries is not 0",
     )
     add_dry_run(parser)
 
 
 def run(session: Session) -> ExitStatus:
-    """Replays all kept deliveries. Returns FAILURE if one of them still cannot be read."""
+    """Replays all kept deliveries. Returns FAILURE if one of them was not processed."""
     stack, options = session.stack, session.options
     prefix = ACCEPTED_PREFIX if options.accepted else PREFIX
     deliveries = DeliveryStore(stack.client("s3"), stack.bucket, prefix)
@@ -87,4 +87,9 @@ COMMAND = Command(
     summary="process deliveries that could not be read, with the current code",
     add_arguments=add_arguments,
     run=run,
+    description="""\
+Process deliveries that the stack could not read and keeps under rejected/ in the bucket: callbacks, and answers of
+providers to polls. Each one is parsed with the code of this installation, its report is written to the tasks table, and
+the delivery is removed; a delivery that still cannot be read stays. With --accepted, the deliveries under deliveries/
+are processed instead, and none is removed.""",
 )

@@ -1,4 +1,4 @@
-"""Implements `catchlight resend-events`: sends task events again that EventBridge or a webhook's receiver refused."""
+"""Implements `catchlight resend-events`: sends task events again that were not published or not received."""
 
 import argparse
 from collections import Counter
@@ -100,9 +100,9 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Passes the records that the messages in PublishDeadLetters refer to to PublishEvents again, and deletes a message when
-its events are published. Subscribers recognize repeated events by their eventId. The table's stream keeps the records
-for 24 hours; all other messages stay in the queue.
-Messages in WebhookDeadLetters are put back into WebhookQueue: SendWebhooks sends them again, for a day, with the same
-webhook-id.""",
+Publish the events of the messages in PublishDeadLetters again. Each message refers to records of the table's stream,
+which keeps them for 24 hours. The command passes the records to PublishEvents, and deletes the message when all their
+events are published; otherwise it stays in the queue. Subscribers recognize repeated events by their eventId.
+Messages in WebhookDeadLetters are moved back to WebhookQueue: SendWebhooks sends them again, with the same webhook-id,
+and retries for a day.""",
 )

@@ -53,15 +53,15 @@ class Status(Model):
     tasks: TaskCounts
     oldest_pending: OldestPending | None
     stuck_pending: int  # tasks that are PENDING for longer than polling takes
-    stuck_archiving: int  # tasks that wait for their archiving for over an hour
-    unconfirmed_failures: int  # tasks that are FAILED by a callback that was not confirmed for over an hour
+    stuck_archiving: int  # tasks that have waited for archiving for over an hour
+    unconfirmed_failures: int  # FAILED tasks whose callback the provider has not confirmed for over an hour
     # Keys of malformed items: among the stuck tasks, older than the oldest PENDING one, or, without `since`, with an
     # unknown status.
     unreadable: tuple[str, ...]
     queues: tuple[QueueDepth, ...]
-    webhook_url: str | None  # receives webhooks; without its query, which may be a secret. None: none are sent
+    webhook_url: str | None  # receiver of webhooks, without the query, which may be a secret. None: no webhooks
     callback_miss_rate: CallbackMissRate
-    malformed: Annotated[Mapping[str, str], Field(exclude=True)]  # of `unreadable`, by key: the malformed attributes
+    malformed: Annotated[Mapping[str, str], Field(exclude=True)]  # by key of `unreadable`: the malformed attributes
     problems: tuple[str, ...]  # each with the next step
 
 
@@ -119,7 +119,7 @@ def _problems(
     if unconfirmed:
         yield f"{plural(unconfirmed, 'failure')} not confirmed by the provider for an hour: run `catchlight reconcile`"
     for task, reason in unreadable.items():
-        yield f"{task_path(task)} has a malformed item, nothing processes it ({reason}): repair it by hand"
+        yield f"{task_path(task)} has a malformed item ({reason}) and is not processed: correct the item by hand"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
             yield f"{plural(queue.messages, 'message')} in {queue.queue} ({queue.content}): {queue.next_step}"
@@ -171,8 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since",
         type=duration,
         metavar="DURATION",
-        help="count only tasks that have changed in this time, such as 90s, 12h or 7d; also the period of the callback "
-        "miss rate (default: all tasks; a miss rate of 1d)",
+        help="count only tasks that have changed in this period, such as 90s, 12h or 7d; also the period of the "
+        "callback miss rate (default: count all tasks, miss rate of 1d)",
     )
     parser.add_argument(
         "--watch",
@@ -180,8 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         const=_DEFAULT_WATCH_SECONDS,
         metavar="SECONDS",
-        help="show the state again after each pause of this length, until Ctrl-C "
-        f"(default: {_DEFAULT_WATCH_SECONDS:g})",
+        help=f"show the state again every SECONDS, until Ctrl-C (default: {_DEFAULT_WATCH_SECONDS:g})",
     )
 
 
@@ -190,7 +189,7 @@ def run(session: Session) -> ExitStatus:
     status = _show(session)
     if session.options.watch is None:
         return status
-    # Ctrl-C is the regular end: it interrupts nothing.
+    # Ctrl-C is the regular end of --watch, not an interruption.
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(session.options.watch)
@@ -215,7 +214,8 @@ COMMAND = Command(
     summary="show tasks by status, stuck tasks, queue depths and the callback miss rate",
     add_arguments=add_arguments,
     run=run,
-    description="Shows tasks by status, the oldest pending task, stuck tasks, queues and the callback miss rate.\n"
-    "Items with a status that Catchlight does not know are found without --since only. DynamoDB charges for counting "
-    "tasks: use --since 1d on a large table.",
+    description="""\
+Show tasks by status, the oldest pending task, stuck tasks, queue depths and the callback miss rate. DynamoDB charges
+for counting tasks: use --since 1d on a large table. Without --since, the command also reads the whole table to find
+items with an unknown status.""",
 )

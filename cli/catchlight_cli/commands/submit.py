@@ -14,7 +14,7 @@ from catchlight.api.response_models import NewTask, TaskResponse
 from catchlight.client import TasksClient, UnknownOutcomeError
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
-from catchlight_cli.arguments import add_metadata, provider_id, seconds
+from catchlight_cli.arguments import add_metadata, add_provider, seconds
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, exit_status
 from catchlight_cli.output_tasks import render_task
@@ -39,21 +39,23 @@ class ReleasedKey(Model):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `submit` to its parser."""
-    parser.add_argument("provider", nargs="?", type=provider_id, metavar="PROVIDER")
+    add_provider(parser, nargs="?")
     parser.add_argument(
         "request",
         nargs="?",
         metavar="REQUEST",
-        help="body of the request, JSON as the provider documents it; - reads it from stdin",
+        help="body of the request, a JSON object as the provider documents it; - reads it from stdin",
     )
-    parser.add_argument("--file", help="read the request from this file")
+    parser.add_argument("--file", help="file to read the request from, instead of the argument REQUEST")
     parser.add_argument(
-        "--endpoint", metavar="NAME", help="last part of the path of the provider's endpoint, such as generate-pro"
+        "--endpoint",
+        metavar="NAME",
+        help="last part of the path of the provider's endpoint, such as generate-pro (default: its first endpoint)",
     )
     parser.add_argument(
         "--idempotency-key",
         metavar="KEY",
-        help="requests with the same key generate images only once (default: a new key)",
+        help="submissions with the same key are sent to the provider only once (default: a new key)",
     )
     add_metadata(parser)
     parser.add_argument(
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release-key",
         metavar="KEY",
-        help="release the idempotency key of a submission with an unknown outcome; submits nothing",
+        help="release the idempotency key of a submission with an unknown outcome, and submit nothing",
     )
 
 
@@ -83,7 +85,8 @@ def run(session: Session) -> ExitStatus:
         raise UsageError('Name a provider and a request: catchlight submit flux-kontext \'{"prompt": "..."}\'.')
     request = _read_request(options)
     key = str(uuid.uuid4()) if options.idempotency_key is None else options.idempotency_key
-    # Printed before the request is sent: if no answer arrives, the caller needs the key to repeat or release it.
+    # Printed before the request is sent: without a response, the user needs the key to repeat the submission or to
+    # release the key.
     output.info(f"Idempotency key: {key}")
     with TasksClient.of(session.stack) as api:
         try:
@@ -131,7 +134,7 @@ def _read_request(options: argparse.Namespace) -> dict[str, Any]:
     except OSError as exc:
         raise UsageError(f"The request cannot be read: {options.file or 'stdin'}: {exc.strerror or exc}.") from exc
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"The request is not valid JSON: {exc}. A shell needs quotes around it.") from exc
+        raise UsageError(f"The request is not valid JSON: {exc}. Put it in quotes in a shell.") from exc
     if not isinstance(request, dict):
         kind = _JSON_TYPES.get(type(request), "a number")
         raise UsageError(f'The request is {kind} and not a JSON object, such as {{"prompt": "..."}}.')

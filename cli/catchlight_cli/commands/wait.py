@@ -34,7 +34,7 @@ def run(session: Session) -> ExitStatus:
     deadline = time.monotonic() + session.options.timeout
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        # Waits for one task after the other: the others progress meanwhile, and only one request is open at a time.
+        # Waits for one task after the other, with one open request at a time; the other tasks progress meanwhile.
         tracked = session.output.track(names, "Waiting", total=len(names))
         tasks = list(get_tasks(tracked, lambda name: _wait(api, name, deadline), session.output.error))
     session.output.show(Tasks(tasks=tuple(tasks)), lambda: [render_tasks(tasks)] if tasks else [])
@@ -60,7 +60,7 @@ def exit_status(tasks: Sequence[TaskResponse], output: Output) -> ExitStatus:
 COMMAND = Command(
     name="wait",
     summary="wait until tasks are done",
-    description="Waits until tasks are done. The exit code is 0 if all of them are ARCHIVED, 1 otherwise.",
+    description="Wait until tasks are done. The exit code is 0 if all of them are ARCHIVED, 1 otherwise.",
     add_arguments=add_arguments,
     run=run,
 )

@@ -1,4 +1,4 @@
-"""What an operator can do with one task from the gallery: redrive it, poll for it now, publish its event again."""
+"""Actions on a task that the gallery offers: redrive it, poll for it now, publish its event again."""
 
 import uuid
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.errors import ImageTasksError
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import Model, TaskStatus, utc_now
-from catchlight.recovery.redrive import Redrive, Step
+from catchlight.recovery.redrive import Redrive, Redriven, Step
 from catchlight_cli.factories import dispatcher, redrive
 from catchlight_cli.repair.resending import log_of_publish_events, publish_event_of_task
 
 _STEPS = {
     Step.ARCHIVE: "The task is queued for archiving.",
     Step.REOPEN: "Missing images become PENDING, with fresh URLs if the provider returns some, and are archived.",
-    Step.POLL: "Polling starts: the provider is asked at once, and again until it has a result.",
+    Step.POLL: "Polling starts: the first poll is sent at once, further ones follow until there is a result.",
     Step.RESTART: "The task becomes PENDING, and polling starts again.",
-    Step.NOTHING: "Nothing would be done",
+    Step.NOTHING: "No retry is needed or possible",
 }
 
 
 class ActionName(StrEnum):
-    """The actions, as they are named in URLs."""
+    """The names of the actions in URLs."""
 
     REDRIVE = "redrive"
     POLL = "poll"
@@ -34,7 +34,7 @@ class ActionName(StrEnum):
 
 
 class Action(Model):
-    """An action on a task: what it will do, and whether it is possible now."""
+    """An action on a task: its effect, and whether it is possible now."""
 
     name: ActionName
     effect: str
@@ -50,11 +50,11 @@ class ActionOutcome(Model):
 
 
 class TaskActions:
-    """Plans and carries out actions on single tasks of a stack. Thread-safe; `close` closes its connections."""
+    """Plans and carries out actions on single tasks of a stack. Thread-safe."""
 
     def __init__(self, find_stack: Callable[[], Stack]) -> None:
         self._find_stack = find_stack
-        self._lock = Lock()  # clients are created by one thread
+        self._lock = Lock()  # only one thread at a time may create clients
         self._release = ExitStack()
 
     def close(self) -> None:
@@ -62,20 +62,19 @@ class TaskActions:
         self._release.close()
 
     def plan(self, task: str) -> tuple[Action, ...]:
-        """Returns the actions on a task, with what each of them would do at this moment. Changes nothing.
+        """Returns the actions on a task with their effects at this moment. Changes nothing.
 
         Raises:
             StoreUnavailableError: the task could not be read.
         """
         with self._lock:
             planned = self._redrive.plan(task)
-        reason = f": {planned.detail}." if planned.step is Step.NOTHING else ""
         is_pending = planned.status is TaskStatus.PENDING
         has_event = planned.status in DETAIL_TYPES
         return (
             Action(
                 name=ActionName.REDRIVE,
-                effect=f"{_STEPS[planned.step]}{reason}",
+                effect=_effect(planned),
                 is_possible=planned.step is not Step.NOTHING,
             ),
             Action(
@@ -93,7 +92,7 @@ class TaskActions:
         )
 
     def run(self, name: ActionName, task: str) -> ActionOutcome:
-        """Carries out an action. Its errors are in the outcome."""
+        """Carries out an action. Returns an error of the stack or the provider in the outcome."""
         with self._lock:
             stack, redriver, polling = self._stack, self._redrive, self._dispatcher
         try:
@@ -101,11 +100,9 @@ class TaskActions:
                 case ActionName.REDRIVE:
                     done = redriver.redrive(task, nonce=str(uuid.uuid4()))
                     is_done = not done.is_failed and done.step is not Step.NOTHING
-                    fresh = f"{done.fresh_urls} fresh URLs." if done.fresh_urls else ""
-                    effect = "" if done.is_failed else _STEPS[done.step]
-                    detail = " ".join(filter(None, (effect, fresh, done.detail and f"{done.detail}.")))
+                    detail = f"{done.detail}." if done.is_failed else _outcome(done)
                 case ActionName.POLL:
-                    # A minute's executions have the same name: a second click does not start a second one.
+                    # Executions of the same minute have the same name: a second click starts no second execution.
                     minute = f"{utc_now():%Y-%m-%dT%H:%M}"
                     is_new = polling.start_polling([task], name=execution_name("gallery", (task, minute)))
                     is_done, detail = True, "Polling has started." if is_new else "Polling was started a moment ago."
@@ -130,3 +127,14 @@ class TaskActions:
     @cached_property
     def _dispatcher(self) -> Dispatcher:
         return dispatcher(self._stack)
+
+
+def _effect(planned: Redriven) -> str:
+    return f"{_STEPS[Step.NOTHING]}: {planned.detail}." if planned.step is Step.NOTHING else _STEPS[planned.step]
+
+
+def _outcome(redriven: Redriven) -> str:
+    if redriven.step is Step.NOTHING:
+        return _effect(redriven)
+    fresh = f"{redriven.fresh_urls} fresh URLs." if redriven.fresh_urls else ""
+    return " ".join(filter(None, (_STEPS[redriven.step], fresh, redriven.detail and f"{redriven.detail}.")))

@@ -1,9 +1,9 @@
 """Serves the gallery over HTTP to the user's browser on this machine only.
 
 The server reads tasks and images, and carries out actions on tasks, with the AWS credentials of the user who started
-it. Therefore it listens on 127.0.0.1 only; its URL contains a secret that other users of the machine do not know;
-requests with another Host header are refused (DNS rebinding: the name of another page's host could resolve to
-127.0.0.1), as are requests from other pages. A POST must name this server as its origin as well.
+it. Therefore it listens on 127.0.0.1 only, and its URL contains a secret that other users of the machine do not know.
+It refuses requests with the Host header of another server (with DNS rebinding, the host name of another site resolves
+to 127.0.0.1) and requests from other pages. The Origin header of a POST must be that of this server.
 """
 
 import hmac
@@ -36,8 +36,14 @@ _HEADERS = {
 
 
 class GalleryServer:
-    """Serves the gallery of a tasks API at `url`; port 0 takes a free port. Without `actions` it is read-only, without
-    `thumbnails` it shows the whole images, without `reader` no counts and deliveries.
+    """Serves the gallery of a tasks API at `url`.
+
+    Args:
+        api: the client of the tasks API.
+        port: the port on 127.0.0.1; 0 selects a free port.
+        actions: the actions on tasks; None: the gallery is read-only.
+        thumbnails: the thumbnails; None: the page loads whole images.
+        reader: reads counts and deliveries; None: the page shows none.
 
     Raises:
         CatchlightError: the port is in use or not allowed.
@@ -57,7 +63,7 @@ class GalleryServer:
 
     @property
     def url(self) -> str:
-        """URL of the gallery, including the secret that grants access."""
+        """URL of the gallery, which contains the secret."""
         return f"http://{HOST}:{self._server.server_port}/{self._server.secret}/"
 
     def start(self) -> None:
@@ -115,18 +121,20 @@ class _Handler(IdleConnectionsAreBounded):
             self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
 
     def do_POST(self) -> None:  # noqa: N802
-        self.close_connection = True  # the request's body is not read: an action has none
+        self.close_connection = True  # a body of the request would not be read: actions have none
         if not self._is_permitted():
             return
-        # Browsers send the origin with every POST, and a page cannot change it.
-        reason = foreign_page(self.headers.get) or (None if self.headers.get("Origin") else "A POST needs an origin.")
+        # Browsers send the header Origin with every POST, and pages cannot change it.
+        reason = foreign_page(self.headers.get) or (
+            None if self.headers.get("Origin") else "A POST needs the header Origin."
+        )
         if reason:
             self._refuse(HTTPStatus.FORBIDDEN, reason)
         else:
             self._send(self.server.site.act(urlsplit(self.path).path.lstrip("/").partition("/")[2]))
 
     def _is_permitted(self) -> bool:
-        """Refuses requests with another Host header or without the secret."""
+        """Refuses a request with a wrong Host header or without the secret. Returns whether it is permitted."""
         secret = urlsplit(self.path).path.lstrip("/").partition("/")[0]
         if self.headers.get("Host") not in (
             f"{HOST}:{self.server.server_port}",
@@ -141,7 +149,7 @@ class _Handler(IdleConnectionsAreBounded):
 
     def _refuse_method(self) -> None:
         self.close_connection = True  # the request's body is not read
-        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery has GET and POST only.")
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery supports only GET and POST.")
 
     # Method names that http.server requires.
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse_method  # noqa: N815
@@ -150,7 +158,7 @@ class _Handler(IdleConnectionsAreBounded):
         """Logs nothing: a request log would contain the secret URL and task ids."""
 
     def _is_from_the_gallery(self, path: str) -> bool:
-        # Browsers say in Sec-Fetch-Site which page sends the request; other clients need only the secret.
+        # Browsers send Sec-Fetch-Site with the relation of the requesting page to this server; other clients omit it.
         site = self.headers.get("Sec-Fetch-Site", "none")
         is_navigation = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
         if site in ("same-origin", "none") or is_navigation:
@@ -184,5 +192,5 @@ class _Handler(IdleConnectionsAreBounded):
                     self.wfile.write(chunk)
                 self.wfile.flush()
             except (TasksApiError, httpx.RequestError):
-                # The status is already sent: closing the connection early marks the body as incomplete.
+                # The status is sent already: closing the connection early marks the body as incomplete.
                 self.close_connection = True

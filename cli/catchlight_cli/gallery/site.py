@@ -1,4 +1,4 @@
-"""Responds to the gallery's requests: static files of the page, tasks of the tasks API, and archived images."""
+"""Responds to requests of the gallery's page: for its static files, tasks of the tasks API, images and actions."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-# Content types that a browser may display. Other content is offered as a download only.
+# Content types that a browser may display. All other content is sent as a download.
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"})
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -49,7 +49,7 @@ _IMAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _EXCLUDED = {"images": {"__all__": {"link", "link_expires_at"}}}
 _LINK_MARGIN = timedelta(seconds=30)
 _MAX_LINKS = 5000
-# As many as fit into a URL.
+# 400 of the longest task names fit into a request line, which http.server limits to 65,536 bytes.
 _MAX_TASKS_PER_ZIP = 400
 _CHUNK_BYTES = 64 * 1024
 
@@ -73,7 +73,7 @@ class Response:
     status: HTTPStatus
     headers: dict[str, str]
     body: Iterable[bytes]
-    length: int | None  # bytes; None if unknown
+    length: int | None  # bytes; None: unknown
     release: ExitStack = field(default_factory=ExitStack)
 
 
@@ -177,12 +177,12 @@ class GallerySite:
         return _json(task, _EXCLUDED)
 
     def _link(self, provider: str, task_id: str, name: str) -> Response:
-        """Returns the presigned link of an image, for the user to pass on."""
+        """Returns a presigned link to an image, which the user can share."""
         kind, index = _image_name(name)
         return _json(ImageLink(link=self._api.image_link(provider, task_id, kind, index)))
 
     def _thumbnail(self, provider: str, task_id: str, name: str, sha256: str) -> Response:
-        """Returns the thumbnail of an image, or the image if there can be none."""
+        """Returns the thumbnail of an image, or the image itself if no thumbnail can be made."""
         if self._thumbnails is None:
             return self._image(provider, task_id, name)
         thumbnail = self._thumbnails.find(sha256)
@@ -227,7 +227,7 @@ class GallerySite:
 
     def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
         if link := self._links.take(provider, task_id, f"{kind}-{index}"):
-            # The link expires early if the session whose credentials signed it ends.
+            # The link may have expired early, at the end of the session whose credentials signed it.
             with contextlib.suppress(TasksApiError):
                 return release.enter_context(self._api.open_link(link))
         return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
@@ -248,7 +248,7 @@ def _image_headers(content_type: str) -> dict[str, str]:
         "Content-Type": content_type if is_image else "application/octet-stream",
         "Content-Disposition": "inline" if is_image else "attachment",
         "Content-Security-Policy": _IMAGE_POLICY,
-        # The archive writes each image once and never replaces it.
+        # An archived image never changes.
         "Cache-Control": "private, max-age=31536000, immutable",
     }
 
@@ -287,7 +287,7 @@ class _LinkCache:
                     self._links.popitem(last=False)
 
     def take(self, provider: str, task_id: str, name: str) -> str | None:
-        """Returns a link and removes it, so that a retry after a failure requests a fresh one. None if expired."""
+        """Removes a link and returns it; None if it has expired. A retry after a failure then requests a fresh link."""
         with self._lock:
             link, expires_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
         return link if expires_at > datetime.now(UTC) + _LINK_MARGIN else None

@@ -1,4 +1,4 @@
-"""Reads for the gallery what the tasks API does not return: tasks by status, and what a provider sent for a task."""
+"""Reads data for the gallery that the tasks API does not return: task counts by status, and deliveries of a task."""
 
 import json
 import time
@@ -15,10 +15,10 @@ from catchlight.models import Model, TaskStatus
 from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore
 from catchlight_cli.health.task_counts import cost_of_counting, count_tasks
 
-# Each count reads the whole index: half a read unit for every 4 KB. Pages that are opened meanwhile share it.
-_COUNT_LASTS_SECONDS = 300
+# Each count reads the whole index, half a read unit for every 4 KB. Pages of the gallery share it for this time.
+_COUNT_MAX_AGE_SECONDS = 300
 _MAX_KEPT_COUNTS = 16
-# A task has one report, or a hint and a report; conflicts are evidence of more of them.
+# A task has one report, or a hint and a report; further ones are stored as conflicts.
 _MAX_MOMENTS = 4
 
 
@@ -29,23 +29,23 @@ class StatusCounts(Model):
 
 
 class ReceivedDelivery(Model):
-    """A callback, or an answer that could not be read, as it was received, with its secrets overwritten."""
+    """A callback, or a provider's answer that could not be read, as it was received, with secrets overwritten."""
 
     key: str
     received_at: datetime
-    outcome: str  # of an accepted delivery; else why it could not be read
+    outcome: str  # the outcome of an accepted delivery, or why a rejected one could not be read
     headers: dict[str, str]
     body: str
 
 
 class TaskDeliveries(Model):
-    """What is kept of the deliveries for one task."""
+    """The kept deliveries of one task."""
 
     deliveries: tuple[ReceivedDelivery, ...] = ()
 
 
 class StackReader:
-    """Reads a stack with the user's own credentials. Thread-safe; `close` closes its connections."""
+    """Reads a stack with the user's own credentials. Thread-safe."""
 
     def __init__(self, find_stack: Callable[[], Stack]) -> None:
         self._find_stack = find_stack
@@ -58,14 +58,14 @@ class StackReader:
         self._release.close()
 
     def count(self, since: datetime | None) -> StatusCounts:
-        """Counts the tasks that have changed since a time. A table of 100,000 tasks is counted only from a time on.
+        """Counts the tasks that have changed since a time. None: counts all tasks, or none if the table has 100,000.
 
         Raises:
-            StoreUnavailableError, ClientError: DynamoDB did not answer, or the credentials do not allow it.
+            StoreUnavailableError, ClientError: DynamoDB does not respond, or the credentials do not permit the request.
         """
         with self._lock:
             counted_at, counts = self._counts.get(since, (0.0, None))
-            if counts is None or time.monotonic() - counted_at > _COUNT_LASTS_SECONDS:
+            if counts is None or time.monotonic() - counted_at > _COUNT_MAX_AGE_SECONDS:
                 counts = self._count(since)
                 if len(self._counts) >= _MAX_KEPT_COUNTS:
                     self._counts.clear()
@@ -78,10 +78,10 @@ class StackReader:
         return StatusCounts(counts=count_tasks(self._stack, since=since, on_progress=lambda _: None).by_status)
 
     def deliveries(self, task: TaskResponse) -> TaskDeliveries:
-        """Returns the kept deliveries that name a task, from about the times at which something was reported of it.
+        """Returns the kept deliveries that contain the task's id and were received at about the times of its reports.
 
         Raises:
-            ClientError: the credentials do not allow it.
+            ClientError: the credentials do not permit the request.
         """
         with self._lock:
             found = sorted(self._deliveries(task), key=lambda each: each.received_at)

@@ -1,7 +1,7 @@
-"""Makes thumbnails of images on this machine and keeps them on disk, so that a page of tasks costs few bytes.
+"""Makes thumbnails of images on this machine and caches them on disk, so that the browser loads few bytes.
 
-Pillow, which makes them, is an extra of the package (`pip install 'catchlight[gallery]'`). Without it, the page loads
-the whole images.
+Thumbnails need Pillow, an extra of the package (`pip install 'catchlight[gallery]'`). Without it, the page loads the
+whole images.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ else:
     IS_AVAILABLE = True
 
 CONTENT_TYPE = "image/webp"
-# A card is 196 pixels wide at least, 280 at most.
+# A card of the page is 196 to 280 pixels wide.
 _SIZE = (280, 280)
 _QUALITY = 55  # 4 to 8 kB
 # Images of providers have up to 16 million pixels. A file that claims to have more is not decoded.
@@ -43,14 +43,14 @@ def default_folder() -> Path:
 
 
 class Thumbnails:
-    """Thumbnails in a folder, each under the SHA-256 of its image, which the archive never changes. Thread-safe."""
+    """A cache of thumbnails in a folder, by the SHA-256 of the image. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._decoding = threading.Semaphore(_MAX_PARALLEL)
 
     def find(self, sha256: str) -> bytes | None:
-        """Returns the thumbnail of the image with this checksum, if it was made before."""
+        """Returns the cached thumbnail of the image with this checksum; None if there is none."""
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             return None
         with contextlib.suppress(OSError):
@@ -58,13 +58,13 @@ class Thumbnails:
         return None
 
     def make(self, image: bytes) -> bytes | None:
-        """Makes the thumbnail of an image and keeps it; None if this image cannot be decoded."""
+        """Makes the thumbnail of an image and caches it; returns None if the image cannot be decoded."""
         with self._decoding:
             try:
                 thumbnail = _reduced(image)
             except Exception:  # noqa: BLE001 - decoders raise many kinds for damaged files; the browser shows the image
                 return None
-        # The thumbnail is shown even if it cannot be kept: a full disk, a read-only home folder.
+        # The thumbnail is returned even if it cannot be cached: a full disk, a read-only home folder.
         with contextlib.suppress(OSError):
             self._keep(self._path(hashlib.sha256(image).hexdigest()), thumbnail)
         return thumbnail

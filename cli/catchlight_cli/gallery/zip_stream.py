@@ -1,4 +1,4 @@
-"""Writes a zip file of images as a stream: nothing is kept in memory or on disk."""
+"""Writes a zip file of images as a stream, without a file on disk or whole images in memory."""
 
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import IO, cast
 
 
 class _Buffer:
-    """What zipfile has written since the last call of `take`."""
+    """A file object for zipfile. It holds the bytes that were written since the last call of `take`."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -18,7 +18,7 @@ class _Buffer:
         return len(content)
 
     def flush(self) -> None:
-        """Does nothing: zipfile calls it."""
+        """Does nothing; zipfile calls it."""
 
     def take(self) -> bytes:
         taken = bytes(self._written)

@@ -1,4 +1,4 @@
-"""Reads failed archiving attempts from the log of ArchiveImages. A task's item has a reason only after the last one."""
+"""Reads failed archiving attempts from the log of ArchiveImages: a task's item contains only the last one's reason."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from catchlight.client.stack import Stack
 from catchlight.models import Model
 
 _MESSAGE = "not archived yet"
-# A page of FilterLogEvents may be empty although later ones have events, so several are read.
+# A page of FilterLogEvents may be empty although later pages have events, so several pages are read.
 _MAX_PAGES = 5
 
 
@@ -28,7 +28,7 @@ class FailedAttempt(Model):
 def failed_attempts(
     stack: Stack, task: str, *, since: datetime, warn: Callable[[str], None]
 ) -> tuple[FailedAttempt, ...]:
-    """Returns a task's failed attempts since then, the oldest first. Calls `warn` if the log cannot be read."""
+    """Returns a task's failed attempts after `since`, the oldest first. Calls `warn` if the log cannot be read."""
     try:
         return tuple(_read(_local_lines(stack) if stack.is_local else _lines(stack, task, since), task, since))
     except FileNotFoundError:  # local stack: the function has not written a log yet
@@ -45,7 +45,7 @@ def _lines(stack: Stack, task: str, since: datetime) -> Iterator[str]:
         .paginate(
             logGroupName=stack.resource("ArchiveImagesLogGroup"),
             startTime=int(since.timestamp() * 1000),
-            # A phrase, not a JSON pattern: it matches lines of any format that contain the task's key.
+            # A phrase, not a JSON pattern: it matches lines in any format that contain the task's key.
             filterPattern=f'"{task}"',
         )
     )

@@ -49,7 +49,7 @@ class CheckStatus(StrEnum):
 
     OK = "ok"
     FAILED = "failed"
-    SKIPPED = "skipped"  # it could not be checked, which is not an error
+    SKIPPED = "skipped"  # not checked, which is not an error
 
 
 class Check(Model):
@@ -147,8 +147,8 @@ def check_endpoint(
 ) -> tuple[list[Check], Latency | None]:
     """Sends valid and forged callbacks to the endpoint, and checks its responses.
 
-    Returns also the latency of the accepted callbacks, `samples` of which are sent for this measurement; None if no
-    callback was accepted.
+    Also returns the latency of all accepted callbacks; None if no callback was accepted. `samples` is the number of
+    further callbacks that are sent for this measurement.
     """
     checks: list[Check] = []
     accepted: list[ProbeResponse] = []
@@ -167,7 +167,7 @@ def check_endpoint(
         problem = f"{endpoint.api_url} does not respond: {type(exc).__name__}"
         checks.append(_failed("endpoint", problem, "check your network and the API in the API Gateway console"))
     except (ClientError, BotoCoreError) as exc:
-        checks.append(_failed("endpoint", "the probe item could not be written or deleted", describe_error(exc)))
+        checks.append(_failed("endpoint", "the probe item could not be written, read or deleted", describe_error(exc)))
     if not accepted:
         return checks, None
     seconds = [response.seconds for response in accepted]
@@ -194,10 +194,10 @@ def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, ProbeRe
         yield check("valid callback", response, 200)
     yield check("repeated callback", endpoint.call(item.task_id), 200)
     yield check("body in base64", endpoint.call(item.task_id, content_type=BINARY_TYPE), 200)
-    lost = "providers that add a slash cannot deliver callbacks; see the log of ReceiveCallback"
-    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, lost)
+    next_step = "callbacks of providers that add a slash to the URL are lost; see the log of ReceiveCallback"
+    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, next_step)
     forged = "".join(secrets.choice(string.ascii_letters) for _ in range(48))
-    insecure = "the endpoint accepts forged results: disable it until this is fixed"
+    insecure = "the endpoint accepts forged results: disable it until this is corrected"
     yield check("forged token", endpoint.call(item.task_id, token=forged), 401, insecure)
     if endpoint.webhook_key:
         response = endpoint.call(item.task_id, webhook_key=f"not {endpoint.webhook_key}")
@@ -206,11 +206,11 @@ def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, ProbeRe
 
 
 def _check_get(response: ProbeResponse) -> Check:
-    # Not among the accepted callbacks: the function answers GET without writing anything.
+    # Not part of the latency: the function responds to GET without a write.
     if response.status == httpx.codes.OK:
         return _ok("GET", "HTTP 200")
-    lost = "services that check the URL before they use it may refuse it; update the stack"
-    return _failed("GET", f"HTTP {response.status}, expected 200", lost)
+    next_step = "providers that check the URL with GET before they use it may refuse it; update the stack"
+    return _failed("GET", f"HTTP {response.status}, expected 200", next_step)
 
 
 def _check_latency(latency: Latency) -> Check:

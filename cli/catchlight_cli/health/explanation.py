@@ -22,6 +22,7 @@ from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, FAILURES_SEAR
 from catchlight_cli.durations import format_duration
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.polling_executions import ExecutionSearch
+from catchlight_cli.output import plural, task_path
 
 _REASONS = {
     FailureReason.CONTENT_POLICY: "The provider refused the request because of its content policy.",
@@ -29,15 +30,15 @@ _REASONS = {
     FailureReason.GENERATION_FAILED: "The provider could not generate the image.",
     FailureReason.CREATE_FAILED: "The provider could not start the task.",
     FailureReason.NO_RESULT: "Polling ended without a result.",
-    FailureReason.UNCONFIRMED: "Its images are in quarantine, as far as they could be downloaded.",
+    FailureReason.UNCONFIRMED: "Its images are in quarantine, except those that could not be downloaded.",
     FailureReason.OTHER: "The provider reported a failure with an undocumented code.",
 }
 
 
-# What an operator can do, besides restarting polling, by the last answer of the provider.
+# What an operator can do besides restarting polling, by the provider's last response to a poll.
 _REMEDIES = {
-    LastAnswer.NOT_FOUND: "Check that the task id, the provider's base URL and the key belong to one account.",
-    LastAnswer.REFUSED: "Check the key and the account first: `catchlight doctor`.",
+    LastAnswer.NOT_FOUND: "Check that the task id, the provider's base URL and the API key belong to one account.",
+    LastAnswer.REFUSED: "First check the API key and the account: `catchlight doctor`.",
     LastAnswer.REQUEST_REFUSED: "Check the task id.",
     LastAnswer.UNREADABLE: "The provider's format may have changed: see the log of PollTasks.",
 }
@@ -73,8 +74,8 @@ def _path(url: str) -> str:
 class Explanation(Model):
     """The explanation of one task, as `catchlight describe` prints it."""
 
-    # URLs without their queries: a query may contain a signature that gives access to the image, and explanations are
-    # shown to other people.
+    # URLs without their queries: a query may contain a signature that gives access to the image, and users may share
+    # explanations.
     task: Annotated[Task, AfterValidator(_without_queries)]
     history: tuple[Event, ...]
     reason: str  # for the task's status
@@ -111,7 +112,9 @@ def _history(task: Task) -> Iterator[Event]:
             yield Event(at=moment, description=description)
 
     yield from event(task.registered_at, "registered")
-    yield from event(task.hinted_at, "a success was reported without a result, or once more: polled for")
+    yield from event(
+        task.hinted_at, "a success without a result was reported, or an unconfirmed one again: polling started"
+    )
     if task.reported_by and task.status is TaskStatus.TIMED_OUT:
         yield from event(task.reported_at, "polling ended without a result")
     elif task.reported_by:
@@ -141,7 +144,7 @@ def _result_of(status: TaskStatus, images: int, failure: Failure | None) -> str:
     if failure:
         return f"a failure, {failure.reason}"
     if status is TaskStatus.SUCCEEDED:
-        return f"a result of {images} {'image' if images == 1 else 'images'}"
+        return f"a result of {plural(images, 'image')}"
     return status.value
 
 
@@ -179,7 +182,7 @@ def _next_step(
 ) -> str:
     changed_at = parse_time(task.updated_at)
     waited = now - changed_at if changed_at else None
-    is_searched = waited is not None and waited <= FAILURES_SEARCHED  # the hourly run looks no further back
+    is_searched = waited is not None and waited <= FAILURES_SEARCHED  # the hourly run searches no older tasks
     if dead_letters and task.status is TaskStatus.SUCCEEDED:
         return (
             "Its message is in ArchiveDeadLetters: archiving failed until the URLs expired. "
@@ -198,32 +201,31 @@ def _next_step(
                 "Its images are being archived, which takes seconds. Failed images are retried until their URLs expire."
             )
         case TaskStatus.TIMED_OUT:
-            answer = task.failure.last_answer if task.failure else None
-            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
             if task.is_awaited and is_searched:
                 return (
-                    f"The hourly run polls for it again until its provider answers, for 14 days.{remedy} "
+                    f"The hourly run polls for it again until its provider answers, for 14 days.{_remedy(task)} "
                     f"{_redrive(task)} polls now."
                 )
-            return f"None is automatic.{remedy} A later report is still applied; {_redrive(task)} restarts polling."
-        case TaskStatus.UNCONFIRMED:
-            answer = task.failure.last_answer if task.failure else None
-            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
-            accept = f"`catchlight accept {task.task.replace('#', '/', 1)}`"
             return (
-                f"Polls ask for the confirmation as long as for a result.{remedy} {_redrive(task)} asks again; "
-                f"{accept} archives the images without a confirmation."
+                f"There is no automatic retry.{_remedy(task)} A later report is still applied; "
+                f"{_redrive(task)} restarts polling."
+            )
+        case TaskStatus.UNCONFIRMED:
+            accept = f"`catchlight accept {task_path(task.task)}`"
+            return (
+                f"Polling requests the confirmation for as long as it requests results.{_remedy(task)} "
+                f"{_redrive(task)} polls for it again; {accept} archives the images without a confirmation."
             )
         case TaskStatus.INCOMPLETE if task.skipped and not task.images:
             return "None: only images are archived. The item has the URLs of other files in `skipped`."
         case TaskStatus.INCOMPLETE if _has_original_only(task):
-            return f"None is automatic. {_redrive(task)} polls for the result again."
+            return f"There is no automatic retry. {_redrive(task)} polls for the result again."
         case TaskStatus.INCOMPLETE:
-            return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
+            return f"There is no automatic retry. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed and not is_searched:
             return (
-                "None is automatic: only a callback has reported the failure, and its provider did not "
-                f"confirm it within 14 days. {_redrive(task)} asks again."
+                "There is no automatic retry: only a callback has reported the failure, and its provider did not "
+                f"confirm it within 14 days. {_redrive(task)} polls for the confirmation again."
             )
         case TaskStatus.FAILED if task.is_unconfirmed:
             return (
@@ -236,12 +238,17 @@ def _next_step(
             return "None: the task is done."
 
 
+def _remedy(task: Task) -> str:
+    answer = task.failure.last_answer if task.failure else None
+    return f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
+
+
 def _has_original_only(task: Task) -> bool:
     return bool(task.images) and all(image.kind is ImageKind.ORIGIN for image in task.images)
 
 
 def _redrive(task: Task) -> str:
-    return f"`catchlight redrive {task.task.replace('#', '/', 1)}`"
+    return f"`catchlight redrive {task_path(task.task)}`"
 
 
 def _next_poll(
@@ -260,7 +267,8 @@ def _next_poll(
         return "Polling has stopped. The hourly run restarts it; `catchlight reconcile` restarts it now."
     if polling and polling.is_exhaustive:
         return (
-            "No running execution polls for it, which is normal for the first seconds only. The hourly run starts "
-            f"polling in {format_duration(longest_polling - waited)}; {_redrive(task)} starts it now."
+            "No running execution polls for it, which is normal until its first poll is due (FirstPollAfterSeconds). "
+            f"At the latest, the first hourly run after {format_duration(longest_polling - waited)} starts polling; "
+            f"{_redrive(task)} starts it now."
         )
-    return "An execution should be polling for it, but too many executions run to find out which one."
+    return "An execution should be polling for it, but too many executions are running to find it."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Catchlight"
 _METRICS = {Reporter.CALLBACK: "ResolvedByCallback", Reporter.POLL: "ResolvedByPoll"}
-# CloudWatch keeps shorter periods for days only; longer ones would round the time span.
+# CloudWatch keeps data of shorter periods for at most 63 days; longer periods would make the time span less exact.
 _PERIOD_SECONDS = 3600
 # One GetMetricData accepts 500 queries: two for each provider, and two for all of them.
 _MAX_PROVIDERS = 249
@@ -81,13 +81,13 @@ def _providers_with_metrics(cloudwatch: "CloudWatchClient", service: str) -> Ite
         for page in pages.paginate(Namespace=NAMESPACE, MetricName=name, Dimensions=dimensions):
             for metric in page["Metrics"]:
                 values = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
-                # Metrics can have the name of an account that an older version of the stack knew.
+                # Metrics may name a provider that only an older version of the stack had.
                 if values.get("provider") in PROVIDERS:
                     yield values["provider"]
 
 
 def _hour(moment: datetime) -> datetime:
-    # CloudWatch returns whole periods only, and would omit an incomplete first one.
+    # CloudWatch returns whole periods only, and would omit the first one if it were incomplete.
     return moment.replace(minute=0, second=0, microsecond=0)
 
 

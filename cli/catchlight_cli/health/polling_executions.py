@@ -13,10 +13,11 @@ from catchlight.models import Model
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# The stream starts polling a second or two after the change that causes it; much later if the stream was delayed.
+# By default, polling of a new task starts 120 to 130 s after its registration: FirstPollAfterSeconds, and the batching
+# window of StartPolling. Polling after other changes starts within seconds, unless the stream is delayed.
 _STARTS_WITHIN = timedelta(minutes=3)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
-# Each described execution costs an API call.
+# DescribeExecution is called once for each.
 _MAX_DESCRIBED = 25
 
 
@@ -32,7 +33,7 @@ class ExecutionSearch(Model):
     """The result of a search for executions."""
 
     executions: tuple[PollingExecution, ...]
-    is_exhaustive: bool  # every running execution that may poll for the task was examined
+    is_exhaustive: bool  # whether every running execution that may poll for the task was examined
 
 
 def find_executions(

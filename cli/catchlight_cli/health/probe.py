@@ -1,4 +1,4 @@
-"""Sends test callbacks to the live callback endpoint as a provider does. They report on a temporary probe item.
+"""Sends test callbacks to the live callback endpoint, as a provider does, for a temporary probe item.
 
 The item starts with PROBE_STATUS, which no task has. Its first callback changes it to FAILED; this change triggers
 neither polling nor archiving nor an event. Until the item is deleted, queries by status FAILED include it; the feed of
@@ -64,7 +64,7 @@ class Endpoint:
         padding: int = 0,
         webhook_key: str | None = None,
     ) -> ProbeResponse:
-        """Sends a callback that reports a failure. Each argument changes one aspect of the request, such as its token.
+        """Sends a callback that reports a failure. Each keyword argument changes one aspect of the request.
 
         Raises:
             httpx.HTTPError: the endpoint does not respond.
@@ -75,7 +75,7 @@ class Endpoint:
         if key := webhook_key if webhook_key is not None else self.webhook_key:
             headers |= signed(task_id, key, datetime.now(UTC))
         url = f"{self.api_url}/callbacks/{PROVIDER}/{self.token if token is None else token}{slash}"
-        # A new connection for each call, as providers have none open. No proxy for loopback.
+        # A new connection for each call, because providers have no open one. A local stack is called without a proxy.
         settings = {"timeout": _TIMEOUT_SECONDS, "follow_redirects": False}
         with http_client(trust_environment=not self.is_local, **settings) as client:
             started_at = time.perf_counter()
@@ -93,9 +93,10 @@ def signed(task_id: str, key: str, now: datetime) -> Mapping[str, str]:
 
 
 class ProbeItem:
-    """The probe item that test callbacks refer to; it is in the tasks table while the block of `put` runs.
+    """The probe item that test callbacks refer to. It is in the tasks table while the block of `put` runs.
 
-    Every method may raise boto3's exceptions.
+    Raises:
+        BotoCoreError, ClientError: in every method, if the call to DynamoDB failed.
     """
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, task_id: str) -> None:

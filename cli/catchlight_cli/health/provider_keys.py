@@ -1,4 +1,4 @@
-"""Reads, checks, tries and changes the keys in the provider keys secret."""
+"""Reads, checks and changes the keys in the provider keys secret, and tries API keys against the providers."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from catchlight.providers import PROVIDERS, Provider, is_account
 SECRET = "ProviderKeysSecret"  # noqa: S105 - the secret's logical id in the template
 API_KEY, WEBHOOK_KEY = "apiKey", "webhookKey"
 
-# Texts that examples have in place of a key.
+# Texts that examples contain in place of a key.
 _PLACEHOLDER = re.compile(
     r".*(\.\.|…|[<>{}$]|\byour).*|(.)\2*|(my|the)?[-_ ]?(api|webhook|secret)?[-_ ]?(key|token|secret)|"
     r"changeme|change-me|placeholder|todo|none|null|example",
@@ -36,28 +36,28 @@ class KeyStatus(StrEnum):
     OUT_OF_CREDITS = "out of credits"
     MISSING = "missing"
     UNUSABLE = "unusable"  # a placeholder, or a character that no HTTP header can hold
-    NOT_TRIED = "not tried"  # the provider's answer does not show whether it accepts the key
+    NOT_TRIED = "not tried"  # the provider did not respond, or its response does not show whether it accepts the key
 
     @property
     def consequence(self) -> str:
-        """What a key with this status means for the provider's tasks."""
+        """The effect of a key with this status on the provider's tasks; an empty string if there is none."""
         return _CONSEQUENCES[self]
 
 
-_NO_KEY = "requests cannot be submitted, and missed callbacks are not recovered"
-_NO_ANSWERS = f"callbacks are not confirmed, {_NO_KEY}"
+_WITHOUT_KEY = "requests cannot be submitted, and missed callbacks are not recovered"
+_KEY_REFUSED = f"callbacks are not confirmed, {_WITHOUT_KEY}"
 _CONSEQUENCES = {
     KeyStatus.VALID: "",
-    KeyStatus.REFUSED: _NO_ANSWERS,
-    KeyStatus.OUT_OF_CREDITS: "the service accepts no new requests",
-    KeyStatus.MISSING: f"callbacks are archived unconfirmed, {_NO_KEY}",
-    KeyStatus.UNUSABLE: _NO_ANSWERS,
+    KeyStatus.REFUSED: _KEY_REFUSED,
+    KeyStatus.OUT_OF_CREDITS: "the provider accepts no new requests",
+    KeyStatus.MISSING: f"callbacks are archived unconfirmed, {_WITHOUT_KEY}",
+    KeyStatus.UNUSABLE: _KEY_REFUSED,
     KeyStatus.NOT_TRIED: "",
 }
 
 
 class ApiKey(Model):
-    """The API key of a provider, as far as it can be shown."""
+    """The status of a provider's API key, without the key."""
 
     provider: str
     status: KeyStatus
@@ -67,7 +67,7 @@ class ApiKey(Model):
 
 
 class WebhookKey(Model):
-    """The webhook key of a provider, as far as it can be shown."""
+    """The status of a provider's webhook key, without the key."""
 
     provider: str
     is_set: bool
@@ -85,12 +85,12 @@ def read_secret(stack: Stack, logical_id: str = SECRET) -> str:
 
 
 def write_key(stack: Stack, provider_id: str, name: str, key: str | None) -> bool:
-    """Puts one key of a provider into the secret, or removes it (None). All other keys stay as they are.
+    """Writes one key of a provider into the secret, or removes it (None). All other keys stay unchanged.
 
     Returns whether the provider had a key of this name before.
 
     Raises:
-        CatchlightError: the secret is not a JSON object of this form, so that nothing can be added to it.
+        CatchlightError: the secret does not have the form that `stored_keys` requires. It is not changed.
         BotoCoreError, ClientError: the secret cannot be read or written.
     """
     keys = _decoded(read_secret(stack))
@@ -108,14 +108,14 @@ def _decoded(secret: str) -> dict[str, dict[str, Any]]:
             provider_keys(secret, provider_id)
     except (SettingsError, TypeError, ValueError, RecursionError) as exc:
         raise CatchlightError(
-            'The provider keys secret is not JSON like {"flux-kontext": {"apiKey": "..."}}. Nothing can be added to it '
-            "without losing what it holds. Correct it in the AWS console, or replace it by {} and set every key again."
+            'The provider keys secret is not JSON like {"flux-kontext": {"apiKey": "..."}}. It was not changed: '
+            "its content would be lost. Correct it in the AWS console, or replace it by {} and set every key again."
         ) from exc
     return {provider_id: entry or {} for provider_id, entry in keys.items()}
 
 
 def key_problem(key: str) -> str | None:
-    """Describes why a text cannot be a key, without quoting it; None if it may be one."""
+    """Returns why a text is not a valid key, without quoting it; None if it may be a valid one."""
     if not stripped(key):
         return "is empty"
     if _PLACEHOLDER.fullmatch(stripped(key)):
@@ -145,12 +145,12 @@ def try_api_key(client: ProviderClient, provider: Provider, key: str) -> ApiKey:
     try:
         credits_left = client.credits(provider, api_key=key)
     except ProviderRefusedError as exc:
-        step = f"`catchlight keys set {provider.id}`, with a key from the service's console"
+        step = f"`catchlight keys set {provider.id}`, with a key from the provider's console"
         return ApiKey(provider=provider.id, status=KeyStatus.REFUSED, detail=str(exc), next_step=step)
     except ProviderError as exc:
         return ApiKey(provider=provider.id, status=KeyStatus.NOT_TRIED, detail=str(exc), next_step="try again later")
     if credits_left is not None and credits_left <= 0:
-        step = "add credits in the service's console"
+        step = "add credits in the provider's console"
         return ApiKey(provider=provider.id, status=KeyStatus.OUT_OF_CREDITS, credits=credits_left, next_step=step)
     return ApiKey(provider=provider.id, status=KeyStatus.VALID, credits=credits_left)
 
@@ -165,7 +165,7 @@ def check_webhook_key(keys: ProviderKeys) -> WebhookKey:
     if key is None:
         return WebhookKey(provider=keys.provider_id, is_set=False)
     if not PROVIDERS[keys.provider_id].signs_callbacks:
-        return _webhook_key(keys, "every callback is refused: this service does not sign callbacks")
+        return _webhook_key(keys, "every callback is refused: this provider does not sign callbacks")
     if WEBHOOK_KEY in keys.placeholders or _PLACEHOLDER.fullmatch(key):
         return _webhook_key(keys, "a placeholder: every callback is refused")
     if key == "":
@@ -177,12 +177,12 @@ def check_webhook_key(keys: ProviderKeys) -> WebhookKey:
 
 def _webhook_key(keys: ProviderKeys, problem: str) -> WebhookKey:
     command = f"`catchlight keys set {keys.provider_id} --webhook-key`"
-    step = f"{command}, or `catchlight keys remove {keys.provider_id} --webhook-key` if the service has none"
+    step = f"{command}, or `catchlight keys remove {keys.provider_id} --webhook-key` if the provider has none"
     return WebhookKey(provider=keys.provider_id, is_set=True, problem=problem, next_step=step)
 
 
 def stored_keys(secret: str) -> Mapping[str, ProviderKeys]:
-    """Returns the keys of every provider in a value of the secret, and of every account that has some.
+    """Returns the keys of each provider, and of each further account that has an entry in the value of the secret.
 
     Raises:
         SettingsError: the secret does not have the form that `catchlight.aws.secrets.provider_keys` describes.

@@ -16,12 +16,12 @@ class QueueDepth(Model):
     waiting: int
     in_flight: int  # received by a consumer and not yet deleted
     delayed: int
-    next_step: str  # what to do about messages in it; empty if messages are normal
+    next_step: str  # if the queue has messages; an empty string if messages are normal
 
     @computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def should_be_empty(self) -> bool:
-        """Whether a message in it means that something went wrong."""
+        """Whether messages in the queue indicate a problem."""
         return bool(self.next_step)
 
     @property
@@ -30,7 +30,7 @@ class QueueDepth(Model):
         return self.waiting + self.in_flight + self.delayed
 
 
-# By logical id: the queue's content, and what to do about messages in it if it should be empty.
+# By logical id: the content of the queue, and the next step if it should be empty and has messages.
 _QUEUES = {
     "ArchiveQueue": ("succeeded tasks that wait for archiving", ""),
     "ArchiveDeadLetters": (
@@ -41,7 +41,7 @@ _QUEUES = {
         "changes that could not be dispatched",
         "run `catchlight redrive --kind dispatch-dead-letters`",
     ),
-    "PollQueue": ("tasks whose first poll is not due yet", ""),
+    "PollQueue": ("tasks whose polling has not started yet", ""),
     "PollDeadLetters": (
         "tasks whose polling could not be started in ten tries",
         "run `catchlight redrive --kind poll-dead-letters`",

@@ -1,4 +1,4 @@
-"""Counts tasks by status with the index `byStatus`, finds items with an unknown status, and estimates the costs."""
+"""Counts tasks by status with the index `byStatus`, finds items with an unknown status, and estimates the cost."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from catchlight_cli.factories import tasks_by_status
 # An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
 _BYTES_PER_UNIT = 8192
 _DOLLARS_PER_UNIT = 0.125 / 1_000_000
-# The cost of counting fewer items is negligible: two cents for a table of a gigabyte.
+# Counting fewer items costs little: two cents for a table of a gigabyte.
 _MIN_ITEMS = 100_000
 # Concurrent reads of the table.
 _SEGMENTS = 8
@@ -56,9 +56,9 @@ def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[
 
 
 def unknown_statuses(stack: Stack) -> dict[str, str]:
-    """Returns the statuses that Catchlight does not know, by the key of the item. Reads the whole table.
+    """Returns the unknown statuses of items, by the key of the item. Reads the whole table.
 
-    A user has written them. Such an item is under no status that the index is searched for.
+    Users have written these items by hand. Searches of the index by status do not find them.
 
     Raises:
         StoreUnavailableError: a DynamoDB call fails.

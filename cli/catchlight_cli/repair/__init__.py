@@ -1,1 +1,1 @@
-"""Redrives and imports tasks, republishes events, and replays rejected deliveries."""
+"""Redrives and imports tasks, sends task events again, and replays kept deliveries."""

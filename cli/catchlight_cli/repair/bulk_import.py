@@ -16,13 +16,13 @@ from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
 
-# Accepted names of the task id in CSV headers and JSON lines, as `_plain_name` returns them.
+# Accepted names of the task id in CSV headers and JSON lines, normalized by `_plain_name`.
 _ID_NAMES = ("taskid", "id")
 # Spreadsheets write semicolons where the comma is the decimal separator, and tabs as "text".
 _DELIMITERS = (",", ";", "\t")
-# A first line with which Excel is told the delimiter: "sep=;".
+# Beginning of a first line that declares the delimiter for Excel: "sep=;".
 _DELIMITER_LINE = "sep="
-# Tasks registered in one call; the pause between calls limits the rate.
+# Maximum number of tasks per call of the registry; pauses between the calls limit the rate.
 _BATCH_SIZE = 10
 
 
@@ -38,15 +38,15 @@ class ImportResult(Model):
 
     dry_run: bool
     lines: int  # lines with a valid task
-    duplicates: int  # of these, lines whose task an earlier line has named
-    already_known: int
+    duplicates: int  # lines among these that repeat the task of an earlier line
+    already_known: int  # tasks that were in the table before
     registered: int  # in a dry run: tasks that would be registered
     invalid: tuple[InvalidLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLine:
-    """A task key and the number of its line."""
+    """A line with a valid task: its number and the key of the task."""
 
     line: int
     task: str
@@ -85,12 +85,12 @@ def _header(line: str) -> tuple[Sequence[str], str] | None:
 
 
 def _plain_name(name: str) -> str:
-    """Returns the name of a field in the form that `taskId`, `task_id`, `Task ID` and `TASK-ID` have in common."""
+    """Normalizes the name of a field: `taskId`, `task_id`, `Task ID` and `TASK-ID` become `taskid`."""
     return re.sub(r"[\s_-]", "", name.lower())
 
 
 _Fields = dict[str, Any] | str
-"""The values of a line by name, or why the line cannot be read."""
+"""The values of a line by normalized name, or why the line cannot be read."""
 
 
 def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Fields]]:
@@ -158,24 +158,24 @@ def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | In
 
 
 def read_file(lines: Iterable[str], *, provider: str | None = None) -> tuple[list[str], int, tuple[InvalidLine, ...]]:
-    """Returns the tasks of a file, each once; the number of lines with a valid task; and the invalid lines."""
+    """Returns the distinct task keys of a file, the number of lines with a valid task, and the invalid lines."""
     tasks: dict[str, None] = {}
     invalid = []
-    named = 0
+    valid_lines = 0
     for line in read_lines(lines, provider=provider):
         if isinstance(line, InvalidLine):
             invalid.append(line)
         else:
-            named += 1
+            valid_lines += 1
             tasks[line.task] = None
-    return list(tasks), named, tuple(invalid)
+    return list(tasks), valid_lines, tuple(invalid)
 
 
 def unknown_tasks(table: TasksTable, tasks: Sequence[str], *, on_progress: Callable[[int], None]) -> Iterator[str]:
     """Yields the tasks that are not in the table yet.
 
-    This makes an import resumable: tasks that an earlier run registered are skipped, and reading is a hundred times as
-    fast as registering.
+    Therefore an interrupted import can be repeated: tasks that an earlier run registered are skipped, and reading is a
+    hundred times as fast as registering.
     """
     for batch in batches(tasks, MAX_KEYS_PER_GET):
         known = table.get_many(batch)
@@ -192,15 +192,15 @@ def register(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[dict[str, bool]]:
-    """Registers tasks in batches; yields for each batch which of its tasks were new, by task.
+    """Registers tasks in batches; yields for each batch, by task, whether the task was new.
 
-    `rate` is the maximum number of registrations a second. Every registration starts polling, so it is also the rate
-    of requests to the providers a minute later.
+    `rate` is the maximum number of registrations per second. A registration starts polling, so it is also the rate of
+    first polls, FirstPollAfterSeconds later.
     """
     ends_at = clock()
     size = max(1, min(_BATCH_SIZE, int(rate)))
     for batch in batches(tasks, size):
-        # After a slow batch the next ones do not catch up: the rate is an upper limit.
+        # Batches after a slow one are not faster to compensate for it: the rate is an upper limit.
         ends_at = max(ends_at, clock()) + len(batch) / rate
         by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
         outcomes: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""Collects stuck tasks and redrives them. Deletes a dead letter once all tasks that it refers to are processed."""
+"""Collects stuck tasks and redrives them. Deletes a dead letter when all tasks that it refers to are redriven."""
 
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -17,9 +17,9 @@ from catchlight.recovery.redrive import Redriven
 from catchlight.recovery.stream_positions import StreamPositions, new_status_of, task_of
 from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
 
-# Messages become visible again after this time if the command ends before it releases them.
+# If the command ends before it releases the messages, they become visible again after this time.
 _VISIBILITY_TIMEOUT_SECONDS = 900
-# Each thread sends requests to a provider; more of them would cause HTTP 429.
+# Each thread sends requests to a provider. With more threads, providers respond with HTTP 429.
 _THREADS = 8
 # Statuses for which DispatchChanges starts polling or archiving.
 _DISPATCHED_STATUSES = {TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.UNCONFIRMED, TaskStatus.FAILED}
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     NAMED = "named"  # it was named on the command line
 
 
-# The kinds of --all. TIMED_OUT and UNCONFIRMED are regular ends, so they are redriven only on explicit request.
+# The kinds of --all. TIMED_OUT and UNCONFIRMED are regular outcomes, so these tasks are redriven on request only.
 ALL_KINDS = (
     Kind.ARCHIVE_DEAD_LETTERS,
     Kind.DISPATCH_DEAD_LETTERS,
@@ -68,7 +68,7 @@ class DeadLetterCounts(Model):
 
     deleted: int = 0
     kept: int = 0  # a task failed, or SQS did not delete the message
-    unreadable: int = 0  # kept as well
+    unreadable: int = 0  # kept in the queue
 
 
 class RedriveResult(Model):
@@ -101,8 +101,8 @@ class _Message:
 class StuckTasks:
     """Collects the stuck tasks of a stack and the dead letters that refer to them, and redrives the tasks.
 
-    A context manager: other consumers cannot receive the collected dead letters until it ends. Then it releases those
-    that `redrive` has not deleted, also after an exception.
+    A context manager: other consumers cannot receive the collected dead letters until it ends. At its end it releases
+    the dead letters that `redrive` has not deleted, also after an exception.
     """
 
     def __init__(self, stack: Stack, *, limit: int, on_progress: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ class StuckTasks:
         self._on_progress = on_progress
         self._kinds: dict[str, set[Kind]] = {}  # by task
         self._received: list[_Message] = []
-        self._messages: list[_Message] = []  # those of the received ones that are redriven
+        self._messages: list[_Message] = []  # the received messages whose tasks are redriven
         self._malformed: dict[str, str] = {}  # by task: why its item was skipped
         self._has_more = False
 
@@ -141,7 +141,7 @@ class StuckTasks:
                     self._on_progress()
 
     def collect_named(self, tasks: Collection[str]) -> None:
-        """Collects these tasks, and the dead letters that refer to no other tasks."""
+        """Collects these tasks, and the dead letters that refer to none but these tasks."""
         for task in tasks:
             self._add(task, Kind.NAMED)
         for kind in _QUEUES:
@@ -150,7 +150,7 @@ class StuckTasks:
         self._kinds = {task: self._kinds[task] for task in tasks}
 
     def plan(self) -> Generator[RedrivenTask, None, None]:
-        """Yields each task with what `redrive` would do."""
+        """Yields each task with the step that `redrive` would take. Changes nothing."""
         with redrive(self._stack) as redriver:
             yield from self._processed(redriver.plan)
 
@@ -209,7 +209,8 @@ class StuckTasks:
         return messages
 
     def _tasks_of(self, message: _Message) -> list[str] | None:
-        # DispatchChanges itself names the task of a record that it could not read; Lambda knows only positions.
+        # DispatchChanges sends a message with the task's key if it cannot read a record; Lambda's messages contain only
+        # stream positions.
         if message.dead_letter.task or message.kind is not Kind.DISPATCH_DEAD_LETTERS:
             return [message.dead_letter.task] if message.dead_letter.task else None
         positions = StreamPositions.of(message.dead_letter)
@@ -224,7 +225,7 @@ class StuckTasks:
     def _possible_tasks(self, arrived_at: datetime) -> Iterator[str]:
         """Yields the tasks that were PENDING or SUCCEEDED at this time and still are.
 
-        That time is over a day ago, so none of them is being polled or archived any more.
+        This time is more than a day ago, so polling and archiving of these tasks have ended.
         """
         index = tasks_by_status(self._stack, unreadable=self._malformed.__setitem__)
         for status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):

@@ -1,7 +1,7 @@
-"""Processes kept deliveries again, with the current parsers: rejected ones, or those that were accepted.
+"""Processes kept deliveries again with the current parsers, rejected ones or accepted ones.
 
-The report of a delivery that can be read now is written as ReceiveCallback would have written it, and the delivery is
-removed from `rejected/`. The others stay, and so do deliveries that were accepted.
+The report of a delivery that can be read now is written to the tasks table in the same way as by ReceiveCallback, and
+a rejected delivery is then removed from `rejected/`. Deliveries that still cannot be read and accepted ones stay.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ class Replayed(Model):
     key: str
     provider: str
     task: str | None
-    outcome: str  # "applied", "duplicate", "conflict", or why it still cannot be read
-    is_processed: bool
+    outcome: str  # "applied", "duplicate" or "conflict"; in a dry run the status; else why it was not processed
+    is_processed: bool  # False in a dry run
 
 
 def replay(
@@ -38,9 +38,9 @@ def replay(
     Args:
         deliveries: the kept deliveries in the stack's bucket.
         reports: writes to the stack's tasks table.
-        provider_id: the provider of all deliveries, if the provider in their URLs was wrong.
-        dry_run: yields what would happen, and writes nothing.
-        removes: removes the deliveries that were processed.
+        provider_id: the provider of all deliveries, in place of the provider in their URLs.
+        dry_run: yields the status that each report would have, and writes nothing.
+        removes: whether deliveries are removed when they were processed.
     """
     for key, delivery in deliveries:
         provider = provider_id or delivery.provider_id
@@ -56,7 +56,8 @@ def replay(
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=False)
             continue
         outcome = reports.record(report).outcome
-        if report.is_hint:  # its provider may have no key: nothing of the delivery is in the table yet
+        # The delivery of a hint stays: the table has no result yet, and polling needs an API key to find one.
+        if report.is_hint:
             outcome_of_hint = f"{report.remark}: its task is polled"
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome_of_hint, is_processed=False)
             continue

@@ -1,6 +1,6 @@
-"""Sends task events again: those that EventBridge did not accept, and webhooks that their receiver did not accept.
+"""Sends task events again that EventBridge or the receiver of webhooks did not accept.
 
-Events are republished by the stack's function PublishEvents; webhooks are put back into their queue.
+The stack's function PublishEvents publishes the events again; webhooks are moved back to their queue.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from catchlight.recovery.stream_positions import StreamPositions, new_status_of,
 from catchlight.webhooks.sender import read_webhook
 
 QUEUE = "PublishDeadLetters"
-WEBHOOK_QUEUE = "WebhookDeadLetters"  # exists in a stack that sends webhooks
-# PublishEvents retries for half a minute before it fails: one message after the other would take hours.
+WEBHOOK_QUEUE = "WebhookDeadLetters"  # exists only in a stack that sends webhooks
+# PublishEvents retries for half a minute before it fails: sequential processing of many messages would take hours.
 _THREADS = 8
-# While EventBridge is unavailable, every message fails: the others are not tried.
+# If EventBridge is unavailable, every message fails: after this number of failures, the others are not tried.
 _MAX_FAILURES_WITHOUT_SUCCESS = _THREADS
-# A message becomes visible again after this time if the command ends before it releases the message.
+# If the command ends before it releases a message, the message becomes visible again after this time.
 _VISIBILITY_TIMEOUT_SECONDS = 900
 
 
@@ -33,15 +33,15 @@ class Outcome(StrEnum):
 
     PUBLISHED = "published"
     QUEUED = "queued"  # its webhook will be sent again
-    READY = "ready"  # a dry run: the events can be published, or sent
+    READY = "ready"  # dry run: the events can be published, or the webhook can be queued
     FAILED = "failed"  # PublishEvents did not publish all events; its log has the reason
-    SKIPPED = "skipped"  # not tried, because the messages before it failed
+    SKIPPED = "skipped"  # not tried, because other messages failed and none was published
     EXPIRED = "expired"  # the stream no longer has the records, which it keeps for 24 hours
     UNREADABLE = "unreadable"  # the message contains neither stream positions nor a task event
 
 
 class ResentMessage(Model):
-    """A dead letter: the tasks whose events it refers to, and the outcome."""
+    """The outcome for one dead letter, and the tasks whose events it refers to."""
 
     tasks: tuple[str, ...] = ()
     outcome: Outcome
@@ -51,7 +51,7 @@ class ResentMessage(Model):
 def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage]:
     """Passes the stream records of each dead letter to PublishEvents; repeated events have the same `eventId`.
 
-    Eight messages are processed at a time. If eight fail and none succeeds, the ones not started yet are skipped.
+    Eight messages are processed at a time. If eight have failed and none has succeeded, the remaining ones are skipped.
     """
     queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
     stack.client("dynamodbstreams"), stack.client("lambda", INVOKE_CONFIG)  # created before threads use them
@@ -75,7 +75,7 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
         for future in as_completed(futures):
             message = future.result()
             if message.outcome is Outcome.PUBLISHED:
-                # If SQS does not delete it, its events are published again next time.
+                # If SQS does not delete the message, the next run publishes its events again.
                 queue.delete([futures[future]])
                 kept.remove(futures[future])
             yield message
@@ -85,7 +85,7 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
 
 
 def resend_webhooks(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage]:
-    """Puts each dead letter of webhooks back into their queue: it has the whole schedule of retries before it again.
+    """Moves each dead letter of webhooks back to WebhookQueue: its schedule of retries begins again.
 
     Yields nothing for a stack that sends no webhooks. A repeated webhook has the same id.
     """
@@ -104,7 +104,7 @@ def resend_webhooks(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Rese
                 continue
             if not dry_run:
                 sqs.send_message(QueueUrl=stack.resource("WebhookQueue"), MessageBody=dead_letter.text)
-                # If SQS does not delete it, its webhook is sent once more next time.
+                # If SQS does not delete the message, the next run queues its webhook again.
                 dead_letters.delete([dead_letter])
                 kept.remove(dead_letter)
             outcome = Outcome.READY if dry_run else Outcome.QUEUED
@@ -114,17 +114,17 @@ def resend_webhooks(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Rese
 
 
 def log_of_publish_events(stack: Stack) -> str:
-    """Returns the name of the log that has the reason why events were not published."""
+    """Returns the name of PublishEvents's log, which contains the reason why events were not published."""
     if stack.logs:
         return str(stack.logs / "PublishEventsFunction.log")
-    # An older template has no log group of its own: then it has the name that Lambda gives it.
+    # Older templates define no log group: its name is then the one that Lambda chooses.
     return stack.resources.get("PublishEventsLogGroup") or f"/aws/lambda/{stack.resource('PublishEventsFunction')}"
 
 
 def publish_event_of_task(stack: Stack, task: str) -> bool:
-    """Passes a task to PublishEvents as if it had just reached its status. Returns whether its event was published.
+    """Passes a task to PublishEvents as a stream record of its current item. Returns whether its event was published.
 
-    The event has the `eventId` of the first one, unless the item has changed since.
+    The event has the same `eventId` as the first event of this status, unless the item has changed since.
     """
     key = {"task": {"S": task}}
     item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item", {})

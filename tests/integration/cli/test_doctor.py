@@ -311,7 +311,11 @@ SERVICES_WITH_CHAT_CREDIT = ["flux-kontext API key", "apikley API key", "kie-mar
     ("response", "subjects", "detail"),
     [
         (saying({"code": 401, "msg": "no"}), SERVICES_WITH_CHAT_CREDIT, "refused: flux-kontext answered 401"),
-        (saying({"code": 200, "data": 0}), SERVICES_WITH_CHAT_CREDIT, "out of credits: 0 credits; the service accepts"),
+        (
+            saying({"code": 200, "data": 0}),
+            SERVICES_WITH_CHAT_CREDIT,
+            "out of credits: 0 credits; the provider accepts",
+        ),
         (saying({}, 503), [], "not tried: flux-kontext answered 503"),
         (saying({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
     ],

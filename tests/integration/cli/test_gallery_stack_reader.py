@@ -44,7 +44,7 @@ def test_tasks_are_counted_by_status_and_time(
 
     deployed.put("flux-kontext#4", "FAILED")
     assert reader.count(None).counts == counts  # cached for some minutes
-    monkeypatch.setattr("catchlight_cli.gallery.stack_reader._COUNT_LASTS_SECONDS", -1)
+    monkeypatch.setattr("catchlight_cli.gallery.stack_reader._COUNT_MAX_AGE_SECONDS", -1)
     monkeypatch.setattr("catchlight_cli.gallery.stack_reader.cost_of_counting", lambda _: "five cents")
     assert reader.count(None).counts is None
     assert reader.count(utc_now() - HOUR).counts is not None

@@ -281,7 +281,7 @@ def test_each_status_is_listed_with_its_consequences_and_next_step(deployed: Dep
     page = deployed.show("keys", "list")
     consequences = "callbacks are not confirmed, requests cannot be submitted, and missed callbacks are not recovered."
     assert f"flux-kontext answered 401: the API key is missing or wrong; {consequences} Next: `catchlight keys" in page
-    assert "nanobanana API key out of credits: the service accepts no new requests. Next: add credits" in page
+    assert "nanobanana API key out of credits: the provider accepts no new requests. Next: add credits" in page
     assert "acedata API key missing: callbacks are archived unconfirmed" in page
     assert "Next: if you use acedata: `catchlight keys set acedata`" in page
 

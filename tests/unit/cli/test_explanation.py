@@ -70,7 +70,7 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
             a_task(TaskStatus.PENDING),
             NO_EXECUTION,
             (),
-            "starts polling in 6 h 59 min; `catchlight redrive acedata/1` starts it now.",
+            "the first hourly run after 6 h 59 min starts polling; `catchlight redrive acedata/1` starts it now.",
         ),
         (a_task(TaskStatus.PENDING), ExecutionSearch(executions=(), is_exhaustive=False), (), "too many executions"),
         (a_task(TaskStatus.PENDING, 8 * HOUR), NO_EXECUTION, (), "`catchlight reconcile` restarts it now."),
@@ -96,7 +96,7 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
             a_task(TaskStatus.FAILED, 15 * DAY, reported_by="callback"),
             None,
             (),
-            "did not confirm it within 14 days. `catchlight redrive acedata/1` asks again.",
+            "did not confirm it within 14 days. `catchlight redrive acedata/1` polls for the confirmation again.",
         ),
         (a_task(TaskStatus.FAILED, reported_by="poll"), None, (), "A later success is still applied."),
         (a_task(TaskStatus.ARCHIVED), None, (), "the task is done"),
@@ -188,8 +188,8 @@ def test_history_is_in_chronological_order() -> None:
         (LastAnswer.REFUSED, "catchlight doctor"),
         (LastAnswer.NOT_FOUND, "belong to one account"),
         *((answer, "The hourly run polls for it again until its provider answers") for answer in UNANSWERED),
-        (LastAnswer.STILL_RUNNING, "None is automatic. A later report"),
-        (None, "None is automatic. A later report"),
+        (LastAnswer.STILL_RUNNING, "There is no automatic retry. A later report"),
+        (None, "There is no automatic retry. A later report"),
     ],
 )
 def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, remedy: str) -> None:
@@ -204,7 +204,7 @@ def test_the_hourly_run_does_not_poll_for_older_tasks() -> None:
     failure = Failure(reason=FailureReason.NO_RESULT, message="no callback came", last_answer=LastAnswer.NO_ANSWER)
     explanation = explained(a_task(TaskStatus.TIMED_OUT, 15 * DAY, failure=failure))
 
-    assert explanation.next_step.startswith("None is automatic.")
+    assert explanation.next_step.startswith("There is no automatic retry.")
 
 
 def test_the_history_says_that_polling_gave_up() -> None:

@@ -1,4 +1,4 @@
-// What an operator can do with tasks: shows what an action will do, asks for confirmation, and shows its outcome.
+// Actions on tasks: shows the effect of an action, asks the user for confirmation, and shows the outcome.
 
 import { element } from "./elements.js";
 import { get, keyOf, post } from "./tasks.js";
@@ -14,7 +14,7 @@ const MAX_PARALLEL = 4;
 
 const pathOf = (task) => `api/tasks/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/actions`;
 
-/** Asks for the confirmation of an action, in place: calls `close`, and if it is confirmed `run`. */
+/** Creates the elements that ask the user to confirm an action. Both buttons call `close`; the confirmation then calls `run`. */
 function confirmation(label, effect, close, run) {
   const confirm = element("button", { type: "button", class: "confirm" }, label);
   const cancel = element("button", { type: "button" }, "Cancel");
@@ -42,7 +42,7 @@ export class TaskActions {
     this.element = element("section", { class: "actions", "aria-label": "Actions", hidden: true }, this.#buttons, this.#step, this.#outcome);
   }
 
-  /** Shows the actions on a task; they are requested again whenever the task has changed. */
+  /** Shows the actions on a task, and requests them again if the task has changed. */
   async show(task) {
     if (!this.#task || keyOf(this.#task) !== keyOf(task)) {
       this.element.hidden = true;
@@ -119,7 +119,7 @@ export class SelectionActions {
 
   async #plan(name, label, button) {
     const tasks = this.#tasks;
-    this.#outcome.textContent = "Checking what it will do …";
+    this.#outcome.textContent = "Checking the effect …";
     const plans = await inParallel(tasks, async (task) => {
       const { actions } = await get(pathOf(task)).catch(() => ({ actions: [] }));
       return actions.find((action) => action.name === name);

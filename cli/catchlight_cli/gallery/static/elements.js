@@ -1,4 +1,4 @@
-// Builds DOM elements without parsing HTML: text from tasks is never interpreted as markup.
+// Builds DOM elements without parsing HTML: text of tasks is never interpreted as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -32,7 +32,7 @@ export function isolated(text, className = null) {
   return element("bdi", { class: className, dir: "auto" }, text);
 }
 
-/** Creates a short text of a task that lies on an image or takes its place. */
+/** Creates a short text of a task that is shown over an image or instead of one. */
 export function note(text) {
   return element("span", { class: "note" }, isolated(text));
 }

@@ -1,20 +1,20 @@
-// Formats what the gallery shows of a task: status, times, sizes, durations and reasons.
+// Formats the data of a task: status, times, sizes, durations and reasons.
 
-// The labels are the words of the API, the command line and the page's URL.
+// The labels are the status names of the tasks API, the command line and the page's URL.
 const STATUSES = new Map([
   ["PENDING", { label: "Pending", mark: "mark-pending", meaning: "The provider has not reported a result yet; the stack polls for it." }],
   ["SUCCEEDED", { label: "Succeeded", mark: "mark-succeeded", meaning: "The provider reported images, which are being archived." }],
   ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
   ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
-  ["UNCONFIRMED", { label: "Unconfirmed", mark: "mark-unconfirmed", meaning: "A callback reported its images, and the provider has not confirmed them. They are in quarantine; catchlight accept archives them." }],
+  ["UNCONFIRMED", { label: "Unconfirmed", mark: "mark-unconfirmed", meaning: "A callback reported its images, and the provider has not confirmed them. They are in quarantine; `catchlight accept` archives them." }],
   ["FAILED", { label: "Failed", mark: "mark-failed", meaning: "The provider reported a failure." }],
-  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "Polling ended without a result; the failure has the last answer of the provider. Later reports are still applied." }],
+  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "Polling ended without a result; the failure names the provider's last response. Later reports are still applied." }],
 ]);
 
 /** All statuses, in the order of the filter. */
 export const STATUS_NAMES = [...STATUSES.keys()];
 
-/** Returns label, symbol id and explanation of a status; for a status unknown to this page, generic ones. */
+/** Returns label, symbol id and meaning of a status; general ones if this page does not know the status. */
 export function status(name) {
   return STATUSES.get(name) ?? { label: sentence(name), mark: "mark-unknown", meaning: "This page does not know this status." };
 }
@@ -81,12 +81,12 @@ export function secondsBetween(from, to) {
   return seconds >= 0 ? seconds : null;
 }
 
-/** Returns the seconds from registration to archiving, else to the report; null if the task was not registered. */
+/** Returns the seconds from registration to archiving, or to the report if the task is not archived; null if it was not registered. */
 export function secondsTaken(task) {
   return secondsBetween(task.registeredAt, task.archivedAt ?? task.reportedAt);
 }
 
-/** Returns how the task's result was reported: by poll or by callback, with the number of deliveries above one. */
+/** Returns the source of the task's result: `poll`, `callback`, or `callback ×2` with the number of deliveries. */
 export function resolution(task) {
   if (task.reportedBy === "poll") return "poll";
   if (task.reportedBy !== "callback") return task.reportedBy ?? "";
@@ -116,7 +116,7 @@ export function imageUrl(task, name) {
   return `images/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/${encodeURIComponent(name)}`;
 }
 
-/** Returns the URL of an image's thumbnail. Its checksum is the key under which the server keeps it. */
+/** Returns the URL of an image's thumbnail. The server caches thumbnails by the checksum of the image. */
 export function thumbnailUrl(task, image) {
   return `${imageUrl(task, image.name).replace("images/", "thumbnails/")}?sha256=${image.sha256 ?? ""}`;
 }
@@ -133,7 +133,7 @@ export function fragment(task) {
   return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
 }
 
-/** The reasons that the API filters by. */
+/** The reasons for failures that the tasks API can filter by. */
 export const FAILURE_REASONS = ["CONTENT_POLICY", "CREATE_FAILED", "GENERATION_FAILED", "INTERNAL", "NO_RESULT", "UNCONFIRMED", "OTHER"];
 
 const REASONS = new Map([
@@ -150,7 +150,7 @@ export function failureReason(failure) {
   return failure.lastAnswer ? `${reason}: ${sentence(failure.lastAnswer).toLowerCase()}` : reason;
 }
 
-/** Returns in one line why a task has no images or not all of them; an empty string if no reason is known. */
+/** Returns in one line why images of a task are missing; an empty string if no reason is known. */
 export function reason(task) {
   if (task.failure) return failureReason(task.failure);
   const missing = (task.images ?? []).find((image) => image.reason);
@@ -158,7 +158,7 @@ export function reason(task) {
   return task.skipped?.length && !task.images?.length ? `No image: ${task.skipped.map(({ media }) => media).join(", ")}` : "";
 }
 
-/** Returns width and height as browsers show the image: EXIF's orientations from 5 on exchange them. */
+/** Returns width and height of the displayed image: EXIF's orientations from 5 on exchange them. */
 export function shownSize({ width, height, orientation }) {
   return orientation >= 5 ? { width: height, height: width } : { width, height };
 }

@@ -11,16 +11,16 @@ const REFRESH_MILLISECONDS = 10_000;
 const FAST_REFRESH_MILLISECONDS = 2_000;
 const MAX_REFRESH_MILLISECONDS = 60_000; // after repeated failures
 const SEARCH_DELAY_MILLISECONDS = 120;
-const SCREENS_AHEAD = 1.5; // loaded before they are seen
+const SCREENS_AHEAD = 1.5; // older tasks are loaded when the end of the grid is this far below the screen
 
 const $ = (id) => document.getElementById(id);
 
 const tasks = new Tasks();
 const NO_FILTER = { status: "", provider: "", hours: "", reason: "", text: "" };
 const filter = { ...NO_FILTER };
-/** The choices of the filter by time: hours, and how they are named. */
+/** The options of the filter by time: labels by number of hours. */
 const PERIODS = new Map([["", "Any time"], ["1", "Last hour"], ["24", "Last 24 hours"], ["168", "Last 7 days"], ["720", "Last 30 days"]]);
-/** Keys of new tasks that are not shown until the user requests them: inserting them would move the grid. */
+/** Keys of new tasks that are hidden until the user requests them, because inserting them would move the grid. */
 const heldKeys = new Set();
 const errors = new Map();
 let shownCount = 0;
@@ -51,7 +51,7 @@ const dialog = new TaskDialog($("task-dialog"), {
   },
 });
 
-/** Loads tasks again on which an action was carried out. */
+/** Loads tasks again after an action on them. */
 async function reload(changed) {
   await Promise.allSettled(changed.map((task) => tasks.fetchTask(task.provider, task.taskId)));
   schedule();
@@ -65,8 +65,8 @@ function render() {
   grid.show(shown);
   shownCount = shown.length;
   const hasOlder = tasks.hasOlder(filter);
-  // While scrolling loads older tasks by itself, they would push the button down as it comes into view.
-  $("footer").hidden = !hasOlder || loading.isLoading || (!failures && tasks.canLoadUnasked(filter));
+  // Hidden while scrolling loads older tasks automatically: they would move the button out of view again.
+  $("footer").hidden = !hasOlder || loading.isLoading || (!failures && tasks.canLoadAutomatically(filter));
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${format.count(shown.length, "task")}` : "";
   showUnreadable();
   showEmpty(shown.length === 0 && !loading.isLoading && !errors.has("tasks API"));
@@ -94,7 +94,7 @@ function emptyText() {
   return tasks.hasOlder(filter) ? `None of the latest ${format.count(tasks.searchedCount(filter), "task")} matches.` : "No task matches.";
 }
 
-/** Names the items of the table that the stack cannot read: they are tasks too, and in no other place of the page. */
+/** Lists the malformed items of the table. The stack cannot read them, so the grid does not contain them. */
 function showUnreadable() {
   const items = [...tasks.unreadable(filter)];
   $("unreadable").hidden = items.length === 0;
@@ -134,7 +134,7 @@ function showReasons() {
   $("reason").value = filter.reason;
 }
 
-/** Adds the values that a selection does not offer yet. */
+/** Adds an option to a select element for each value that has none. */
 function addOptions(select, values, label) {
   const known = new Set([...select.options].map((option) => option.value));
   for (const value of new Set(values)) {
@@ -142,7 +142,7 @@ function addOptions(select, values, label) {
   }
 }
 
-/** Announces a text to screen readers. While the modal dialog is open they reach only its own live region. */
+/** Announces a text to screen readers. While the modal dialog is open, they read only the dialog's own live region. */
 function announce(text) {
   $(dialog.isOpen ? "dialog-announcements" : "announcements").textContent = text;
 }
@@ -175,14 +175,14 @@ function setFilter(changes) {
   load();
 }
 
-/** Whether the user is about to see the end of the loaded tasks. */
+/** Whether the user has scrolled near the end of the loaded tasks. */
 function isEndNear() {
   return $("grid").getBoundingClientRect().bottom < (1 + SCREENS_AHEAD) * innerHeight;
 }
 
 /** Loads older tasks when the user has scrolled near the end of the loaded ones. After a failure, `refresh` continues, with pauses. */
-function loadSeen() {
-  if (!failures && !loading.isLoading && isEndNear() && tasks.canLoadUnasked(filter)) load();
+function loadNearEnd() {
+  if (!failures && !loading.isLoading && isEndNear() && tasks.canLoadAutomatically(filter)) load();
 }
 
 async function load() {
@@ -201,7 +201,7 @@ async function load() {
   current.isLoading = false;
   $("grid").setAttribute("aria-busy", "false");
   render();
-  loadSeen(); // the user may have scrolled meanwhile
+  loadNearEnd(); // the user may have scrolled meanwhile
   if (!errors.has("tasks API")) announce(`${format.count(shownCount, "task")} shown`);
 }
 
@@ -226,7 +226,7 @@ function makeStatusFilter() {
   $("statuses").addEventListener("change", ({ target }) => setFilter({ [target.name || target.id]: target.value }));
 }
 
-/** Shows how many tasks of each status the stack has, as far as it counts them. */
+/** Shows the number of tasks of each status, if the gallery's server counts them. */
 async function showCounts() {
   const { hours } = filter;
   const { counts } = await get("api/counts", { since: tasks.since(filter) }).catch(() => ({}));
@@ -236,11 +236,11 @@ async function showCounts() {
     const total = counts && Object.values(counts).reduce((one, other) => one + other, 0);
     const count = status ? counts?.[status] : total;
     label.querySelector(".status-count").textContent = Number.isFinite(count) ? format.number(count) : "";
-    label.title = hours && status && counts ? "Changed in this time" : "";
+    label.title = hours && status && counts ? "Changed in this period" : "";
   }
 }
 
-/** Requests a task by its id from each known provider and opens it: for ids that are not among the loaded tasks. */
+/** Requests a task that is not loaded by its id, with each known provider, and opens it. */
 async function searchById(taskId) {
   for (const provider of filter.provider ? [filter.provider] : tasks.providers()) {
     const task = await tasks.fetchTask(provider, taskId).catch(() => null);
@@ -322,7 +322,7 @@ function decode(part) {
   }
 }
 
-/** Opens a task's details as one history entry, which closing removes: Back leaves the page instead of revisiting tasks. */
+/** Opens a task's details as one history entry. Closing removes the entry, so that Back does not show closed tasks again. */
 function openTask(fragment) {
   history.pushState({ isDialogEntry: true }, "", fragment);
   openFromUrl();
@@ -365,8 +365,8 @@ function listen() {
   });
   $("provider").addEventListener("change", (event) => setFilter({ provider: event.target.value }));
   $("new-tasks").addEventListener("click", showHeldTasks);
-  addEventListener("scroll", loadSeen, { passive: true });
-  addEventListener("resize", loadSeen);
+  addEventListener("scroll", loadNearEnd, { passive: true });
+  addEventListener("resize", loadNearEnd);
   $("older").addEventListener("click", async () => {
     await tasks.loadOlder(filter).catch((error) => showError("tasks API", error));
     render();

@@ -4,7 +4,7 @@ import { element, mark, note } from "./elements.js";
 import { arrivalOf, keyOf } from "./tasks.js";
 import * as format from "./format.js";
 
-// Images that failed to load are retried with growing pauses: S3 may recover, credentials may be renewed.
+// Failed images are loaded again with growing pauses: S3 may recover, and credentials may be renewed.
 const RETRY_PAUSE_MILLISECONDS = 5_000;
 const MAX_RETRY_PAUSE_MILLISECONDS = 300_000;
 
@@ -34,7 +34,7 @@ export class TaskGrid {
     });
   }
 
-  /** Shows these tasks in this order. Cards of tasks shown before are reused, so that no image is loaded twice. */
+  /** Shows these tasks in this order. Cards of tasks that were shown before are reused, so that no image is loaded twice. */
   show(tasks) {
     const hadFocus = this.#list.contains(document.activeElement);
     const cards = tasks.map((task) => this.#card(task));
@@ -252,7 +252,7 @@ class TaskCard {
   #name() {
     const task = this.#task;
     const { label } = format.status(task.status);
-    const source = task.status === "PENDING" ? "" : this.#source.textContent; // not read out: it changes every second
+    const source = task.status === "PENDING" ? "" : this.#source.textContent; // a duration that changes every second is left out
     const images = task.images?.length ? format.count(task.images.length, "image") : "";
     const reason = ["FAILED", "INCOMPLETE", "UNCONFIRMED"].includes(task.status) ? format.reason(task) : "";
     const parts = [this.isSelected ? "Selected" : "", label, reason, task.provider, task.taskId, format.promptOf(task), images, source, this.#age.textContent];

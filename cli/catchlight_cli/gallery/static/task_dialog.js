@@ -19,7 +19,7 @@ export class TaskDialog {
   #previous;
   #next;
 
-  /** `neighbours(key)` returns the previous and the next key; `onMove(key)` shows one of them, `onAction(task)` loads a task again, `onClose()` is called on closing. */
+  /** `neighbours(key)` returns the previous and the next key; `onMove(key)` shows that task; `onAction(task)` loads a task again; `onClose()` is called after closing. */
   constructor(dialog, { neighbours, onMove, onAction, onClose }) {
     this.#dialog = dialog;
     this.#actions = new TaskActions(onAction);
@@ -36,7 +36,7 @@ export class TaskDialog {
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      if (event.key.startsWith("Arrow") && event.target.matches("input")) return; // moves the slider
+      if (event.key.startsWith("Arrow") && event.target.matches("input")) return; // the browser moves the slider
       if (event.key === "ArrowLeft" && !this.#viewer.isZoomed) this.#go(0);
       else if (event.key === "ArrowRight" && !this.#viewer.isZoomed) this.#go(1);
       else if (event.key === "z") this.#viewer.toggleZoom();
@@ -102,7 +102,7 @@ export class TaskDialog {
     }
   }
 
-  /** Returns the section with what the provider sent, which is read on request only. An update of the task keeps it. */
+  /** Returns the section with the task's deliveries, which are loaded on request. An update of the same task keeps the section. */
   #deliveriesOf(task, isOther) {
     if (isOther) this.#deliveries = deliveriesSection(task);
     return this.#deliveries;
@@ -173,7 +173,7 @@ function requestSection(task) {
   ].filter(Boolean);
 }
 
-/** States why the task has no images or not all of them. */
+/** Shows why images of the task are missing. */
 function failureSection(task) {
   if (!task.failure) {
     const reason = format.reason(task);
@@ -189,10 +189,10 @@ function history(task) {
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],
     [task.providerRecord?.createdAt, "Created by the provider"],
     [task.providerRecord?.completedAt, "Completed by the provider"],
-    [task.hintedAt, "A callback reported a success without a result: polled at once"],
+    [task.hintedAt, "A success without a result was reported, or an unconfirmed one again: polling started"],
     [task.reportedAt, reportText(task)],
     [task.confirmedAt, "Confirmed by the provider"],
-    [task.acceptedAt, "Accepted by an operator, without a confirmation of the provider"],
+    [task.acceptedAt, "Accepted by an operator, without confirmation by the provider"],
     ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} reported ${conflict.status}: not applied`, "conflict"]),
     [task.archivedAt, task.status === "INCOMPLETE" ? "Archiving finished; some images are missing" : "All images archived"],
   ]
@@ -239,7 +239,7 @@ function imageMetadata(image) {
   ]);
 }
 
-/** Lists the outputs that are no images. */
+/** Lists the outputs that are not images. */
 function skippedSection(task) {
   if (!task.skipped?.length) return [];
   const entries = task.skipped.map(({ media, url }) => element("li", {}, `${format.sentence(media)} `, url ? element("code", {}, isolated(url)) : ""));
@@ -255,7 +255,7 @@ function conflictSection(task) {
   return [section("Conflicting reports, not applied", element("ul", { class: "conflicts" }, entries))];
 }
 
-/** A button that reads the callbacks of a task, as they were received, and shows them. */
+/** Creates a section with a button that loads and shows the kept deliveries of a task. */
 function deliveriesSection(task) {
   const button = element("button", { type: "button" }, "Show what the provider sent");
   const shown = element("div", { role: "status" });
@@ -274,7 +274,7 @@ function deliveriesSection(task) {
 }
 
 const NO_DELIVERIES =
-  "None is kept. Callbacks that were accepted are kept only if the stack's parameter KeepDeliveries says for how many days, unreadable ones until they are processed.";
+  "No delivery of this task is kept. The stack keeps accepted callbacks for the number of days in its parameter KeepDeliveries, and unreadable ones until they are processed.";
 
 function deliveryParts({ receivedAt, outcome, headers, body, key }) {
   return [

@@ -4,16 +4,17 @@ import { isUnfinished, promptOf } from "./format.js";
 
 const PAGE_SIZE = 100;
 const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
-// Publishing an event is retried for half a minute.
+// PublishEvents retries for half a minute.
 const ACTION_TIMEOUT_MILLISECONDS = 60_000;
-// Loaded while the user scrolls, or searches; older tasks are loaded on request.
+// This number of tasks is loaded while the user scrolls or searches; older tasks are loaded on request.
 const INITIAL_TASKS = 1000;
-// Unfinished tasks that are older than the newest page are requested one by one. Those unchanged for a while may stay so
-// for hours: they are requested less often, because the stack answers only fifty requests a second.
+// Unfinished tasks that a refresh of the newest tasks does not return are requested one by one. Tasks that have been
+// unfinished for a while may remain so for hours: they are requested less often, because the tasks API accepts only fifty
+// requests per second.
 const MAX_SINGLE_REQUESTS = 24;
 const MAX_SLOW_REQUESTS = 4;
 const SLOW_AFTER_MILLISECONDS = 300_000;
-// Clocks of functions differ: a task may appear after another one although its time is slightly earlier.
+// The clocks of functions differ: a task may be written after another one although its time is slightly earlier.
 const OVERLAP_MILLISECONDS = 60_000;
 const MAX_PAGES_PER_REFRESH = 20;
 
@@ -30,7 +31,7 @@ export function get(path, parameters = {}) {
   return request("GET", query.size ? `${path}?${query}` : path, REQUEST_TIMEOUT_MILLISECONDS);
 }
 
-/** Carries out an action on a task; its path says which one. */
+/** Carries out the action on a task that the path names. */
 export function post(path) {
   return request("POST", path, ACTION_TIMEOUT_MILLISECONDS);
 }
@@ -45,7 +46,7 @@ async function request(method, path, timeout) {
   const body = await response.json().catch(() => null);
   if (response.ok && body) return body;
   if (response.ok) throw new GalleryError("The gallery's server sent an incomplete response.");
-  if (response.status === 404 && !body) throw new GalleryError("The gallery was restarted at another URL. Open the URL that it printed last.");
+  if (response.status === 404 && !body) throw new GalleryError("The gallery was restarted at another URL. Open the URL that the command printed last.");
   throw new GalleryError(body?.detail ?? body?.title ?? `The gallery's server returned HTTP ${response.status}.`, response.status);
 }
 
@@ -74,15 +75,15 @@ function sortTime(task, status) {
   return status ? (task.updatedAt ?? arrivalOf(task)) : arrivalOf(task);
 }
 
-/** One query of the API, with the newest and oldest task read so far. */
+/** One query of the tasks API: reads its pages, and records the times of the newest and oldest task read so far. */
 class TaskFeed {
   #query;
   #cursor = null;
   #newest = null;
   #oldest = null;
-  #reading = null; // the page that is being read
-  unreadable = new Map(); // the malformed attributes of items that the stack cannot read, by their keys
-  positions = 0; // tasks on the pages read so far, before the provider filter, which leaves some positions empty
+  #reading = null; // promise of the page that is being read
+  unreadable = new Map(); // by key of a malformed item: its malformed attributes
+  positions = 0; // pages read so far × PAGE_SIZE: filters leave pages partly empty
   isComplete = false; // whether the last page has been read
 
   constructor(status, provider, reason, since) {
@@ -90,7 +91,7 @@ class TaskFeed {
     this.#query = { status, provider, reason, since, limit: PAGE_SIZE };
   }
 
-  /** Reads the next page of older tasks. Calls at the same time share one page: each would continue at the same cursor. */
+  /** Reads the next page of older tasks. Concurrent calls share one request, because all would use the same cursor. */
   loadOlder() {
     this.#reading ??= this.#readOlder().finally(() => (this.#reading = null));
     return this.#reading;
@@ -123,12 +124,12 @@ class TaskFeed {
     return found;
   }
 
-  /** Whether a task lies within the pages read so far. Before an older task, others may be missing. */
+  /** Whether a task is within the pages read so far. Between these pages and an older task, other tasks may be missing. */
   covers(task) {
     return this.isComplete || (this.#oldest !== null && sortTime(task, this.#query.status) >= this.#oldest);
   }
 
-  /** Restarts the feed if more tasks have arrived than are read at once: those before them have not been read. */
+  /** Restarts the feed after a refresh that could not read all new tasks: older tasks would follow a gap. */
   #restart() {
     this.#cursor = this.#oldest = null;
     this.positions = 0;
@@ -171,12 +172,12 @@ export class Tasks extends EventTarget {
     return this.#feed(filter).since;
   }
 
-  /** Returns how many of the latest tasks were searched for a filter; meaningful while older ones are unread. */
+  /** Returns how many of the latest tasks were searched for a filter. Meaningful only while older tasks are not loaded. */
   searchedCount(filter) {
     return this.#feed(filter).positions;
   }
 
-  /** Returns the malformed attributes of the items that the stack cannot read, by their keys, among the pages read so far. */
+  /** Returns the malformed items among the pages read so far: their malformed attributes by key. */
   unreadable(filter) {
     return this.#feed(filter).unreadable;
   }
@@ -189,8 +190,8 @@ export class Tasks extends EventTarget {
     return [...new Set([...this.#known.values()].map((task) => task.provider))].sort();
   }
 
-  /** Whether there are older tasks that are loaded without a request of the user. */
-  canLoadUnasked(filter) {
+  /** Whether there are older tasks that are loaded automatically while the user scrolls. */
+  canLoadAutomatically(filter) {
     const feed = this.#feed(filter);
     return !feed.isComplete && feed.positions < INITIAL_TASKS;
   }
@@ -200,8 +201,8 @@ export class Tasks extends EventTarget {
   }
 
   /**
-   * Reads a filter's first page, then further ones of its first thousand tasks while `isWanted` says so; dispatches
-   * `change` after each page.
+   * Reads a filter's first page, then further ones up to a thousand tasks while `isWanted()` is true; dispatches `change`
+   * after each page.
    */
   async load(filter, signal, isWanted) {
     const feed = this.#feed(filter);

@@ -1,10 +1,10 @@
-// Shows one image of a task at a time: fitted, zoomed or on the full screen; with thumbnails to select another one.
+// Shows one image of a task: fitted, zoomed or in full screen; with thumbnails to select another image.
 
 import { element, mark, note } from "./elements.js";
 import { get } from "./tasks.js";
 import * as format from "./format.js";
 
-// A zoomed image has its own size in pixels, but at least twice the size that fits.
+// A zoomed image has its natural size in pixels, but at least twice its fitted size.
 const MIN_ZOOM = 2;
 
 export class ImageViewer {
@@ -39,7 +39,7 @@ export class ImageViewer {
     return this.#compare.getAttribute("aria-pressed") === "true";
   }
 
-  /** Shows a task's images; `isOther` if another task was shown before. */
+  /** Shows a task's images; `isOther`: another task was shown before. */
   show(task, isOther) {
     this.#task = task;
     if (isOther) this.#selected = null;
@@ -52,7 +52,7 @@ export class ImageViewer {
     if (!image || this.isCompared) return;
     const isZoomed = this.#frame.classList.toggle("is-zoomed");
     this.#zoom.setAttribute("aria-pressed", String(isZoomed));
-    this.#frame.tabIndex = isZoomed ? 0 : -1; // a scrolled region has to be reached by keyboard
+    this.#frame.tabIndex = isZoomed ? 0 : -1; // a scrollable region must be reachable by keyboard
     if (!isZoomed) {
       image.style.width = image.style.height = "";
       if (document.activeElement === this.#frame) this.#zoom.focus();
@@ -63,14 +63,14 @@ export class ImageViewer {
     const scale = Math.max(1, MIN_ZOOM * fitted);
     image.style.width = `${image.naturalWidth * scale}px`;
     image.style.height = `${image.naturalHeight * scale}px`;
-    // The point under the pointer, from 0 to 1, stays where it is.
+    // Relative position of the clicked point in the frame, which stays visible.
     const frame = this.#frame.getBoundingClientRect();
     const [x, y] = event ? [(event.clientX - frame.x) / frame.width, (event.clientY - frame.y) / frame.height] : [0.5, 0.5];
     this.#frame.scrollTo(x * (this.#frame.scrollWidth - frame.width), y * (this.#frame.scrollHeight - frame.height));
     this.#frame.focus({ preventScroll: true });
   }
 
-  /** Shows original and result in the same place, with a slider between them; or the selected image alone again. */
+  /** Starts or ends the comparison: original and result in the same place, with a slider between them. */
   toggleComparison() {
     const [result, origin] = this.#pair();
     if (!result || !origin) return;
@@ -104,7 +104,7 @@ export class ImageViewer {
     else if (this.#shown) await this.element.requestFullscreen();
   }
 
-  /** Copies a link to the image that works for anyone, for some minutes. */
+  /** Copies a presigned link to the image, which anyone can open for some minutes. */
   async #copyLink() {
     const path = `api/tasks/${encodeURIComponent(this.#task.provider)}/${encodeURIComponent(this.#task.taskId)}/links/${this.#shown.name}`;
     this.#copy.textContent = await get(path)
