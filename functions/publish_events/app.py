@@ -197,7 +197,7 @@ def put_batch(entries: Sequence[Entry], wait: OutageWait) -> int:
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
     """Calls PutEvents once.
 
-    Returns how many entries EventBridge accepted before the first rejected one, and whether that rejection is temporary.
+    Returns how many entries EventBridge accepted before the first rejected one, and whether its error is temporary.
     """
     try:
         answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
