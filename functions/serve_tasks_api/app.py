@@ -363,7 +363,7 @@ def answer(
 
 def refuse(error: APIError) -> Response[str | None]:
     """Logs a refused request and returns its problem body (RFC 9457)."""
-    # An error with a cause is not (only) the caller's fault.
+    # An error with a cause is not the caller's alone: a provider, an AWS service or a stored item has failed.
     write = logger.warning if error.__cause__ else logger.info
     name = type(error.__cause__ or error).__name__
     named = about(api.current_event.raw_event)
@@ -382,7 +382,8 @@ def problem_response(error: APIError) -> Response[str | None]:
 
 def unavailable(error: Exception) -> Response[str | None]:
     """Logs and counts a failed call to AWS, or invalid settings, and returns a problem body with Retry-After."""
-    report_failure(logger, "not answered", error, **about(api.current_event.raw_event))
+    message = "the request failed, its caller is asked to repeat it"
+    report_failure(logger, message, error, **about(api.current_event.raw_event))
     return problem_response(
         APIError(
             UNAVAILABLE,
