@@ -84,7 +84,7 @@ searches: $(STAMP) ## Run small searches, and tests that each search detects kno
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
 	@$(BIN)/python -m tests.searches.faults
 
-decoders: $(STAMP) ## Compare which of a thousand unusual image files are archived with what Pillow and Chromium decode
+decoders: $(STAMP) ## Compare the archiving of a thousand unusual image files with their decoding by Pillow and Chromium
 	@$(BIN)/python -m tests.differential
 
 races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=dynamodb-local: needs npm and Java)

@@ -90,7 +90,7 @@ class Dependencies:
         secrets_manager = self._clients.secrets_manager()
         self.callback_token = RotatingSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
-        # The stores are created on first use: most deliveries need none, and creating a client takes a tenth of a second.
+        # Created on first use: most callbacks need no store, and creating a client takes a tenth of a second.
         self._bucket = settings.images_bucket
         self.keeps_accepted = settings.keep_deliveries > 0
         self.reports = Reports(
