@@ -1,15 +1,15 @@
-# All commands of developers and CI. Needs make, Python 3.11 or newer with venv, and a package registry.
+# All commands for development and CI. They need make, Python 3.11 or newer with venv, and a package registry.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# They record the locks that the environment was created from. What the local stack, the demo and the command line need is
-# installed first, and is part of what developers need.
+# These files record when the requirements were installed. Those of the local stack, the demo and the command line come
+# first; the requirements for development include them.
 LOCAL_STAMP := $(VENV)/.installed-local
 STAMP := $(VENV)/.installed
-# The built functions need `sam build`.
+# Targets that run the built functions need `sam build`.
 RUN_STAMP := $(if $(BUILT),$(STAMP),$(LOCAL_STAMP))
 SCANNER := .venv-checkov
 SCANNER_STAMP := $(SCANNER)/.installed
@@ -17,8 +17,8 @@ EMULATOR := .venv-ministack
 EMULATOR_STAMP := $(EMULATOR)/.installed
 SOURCES := cli functions layers local scripts tests
 
-# The scripts that pip installs break if their path has a dollar, a backquote, a quote or a backslash. Blanks work, but not in
-# VENV, which make would read as several names.
+# The scripts that pip installs fail if their path contains a dollar, a backquote, a quote or a backslash. Blanks work, except
+# in VENV, which make would read as several names.
 ifneq (,$(strip $(foreach character,$$ ` " \,$(findstring $(character),$(CURDIR)))))
 $(error The path of this checkout contains one of the characters $$ ` " \, which shells interpret. Move it to another folder)
 endif
@@ -26,16 +26,16 @@ ifneq (1,$(words $(VENV)))
 $(error VENV contains a blank. Choose another folder: make VENV=.venv ...)
 endif
 
-# Settings for other Python programs must not replace modules, turn warnings into errors, or redirect pip's output. Settings of
-# a package index stay.
+# The user's settings for other Python programs must not replace modules, turn warnings into errors, or change where pip
+# installs packages. The settings of a package index stay.
 unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_BINARY PIP_REQUIRE_VIRTUALENV
-# Without bytecode each process of a test run compiles all modules again: half of its time to collect the tests.
+# Without bytecode files each process of a test run would compile all modules again, which takes half of the collection time.
 unexport PYTHONDONTWRITEBYTECODE
-# For commands that do not call AWS: a missing profile or an unreadable configuration file must not stop them.
+# For commands that do not call AWS, so that they do not fail if a profile is missing or a configuration file is unreadable.
 NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
-# PYTHON=... selects an interpreter. By default 3.13 is preferred, as in Lambda. Evaluated in the shell, where a path may have
-# any character.
+# PYTHON=... selects an interpreter. The default prefers 3.13, as in Lambda. The shell evaluates this, because make cannot
+# handle every character of a path.
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
@@ -44,23 +44,23 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Create the environment .venv; all other targets do it themselves
+setup: $(STAMP) ## Create the environment .venv; other targets do so when they need it
 
 $(LOCAL_STAMP): requirements-local.txt layers/catchlight/python/requirements.txt
 	@$(FIND_PYTHON); echo "Installing the local stack and the command line into $(VENV), with $$python: 200 MB. This happens once."; \
 	  "$$python" -m venv --clear $(VENV)
 	@# --no-deps: the lock is complete, and pip 23, which comes with Python 3.11, fails to resolve extras with hashes.
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-local.txt
-	@# The command `catchlight`, from this checkout.
+	@# Installs the command `catchlight`, which runs from this checkout.
 	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(STAMP): requirements-dev.txt $(LOCAL_STAMP)
-	@echo "Installing what building and testing need into $(VENV): 570 MB more. This happens once and takes a minute or two."
+	@echo "Installing the tools for builds and tests into $(VENV): 570 MB more. This happens once and takes a minute or two."
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# BUILT=1: runs the functions that `sam build` makes for this machine, isolated from the sources and the environment.
+# BUILT=1 runs the functions as `sam build` builds them for this machine, isolated from the sources and the environment.
 demo: $(RUN_STAMP) ## Run forty tasks through the local stack and show each outcome (BUILT=1: with the built functions)
 	@$(BIN)/python -m local demo $(if $(BUILT),--built)
 
@@ -68,11 +68,11 @@ up: $(RUN_STAMP) ## Run the local stack until Ctrl-C (BUILT=1: with the built fu
 	@$(BIN)/python -m local up $(if $(BUILT),--built)
 
 replay: $(LOCAL_STAMP) ## Process the stored unreadable callbacks again (STACK=name of a deployed stack; default: the local one)
-	@# An empty STACK= is passed on, so that the command reports it, and does not select the local stack.
+	@# An empty STACK= is passed on: the command reports it, instead of using the local stack.
 	@$(BIN)/catchlight replay $(if $(filter undefined,$(origin STACK)),--local,--stack-name "$(STACK)")
 
 test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stack, with the built functions)
-	@# In the order of the folders: xdist would run files with few tests last, which are the longest.
+	@# In the order of the folders. By default xdist runs the files with few tests last, and these take longest.
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -q $(if $(BUILT),--built)
 
 test-fast: $(STAMP) ## Run the unit tests only, a minute
@@ -84,7 +84,7 @@ searches: $(STAMP) ## Run small searches, and tests that each search detects kno
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
 	@$(BIN)/python -m tests.searches.faults
 
-decoders: $(STAMP) ## A thousand odd image files: what is archived, and what Pillow and Chromium show of it
+decoders: $(STAMP) ## Compare the archiving of a thousand unusual image files with their decoding by Pillow and Chromium
 	@$(BIN)/python -m tests.differential
 
 races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=dynamodb-local: needs npm and Java)
@@ -93,7 +93,7 @@ races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=d
 soak: $(STAMP) ## Run thousands of tasks under injected faults; an hour (TASKS=10000, SEED=1, BUILT=1)
 	@$(BIN)/python -m tests.searches.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
-soak-self-test: $(STAMP) ## Plant known faults into the result of a soak: its checker must report each, by task and guarantee
+soak-self-test: $(STAMP) ## Plant known faults into the result of a soak; its checks must report each, by task and guarantee
 	@$(BIN)/python -m tests.searches.soak.self_test
 
 fuzz: $(STAMP) ## Fuzz all code that parses untrusted input (FOR=seconds, 60)
@@ -135,9 +135,9 @@ format: $(STAMP) ## Format the code and apply the automatic fixes
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-# Bytecode fits one version of Python. Without bytecode the functions work, but start slower.
+# Bytecode is valid for one version of Python. Without bytecode the functions work, but their cold starts are slower.
 # The bill of materials lists the layer's dependencies for scanners of known vulnerabilities.
-# SAM needs a region to read the template. It does not read samconfig.toml: a profile there is for `sam deploy`.
+# SAM needs a region to read the template. It does not read samconfig.toml, where a profile would be for `sam deploy`.
 build: $(STAMP) ## Build what `sam deploy` uploads, for Lambda (python3.13, arm64)
 	@export RUNTIME_PYTHON="$$(scripts/find-python --exactly 3.13)" BUILD_PYTHON="$$(cd $(BIN) && pwd)/python"; \
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build --config-env none --parallel && \
@@ -159,7 +159,7 @@ rehearse: $(STAMP) $(EMULATOR_STAMP) ## Rehearse deployment, updates and deletio
 	  echo "The rehearsal needs Python 3.13, which is not installed. Install it, then try again."; \
 	fi
 
-# MiniStack runs functions with its own interpreter, so it needs Lambda's version. Without it, nothing is installed.
+# MiniStack runs the functions with its own interpreter, so it needs Python 3.13. Without that version nothing is installed.
 $(EMULATOR_STAMP): EMULATOR_PYTHON = $(shell scripts/find-python --exactly 3.13)
 $(EMULATOR_STAMP): requirements-ministack.txt
 	@if [ -n "$(EMULATOR_PYTHON)" ]; then \

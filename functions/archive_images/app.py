@@ -1,10 +1,10 @@
 """ArchiveImages: receives succeeded tasks from the archive queue and copies their images into the bucket.
 
-A message whose task is not finished is received again, the sooner the earlier its URLs expire, until the last of them
-has expired. Then the function moves it to the dead-letter queue.
+A message whose task is not finished is received again, sooner if its URLs expire sooner, until the last URL has
+expired. Then the function moves the message to the dead-letter queue.
 
-A task that needs too much memory kills the process, and with it the tries of the other tasks in its batch. A task whose
-earlier try was killed is archived by itself, after the others.
+Lambda kills the process if a task needs too much memory, which also interrupts the tries of the other tasks in its
+batch. A task whose earlier try was interrupted is archived alone, after the others.
 """
 
 import time
@@ -56,17 +56,17 @@ from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
-# BatchSize of the event source; each message has a thread that waits for its images.
+# BatchSize of the event source. Each message has a thread, which waits for its images.
 MAX_MESSAGES = 5
 # Of the function's 20 s, 7.5 s are reserved for the download of images and the rest for S3.
 CONFIRMATION_TIMEOUT_SECONDS = 5.0
-# Concurrent images of all messages together: six per task. The threads mostly wait, and downloads are kept on disk.
+# For all messages together: six images per task. The threads mostly wait, and downloads are stored on disk.
 MAX_CONCURRENT_IMAGES = 32
-# No image is started with less of the function's time left: 7.5 s for the download, then S3 and the table write.
+# No download starts with less of the function's time left: it takes up to 7.5 s, then come S3 and the table write.
 RESERVED_SECONDS = 12
 
-# Temporary errors outside Catchlight and AWS: they are logged as warnings, not errors.
-PASSING = (ImageError, ProviderError, UnconfirmedError)
+# Failures of other services than AWS. They are logged as warnings, not as errors.
+EXTERNAL_ERRORS = (ImageError, ProviderError, UnconfirmedError)
 
 logger = Logger(json_serializer=log_line)
 
@@ -118,41 +118,41 @@ dependencies = cache(Dependencies)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Archives the tasks of an SQS batch in parallel and returns the messages to retry as `batchItemFailures`."""
     messages = event["Records"]
-    # Logged before the work: if the invocation times out, Lambda's own log line has only the request id, this line has
-    # the tasks.
+    # Logged before the work, because Lambda's own log line of a timeout has the request id but not the tasks.
     logger.info("batch received", **message_tasks(event))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     runs = [dependencies().messages.submit(archive, message, deadline) for message in messages]
-    interrupted = [
+    interrupted_since = [
         (error.since, message)
         for message, run in zip(messages, runs, strict=True)
         if isinstance(error := run.exception(), InterruptedTryError)
     ]
-    suspects = [message for _, message in sorted(interrupted, key=itemgetter(0))]
+    interrupted = [message for _, message in sorted(interrupted_since, key=itemgetter(0))]
     # Every run is settled, regardless of the results of the others.
     failed = []
     for message, run in zip(messages, runs, strict=True):
-        if message in suspects:
+        if message in interrupted:
             continue
         if not settle_message(message, run):
             failed.append(message["messageId"])
-        elif suspects:
+        elif interrupted:
             delete(message)
-    return batch_item_failures([*failed, *archive_alone(suspects, deadline)])
+    return batch_item_failures([*failed, *archive_alone(interrupted, deadline)])
 
 
-def archive_alone(suspects: Sequence[dict[str, Any]], deadline: float) -> Iterator[str]:
-    """Archives tasks whose earlier try was killed, one after the other. Yields the ids of messages to retry.
+def archive_alone(messages: Sequence[dict[str, Any]], deadline: float) -> Iterator[str]:
+    """Archives tasks whose earlier try was interrupted, one after the other. Yields the ids of messages to retry.
 
-    They are sorted by the beginning of that try, so that the task that kills the process again becomes the last one.
+    The messages are sorted by the beginning of that try. A task that kills the process again has the latest one then:
+    it comes last in the next invocation.
     """
-    for message in suspects:
+    for message in messages:
         task = message_task(message)
         if time.monotonic() > deadline:
-            logger.warning("no time is left to archive the task by itself", task=task)
+            logger.warning("no time is left to archive the task alone", task=task)
             yield message["messageId"]
             continue
-        logger.error("an earlier try of this task was killed, it is archived by itself", task=task)
+        logger.error("an earlier try of this task was killed, it is archived alone", task=task)
         count_failure("InterruptedTry")
         run = dependencies().messages.submit(archive, message, deadline, is_alone=True)
         if settle_message(message, run):
@@ -162,9 +162,9 @@ def archive_alone(suspects: Sequence[dict[str, Any]], deadline: float) -> Iterat
 
 
 def delete(message: dict[str, Any]) -> None:
-    """Deletes a settled message before its batch ends, because a suspect may kill the process.
+    """Deletes a settled message before its batch ends, because a task that is archived alone may kill the process.
 
-    All messages of the batch would be received again with it then, until SQS makes them dead letters together.
+    SQS would then deliver all messages of the batch again, and finally move them to the dead-letter queue together.
     """
     try:
         dependencies().sqs.delete_message(
@@ -175,10 +175,10 @@ def delete(message: dict[str, Any]) -> None:
 
 
 def archive(message: dict[str, Any], deadline: float, *, is_alone: bool = False) -> ArchiveRun | None:
-    """Archives the task of a message.
+    """Archives the task of a message. Returns None if there is nothing to archive.
 
     Raises:
-        InterruptedTryError: an earlier try was killed: the task is to be archived with `is_alone`.
+        InterruptedTryError: an earlier try was interrupted: the task is to be archived with `is_alone`.
         ImageTasksError: the message is to be received again.
     """
     task = message_task(message)
@@ -188,7 +188,7 @@ def archive(message: dict[str, Any], deadline: float, *, is_alone: bool = False)
 
 
 def receive_count(message: dict[str, Any]) -> int:
-    """Returns how often the message was received, including this time, and deliveries that Lambda throttled."""
+    """Returns how often SQS has delivered the message. Includes this delivery, and those that Lambda throttled."""
     return int(message["attributes"]["ApproximateReceiveCount"])
 
 
@@ -213,14 +213,14 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
         is_dead = isinstance(exc, InvalidMessageError)
         report_failure(logger, "not archived", exc, task=message_task(message), message_id=message["messageId"])
     try:
-        return put_aside(message) if is_dead or is_too_late(message, run) else retry_in_time(message, run)
+        return move_to_dead_letters(message) if is_dead or is_too_late(message, run) else schedule_retry(message, run)
     except Exception as exc:  # noqa: BLE001 - the message is received again in any case
         report_failure(logger, "the queue's own visibility timeout applies", exc, task=message_task(message))
     return False
 
 
 def log(run: ArchiveRun) -> None:
-    """Logs a run: the state of each image, and why the others are to be retried."""
+    """Logs a run: the state of each settled image, and the reason of each retry."""
     task = run.task.task
     if run.is_contradicted:
         logger.error("the provider contradicts a result that a callback reported", task=task, status=run.task.status)
@@ -244,7 +244,7 @@ def log(run: ArchiveRun) -> None:
     if run.task.status is TaskStatus.UNCONFIRMED and run.task.failure:
         logger.error("the task is unconfirmed after the last try", task=task, reason=run.task.failure.message)
     for failure in run.failures:
-        if isinstance(failure, PASSING):
+        if isinstance(failure, EXTERNAL_ERRORS):
             logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
         else:
             report_failure(logger, "not archived yet", failure, task=task)
@@ -279,10 +279,10 @@ def count(run: ArchiveRun) -> None:
 
 
 def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
-    """Returns whether retries cannot succeed any more: the URLs of all images have expired and were tried enough.
+    """Decides whether retries are useless: all URLs have expired, and the task was tried MAX_ARCHIVE_TRIES times.
 
-    After a negative answer of an image's host, retries go on until such answers are final, and settle the image.
-    A message of a task that could not be read is too late after UNREADABLE_TASK_LIFETIME.
+    Retries go on while an image's host gives negative answers that are not final yet: a final one settles the image.
+    Without a run, because the task could not be read, a message is too late after UNREADABLE_TASK_LIFETIME.
     """
     now = utc_now()
     if run:
@@ -291,7 +291,7 @@ def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     return now - sent_at > UNREADABLE_TASK_LIFETIME
 
 
-def put_aside(message: dict[str, Any]) -> bool:
+def move_to_dead_letters(message: dict[str, Any]) -> bool:
     """Moves a message to the dead-letter queue. Returns True: the message is settled."""
     dependencies().sqs.send_message(
         QueueUrl=dependencies().settings.archive_dead_letters_url, MessageBody=message["body"]
@@ -300,7 +300,7 @@ def put_aside(message: dict[str, Any]) -> bool:
     return True
 
 
-def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> bool:
+def schedule_retry(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     """Sets the message's visibility timeout to the retry delay. Returns False: the message is received again."""
     now, tries = utc_now(), run.tries if run else receive_count(message)
     if tries >= MAX_ARCHIVE_TRIES:

@@ -1,15 +1,15 @@
 """DispatchChanges: queues tasks for polling and archiving by reading the table's stream as an outbox.
 
-An item that a user has written with its key and status only gets the attributes that put it into the indexes.
+If a user has written an item with its key and status only, the function adds the attributes that the indexes need.
 
-A new pending task is queued for its first poll, which StartPolling starts if its callback has not come until then. The
-message of a task that may have a result already has no delay: the provider did not confirm a callback's result, a
+A new pending task is queued for its first poll with a delay; StartPolling starts polling if no callback has come by
+then. The message has no delay if the provider may have a result already: it did not confirm a callback's result, a
 callback reported a success without a result, or a failure while no execution polled for the task. Tasks that have just
 succeeded are queued for archiving, and so are tasks without a result whose original has become known. Except for
 repairs (reconcile, redrive), only the stream starts this work, so no crash between two writes can lose it.
 
-While SQS is out, the function waits, and the event source tries again for as long as the stream keeps its records. Only
-a record that cannot be read is put aside: into the dead-letter queue.
+During an outage of SQS the function waits and retries, and the event source repeats the batch for as long as the stream
+keeps its records. Only records that cannot be read are moved to the dead-letter queue.
 """
 
 import time
@@ -35,32 +35,33 @@ from catchlight.settings import DispatchChangesSettings
 from catchlight.tasks.registration import Registry, is_complete
 from catchlight.tasks.table import TasksTable
 
-# A round of tries makes one call that fails for each kind of changes, and each takes up to 7 s without a response.
+# During an outage, a round of tries makes one failing call for each of the five kinds of follow-ups. A call without a
+# response takes up to 7 s.
 RESERVED_SECONDS = 40
-# DynamoDB's error code for a write that no repetition makes possible.
-_REFUSES_ITEM = "ValidationException"
+# DynamoDB's error code for a write that would fail again if it were repeated.
+_INVALID_WRITE = "ValidationException"
 
 logger = Logger(json_serializer=log_line)
 
 
 class FollowUp(Enum):
-    """What a change triggers."""
+    """The work that a change triggers."""
 
-    ARCHIVE = auto()  # or, of a task without a result, download its original into quarantine
-    POLL_LATER = auto()  # if the callback has not come after FirstPollAfterSeconds
-    POLL_NOW = auto()  # the provider may have a result, whose URLs expire
-    COMPLETE = auto()  # the item was written with its key and status only
-    PUT_ASIDE = auto()  # the record could not be read
+    ARCHIVE = auto()  # archive the images; of a task without a result: download its original into quarantine
+    POLL_LATER = auto()  # start polling after FirstPollAfterSeconds, if no callback has come
+    POLL_NOW = auto()  # start polling at once: the provider may have a result, whose URLs expire
+    COMPLETE = auto()  # add attributes to an item that was written with its key and status only
+    DEAD_LETTER = auto()  # put a record that could not be read into the dead-letter queue
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task's change, and what it triggers."""
+    """A task's change, and one follow-up that it triggers."""
 
-    task: str  # empty if the record does not name it
+    task: str  # empty if the record does not name a task
     follow_up: FollowUp
     sequence_number: str
-    status: TaskStatus = TaskStatus.PENDING  # of COMPLETE
+    status: TaskStatus = TaskStatus.PENDING  # for COMPLETE: the item's status
 
 
 class Dependencies:
@@ -84,10 +85,10 @@ dependencies = cache(Dependencies)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Dispatches a batch of stream records and returns the first record that failed, if any, as `batchItemFailures`.
 
-    Lambda reads the stream again from that record on. Later records that were queued already are queued twice, which is
-    harmless to the archiver and to StartPolling.
+    Lambda reads the stream again from that record on. Later records that were queued already are then queued twice;
+    the archiver and StartPolling tolerate that.
     """
-    # Missing settings fail the whole batch here, instead of each change separately.
+    # If settings are missing, the whole batch fails here, instead of each change separately.
     dependencies()
     wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     changes = list(read_changes(event["Records"]))
@@ -98,23 +99,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
-    """Yields the changes among stream records, in their order; records that could not be read are to be put aside.
+    """Yields the changes in stream records, in their order. A record that cannot be read becomes a DEAD_LETTER.
 
     The event source's filter excludes most records that trigger nothing.
     """
     for record in records:
         try:
             changes = list(read_record(record))
-        except Exception as exc:  # noqa: BLE001 - reported and put aside: the record must not block the others
+        except Exception as exc:  # noqa: BLE001 - reported, and the record must not block the others
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
-            report_failure(logger, "stream record not read, it is put aside", exc, task=task, sequence_number=number)
-            yield Change(task or "", FollowUp.PUT_ASIDE, number)
+            message = "stream record not read, it is put into the dead-letter queue"
+            report_failure(logger, message, exc, task=task, sequence_number=number)
+            yield Change(task or "", FollowUp.DEAD_LETTER, number)
         else:
             yield from changes
 
 
 def read_record(record: dict[str, Any]) -> Iterator[Change]:
-    """Yields what a stream record triggers: its changes, and that its item has to be completed."""
+    """Yields the changes of a stream record, and one more if attributes have to be added to its item."""
     changes = read_change(record)
     yield from changes
     if changes and not is_complete(item := record["dynamodb"]["NewImage"]):
@@ -122,10 +124,10 @@ def read_record(record: dict[str, Any]) -> Iterator[Change]:
 
 
 def read_change(record: dict[str, Any]) -> list[Change]:
-    """Returns what a stream record triggers: one change, two of a hint with an original, or none.
+    """Returns the changes of a stream record: one, two if it is a hint with an original, or none.
 
     Raises:
-        ValueError: the status is unknown. A user has written it: no search finds the item.
+        ValueError: the status is unknown, because a user has written the item by hand.
     """
     new, old = record["dynamodb"].get("NewImage"), record["dynamodb"].get("OldImage", {})
     if new is None:
@@ -136,7 +138,7 @@ def read_change(record: dict[str, Any]) -> list[Change]:
         TaskStatus(status)
     old_status = old.get("status", {}).get("S")
     reported_by = new.get("reportedBy", {}).get("S")
-    # The execution that has noted a hint polls for the task already.
+    # A poll writes `hintedAt` without `deliveries`; its execution goes on polling for the task.
     is_hinted = all(name in new and new[name] != old.get(name) for name in ("hintedAt", "deliveries"))
     found = [follow_up(status, old_status, reported_by, is_hinted=is_hinted)]
     is_without_result = status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and "hintedAt" in new
@@ -154,9 +156,9 @@ def read_change(record: dict[str, Any]) -> list[Change]:
 def follow_up(
     status: str | None, old_status: str | None, reported_by: str | None, *, is_hinted: bool
 ) -> FollowUp | None:
-    """Returns what a change of a task triggers. `old_status` is None for a new task.
+    """Returns the follow-up of a change from `old_status` (None for a new task) to `status`; None if there is none.
 
-    `is_hinted`: a callback says that the provider has a result which the task lacks, or repeats an unconfirmed one.
+    `is_hinted`: a callback has reported a success without a result, or has repeated an unconfirmed success.
     """
     match status:
         case TaskStatus.PENDING | TaskStatus.TIMED_OUT | TaskStatus.UNCONFIRMED if is_hinted:
@@ -166,9 +168,9 @@ def follow_up(
             return FollowUp.ARCHIVE
         case TaskStatus.PENDING if old_status != status:
             return FollowUp.POLL_NOW if old_status else FollowUp.POLL_LATER
-        # An unconfirmed failure without a running execution. If the task was PENDING before, the message of its first
-        # poll or the execution that polls for it checks the failure with the provider.
-        # UNCONFIRMED: polls are to ask for the confirmation of a success.
+        # FAILED: no execution polls for the task, so one is started to confirm the failure. If the task was PENDING
+        # before, the message of its first poll or the execution that polls for it leads to the confirmation.
+        # UNCONFIRMED: polls request the confirmation of a success.
         case TaskStatus.FAILED | TaskStatus.UNCONFIRMED if reported_by == Reporter.CALLBACK and old_status in (
             None,
             TaskStatus.TIMED_OUT,
@@ -180,56 +182,56 @@ def follow_up(
 
 
 def queue(changes: Sequence[Change], wait: OutageWait) -> Sequence[Change]:
-    """Carries out what changes trigger, again and again while AWS does not accept all of it and there is time.
+    """Carries out the follow-ups of changes. Retries those that failed while there is time.
 
-    Returns the changes that are left.
+    Returns the changes whose follow-ups failed.
     """
-    while changes := [change for found in FollowUp for change in send_all(changes, found)]:
+    while changes := [change for kind in FollowUp for change in send_all(changes, kind)]:
         if not wait.pause():
             break
     return changes
 
 
-def send_all(changes: Iterable[Change], found: FollowUp) -> Iterator[Change]:
-    """Carries out one kind of changes in batches. Yields the changes that failed.
+def send_all(changes: Iterable[Change], kind: FollowUp) -> Iterator[Change]:
+    """Carries out one kind of follow-ups in batches. Yields the changes that failed.
 
-    After a batch of which all failed, no further one is tried: during an outage each call takes seconds.
+    If all changes of a batch failed, the other batches are not tried: during an outage each call takes seconds.
     """
-    refuses = False
-    for batch in batches((change for change in changes if change.follow_up is found), MAX_MESSAGES_PER_CALL):
-        refused = batch if refuses else list(send(batch, found))
-        refuses = len(refused) == len(batch)
-        yield from refused
+    is_outage = False
+    for batch in batches((change for change in changes if change.follow_up is kind), MAX_MESSAGES_PER_CALL):
+        failed = batch if is_outage else list(send(batch, kind))
+        is_outage = len(failed) == len(batch)
+        yield from failed
 
 
-def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
-    """Carries out one batch of one kind of changes. Yields the changes that failed."""
+def send(changes: Sequence[Change], kind: FollowUp) -> Iterator[Change]:
+    """Carries out one batch of one kind of follow-ups. Yields the changes that failed."""
     tasks = [change.task for change in changes]
     messages = [{"task": change.task, "change": change.sequence_number} for change in changes]
     try:
-        match found:
+        match kind:
             case FollowUp.ARCHIVE:
                 dependencies().archive_queue.send([{"task": task} for task in tasks])
             case FollowUp.POLL_NOW | FollowUp.POLL_LATER:
-                delay = dependencies().settings.first_poll_after_seconds if found is FollowUp.POLL_LATER else 0
+                delay = dependencies().settings.first_poll_after_seconds if kind is FollowUp.POLL_LATER else 0
                 dependencies().poll_queue.send(messages, delay_seconds=delay)
             case FollowUp.COMPLETE:
                 for change in changes:
                     complete(change)
-            case FollowUp.PUT_ASIDE:
+            case FollowUp.DEAD_LETTER:
                 dependencies().dead_letters.send(messages)
     except Exception as exc:  # noqa: BLE001 - reported, and the other changes must still be queued
         refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
-        message = f"{found.name} failed, it is tried again for as long as the stream keeps the changes"
+        message = f"{kind.name} failed, it is tried again for as long as the stream keeps the changes"
         report_failure(logger, message, exc, tasks=refused, reason=str(exc))
         yield from (change for change in changes if change.task in refused)
 
 
 def complete(change: Change) -> None:
-    """Completes a task's item.
+    """Adds the attributes that the indexes need to a task's item.
 
-    A write that DynamoDB refuses because of the item itself, for example because it would be too large, is reported and
-    not tried again: it would hold up the stream, and the task is polled for or archived all the same.
+    If DynamoDB refuses the write because of the item itself, for example because it would be too large, the failure is
+    reported and not retried. Retries would block the stream, and the task is polled for or archived all the same.
 
     Raises:
         StoreUnavailableError: the call is to be tried again.
@@ -237,6 +239,6 @@ def complete(change: Change) -> None:
     try:
         dependencies().registry.complete(change.task, change.status, now=utc_now())
     except StoreUnavailableError as exc:
-        if not (isinstance(exc.__cause__, ClientError) and exc.__cause__.response["Error"]["Code"] == _REFUSES_ITEM):
+        if not (isinstance(exc.__cause__, ClientError) and exc.__cause__.response["Error"]["Code"] == _INVALID_WRITE):
             raise
         report_failure(logger, "the item is in no index, repair it by hand", exc, task=change.task)

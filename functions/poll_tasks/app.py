@@ -22,7 +22,8 @@ from catchlight.settings import PollTasksSettings
 from catchlight.tasks.reports import ReportOutcome
 from catchlight.tasks.table import TasksTable
 
-# No further request is sent with less time left: a running request may take 10 s, then its reports are written.
+# No request is sent with less of the function's time left: a running request may take 10 s, then its reports are
+# written.
 RESERVED_SECONDS = 20
 
 logger = Logger(json_serializer=log_line)
@@ -48,7 +49,7 @@ class Dependencies:
             keep_unreadable=keep_unreadable,
             now=utc_now,
         )
-        # Only answers that cannot be read need S3, and creating a client takes a tenth of a second.
+        # Created on first use: only unreadable answers need S3, and creating a client takes a tenth of a second.
         self.rejected_deliveries = cache(lambda: DeliveryStore(clients.s3(), settings.images_bucket))
 
 
@@ -56,7 +57,7 @@ dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tasks of a round, for the log."""
+    """Returns the tasks of a round, as log fields."""
     return {"tasks": event["tasks"]}
 
 
@@ -66,7 +67,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Runs one polling round: reads a `PollState` from the event and returns the next one.
 
     Raises:
-        StoreUnavailableError: the state machine retries the invocation.
+        StoreUnavailableError: tasks or API keys could not be read. The state machine retries the invocation.
     """
     state = PollState.model_validate(event)
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
@@ -77,7 +78,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def keep_unreadable(report: TaskReport) -> None:
-    """Stores the answer of a report that no image URL could be read from, like a delivery of that provider.
+    """Stores a report's answer in which no image URL could be read. It has the format of a stored delivery.
 
     Raises:
         StoreUnavailableError: S3 did not accept it; the next round tries again.
@@ -101,18 +102,18 @@ def log(round_: PollRound) -> None:
             else:
                 message = "status request failed, the next round repeats it"
                 if isinstance(error, SettingsError):
-                    message = "provider not asked until its key is corrected"
+                    message = "provider not polled until its key is corrected"
                 report_failure(logger, message, error, provider=provider_id, tasks=tasks)
         if tasks and not answers.errors:
-            # The deadline passed before the requests were sent.
+            # The deadline had passed before the requests were sent.
             logger.warning("no time was left to request the status of tasks", provider=provider_id, tasks=tasks)
         for remark in sorted({report.remark for report in answers.reports if report.remark}):
             remarked = [report.task for report in answers.reports if report.remark == remark]
-            logger.warning("odd answer to a poll", provider=provider_id, tasks=remarked, detail=remark)
+            logger.warning("unusual answer to a poll", provider=provider_id, tasks=remarked, detail=remark)
     for report, recorded in round_.recorded:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
         if recorded.evidence_error:
-            message = "the replaced failure is not in conflicts"
+            message = "the replaced failure was not added to `conflicts`"
             report_failure(logger, message, recorded.evidence_error, task=report.task)
     for task, failure in round_.failures.items():
         report_failure(logger, "report not written, the next round tries again", failure, task=task)
@@ -140,7 +141,7 @@ def count(round_: PollRound) -> None:
             "PollErrors": len(answers.errors),
             "TasksUnanswered": len(round_.unanswered.get(provider_id, [])),
             "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
-            # For the callback miss rate: each of these results should have arrived by callback.
+            # For the callback miss rate: the callbacks of these results did not arrive in time.
             "ResolvedByPoll": resolved,
             "TasksTimedOut": applied.count(TaskStatus.TIMED_OUT),
             "TasksUnconfirmed": applied.count(TaskStatus.UNCONFIRMED),

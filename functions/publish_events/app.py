@@ -31,11 +31,11 @@ from catchlight.settings import PublishEventsSettings
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-# After these errors the function waits. The event source itself has few tries, because they are meant for records that
-# can never be published, and an outage of minutes would use them up. With the waits, outages of EventBridge of up to
-# half an hour are bridged.
-PASSING = frozenset({"ThrottlingException", "InternalFailure", "InternalException"})
-# The three tries of a last call without a response take 7 s.
+# After these errors the function waits and retries. The event source itself makes few tries, because they are meant for
+# records that can never be published; an outage of minutes would use them up. With the waits, the function publishes
+# all events after an outage of EventBridge of up to half an hour.
+TEMPORARY_ERROR_CODES = frozenset({"ThrottlingException", "InternalFailure", "InternalException"})
+# The last call makes up to three tries, which take 7 s without a response.
 RESERVED_SECONDS = 10
 
 logger = Logger(json_serializer=log_line)
@@ -43,7 +43,7 @@ logger = Logger(json_serializer=log_line)
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A stream record of a task that has reached a status to be published."""
+    """A stream record of a task that has reached a final status."""
 
     task: str
     item: Mapping[str, Any]  # in DynamoDB's attribute format
@@ -81,9 +81,10 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, stream_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Publishes a batch of stream records and returns the first unpublished record, if any, as `batchItemFailures`.
+    """Publishes the events of a batch of stream records.
 
-    Lambda reads the stream again from that record on, so later entries that the same call accepted are published twice.
+    Returns the first unpublished record, if any, as `batchItemFailures`. Lambda reads the stream again from that record
+    on, so later entries that the same call accepted are published twice.
     """
     arrivals = list(read_arrivals(event["Records"]))
     wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
@@ -100,7 +101,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unreadable]:
-    """Yields the arrivals among stream records, in their order; records that could not be read as Unreadable.
+    """Yields the arrivals in stream records, in their order. A record that cannot be read becomes an Unreadable.
 
     The event source's filter excludes most other records.
     """
@@ -119,7 +120,7 @@ def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unrea
 
 
 def read_arrival(record: dict[str, Any]) -> Arrival | None:
-    """Returns the arrival in a stream record, None if the record is not to be published."""
+    """Returns the arrival in a stream record; None if no event is published for the record."""
     change = record["dynamodb"]
     new = change.get("NewImage", {})
     old_status = change.get("OldImage", {}).get("status", {}).get("S")
@@ -136,7 +137,7 @@ def read_arrival(record: dict[str, Any]) -> Arrival | None:
 
 
 def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
-    """Yields an entry for each arrival, in their order, up to the first one that cannot be made into an event."""
+    """Yields an entry for each arrival, in their order, up to the first one from which no event can be made."""
     for arrival in arrivals:
         if isinstance(arrival, Unreadable):
             return
@@ -144,8 +145,8 @@ def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
             event = TaskEvent.of(arrival.item, written_at=arrival.written_at)
             detail = event.detail()
         except Exception as exc:  # noqa: BLE001 - reported, and the arrivals before it are published
-            # The record is not skipped, which would lose it silently: after the event source's retries it is moved to
-            # the dead-letter queue, which has an alarm.
+            # The record is not skipped, because its event would be lost without an alarm. After the event source's
+            # retries Lambda puts the record's position into the dead-letter queue, which has an alarm.
             report_failure(
                 logger,
                 "no event can be made of the item, repair it by hand",
@@ -168,7 +169,7 @@ def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
 
 
 def put_events(entries: Sequence[Entry], wait: OutageWait) -> int:
-    """Puts entries onto the bus in their order. Returns how many were accepted before the first rejected one."""
+    """Puts entries onto the bus in their order. Returns how many EventBridge accepted before the first rejected one."""
     accepted = 0
     for batch in batches(entries, MAX_EVENTS_PER_CALL):
         count = put_batch(batch, wait)
@@ -181,34 +182,34 @@ def put_events(entries: Sequence[Entry], wait: OutageWait) -> int:
 def put_batch(entries: Sequence[Entry], wait: OutageWait) -> int:
     """Puts a batch onto the bus, and retries after temporary errors while there is time.
 
-    Returns how many entries were accepted before the first rejected one.
+    Returns how many entries EventBridge accepted before the first rejected one.
     """
     accepted = 0
     while True:
-        count, may_pass = put_call(entries[accepted:])
+        count, is_temporary = put_call(entries[accepted:])
         accepted += count
         if count:
             wait.restart()
-        if accepted == len(entries) or not may_pass or not wait.pause():
+        if accepted == len(entries) or not is_temporary or not wait.pause():
             return accepted
 
 
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
     """Calls PutEvents once.
 
-    Returns how many entries were accepted before the first rejected one, and whether that one may be accepted later.
+    Returns how many entries EventBridge accepted before the first rejected one, and whether its error is temporary.
     """
     try:
         answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
-    except Exception as exc:  # noqa: BLE001 - reported; entries published before must not be published again
+    except Exception as exc:  # noqa: BLE001 - reported; entries that were published before must not be published again
         tasks = [entry.task for entry in entries]
         report_failure(logger, "EventBridge did not accept a call, it is retried while there is time", exc, tasks=tasks)
-        # An outage, throttling, or missing permissions of this function: not caused by an entry.
+        # These errors are an outage, throttling, or missing permissions of this function: no entry has caused them.
         return 0, isinstance(exc, ClientError | BotoCoreError)
     for number, (entry, result) in enumerate(zip(entries, answer["Entries"], strict=True)):
         if "ErrorCode" in result:
             code = result["ErrorCode"]
             logger.error("EventBridge did not accept an event, it will be put again", task=entry.task, code=code)
             count_failure(code)
-            return number, code in PASSING
+            return number, code in TEMPORARY_ERROR_CODES
     return len(entries), False

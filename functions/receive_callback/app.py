@@ -1,14 +1,16 @@
 """ReceiveCallback: verifies a provider's callback and records its report in the tasks table.
 
-Six steps: decode, verify the token, parse, verify the signature, record, answer. Once the token is verified, this
-stack's secrets are overwritten in the request, so that nothing that is stored or logged contains them. Providers treat
-200 as success and other statuses as failures, which they retry three times. So a report that was written is answered
-with 200 even if it changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that
-cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it. A success without a URL
-is recorded as a hint, and polled for at once; it is stored, too, if its provider cannot be polled.
+The function takes six steps: decode, verify the token, parse, verify the signature, record, answer. After the token is
+verified, this stack's secrets are overwritten in the request, so that neither stored deliveries nor logs contain them.
 
-GET and HEAD are answered 200 with one line, before anything is read: people and services open a URL to see whether it
-works. The answer is the same for every token, so it does not show which one is valid.
+Providers treat 200 as success and other statuses as failures, which they retry three times. So a report that was
+written is answered with 200 even if it changed nothing, and 5xx is sent only if it could not be written. A delivery
+with a valid token that cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it.
+A success without a URL is recorded as a hint, which starts polling of its task at once; if no API key is configured,
+so that its provider cannot be polled, the delivery is stored, too.
+
+GET and HEAD requests are answered 200 with one line, before the token is verified: people and services open a URL to
+see whether it works. The answer is the same for every token, so it does not show which one is valid.
 """
 
 import base64
@@ -56,7 +58,7 @@ from catchlight.tasks.table import TasksTable
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# The longest callback seen has 6 KB; API Gateway itself allows 10 MB.
+# The longest recorded callback has 6 KB; API Gateway itself allows 10 MB.
 MAX_BODY_BYTES = 64 * 1024
 # Previous statuses without a result: a callback that is applied to one of these resolves the task.
 _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
@@ -88,7 +90,7 @@ class Dependencies:
         secrets_manager = self._clients.secrets_manager()
         self.callback_token = RotatingSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
-        # Only deliveries that cannot be parsed need S3, and creating a client takes a tenth of a second.
+        # Created on first use: most callbacks need no store, and creating a client takes a tenth of a second.
         self._bucket = settings.images_bucket
         self.keeps_accepted = settings.keep_deliveries > 0
         self.reports = Reports(
@@ -111,7 +113,7 @@ dependencies = cache(Dependencies)
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Answers 200 `{"status": "received"}`, 4xx with the reason, or 503 if the report could not be written."""
+    """Handles a callback. Answers 200 `{"status": "received"}`, 4xx with the reason, or 503 if it was not written."""
     try:
         return receive(event)
     except Exception as exc:
@@ -169,7 +171,7 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
 
 
 def reference_in(event: dict[str, Any]) -> str | None:
-    """Returns the user's own reference from the callback URL, `?ref=`. A malformed one is ignored, never an error."""
+    """Returns the user's own reference from the callback URL, `?ref=`; None if it is missing or malformed."""
     ref = (event.get("queryStringParameters") or {}).get("ref")
     return ref if isinstance(ref, str) and re.fullmatch(REFERENCE_PATTERN, ref) else None
 
@@ -188,7 +190,7 @@ def redacted(request: CallbackRequest) -> CallbackRequest:
     return replace(
         request,
         provider_id=redactor.redact_text(request.provider_id),
-        # The other headers are not stored. The signature is among them, and has to be verified as it was sent.
+        # Only these headers are stored. The others stay unchanged, because the signature is one of them.
         headers=request.headers
         | {name: redactor.redact_text(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
         body=redactor.redact(request.body),
@@ -206,7 +208,7 @@ def parse(request: CallbackRequest) -> TaskReport:
     body = decode_json(request.body)
     provider = find_provider(request.provider_id)
     if is_account(provider.id) and not dependencies().provider_keys.provider_keys(provider.id).is_stored:
-        # Otherwise a sender who knows the token could invent accounts, whose results cannot be confirmed.
+        # Otherwise a sender who knows the token could invent accounts, whose results no provider can confirm.
         raise UnknownProviderError("the provider keys secret has no entry for this account")
     report = provider.parse_callback(body, received_at=request.received_at)
     return report.model_copy(update={"ref": request.ref}) if request.ref else report
@@ -214,7 +216,7 @@ def parse(request: CallbackRequest) -> TaskReport:
 
 @contextmanager
 def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) -> Iterator[None]:
-    """Stores a delivery in the bucket if it cannot be parsed, and raises the error again.
+    """Stores the delivery in the bucket if the block cannot parse it, and raises the error again.
 
     Raises:
         StoreUnavailableError: S3 did not accept it; the provider is to send it again.
@@ -222,13 +224,13 @@ def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) 
     try:
         yield
     except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
-        # An unknown provider with a valid token is a typing error in the callback URL that a caller has submitted.
+        # UnknownProviderError: with a valid token it is a typing error in the callback URL that a caller has submitted.
         keep(request, str(exc), event)
         raise
 
 
 def keep(request: CallbackRequest, reason: str, event: dict[str, Any]) -> None:
-    """Stores a delivery in the bucket, logs and counts it.
+    """Stores a delivery in the bucket, under rejected/, and logs and counts it.
 
     Raises:
         StoreUnavailableError: S3 did not accept it.
@@ -258,9 +260,9 @@ def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest, event: 
 
 
 def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> None:
-    """Stores a delivery that was accepted, if the stack keeps these.
+    """Stores an accepted delivery in the bucket, under deliveries/, if the stack keeps accepted deliveries.
 
-    Its report is written already, so a failure of S3 is reported and does not make the provider send it again.
+    A failure of S3 is only logged and counted: the report is written, so the provider need not send it again.
     """
     if not dependencies().keeps_accepted:
         return
@@ -284,12 +286,12 @@ def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
     secret = dependencies().provider_keys
     keys = secret.provider_keys(report.provider)
     for name in keys.placeholders:
-        logger.error("a placeholder is stored in the place of a key, and not used", provider=report.provider, key=name)
+        logger.error("a key in the secret is a placeholder, it is not used", provider=report.provider, key=name)
     if keys.webhook_key is None:
         return
     versions = (provider_keys(version, report.provider).webhook_key for version in secret.versions())
-    live_keys = (key for key in versions if key)
-    find_provider(report.provider).verify_callback(report, request.headers, live_keys)
+    valid_keys = (key for key in versions if key)
+    find_provider(report.provider).verify_callback(report, request.headers, valid_keys)
 
 
 def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> dict[str, Any]:
@@ -301,12 +303,13 @@ def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -
         hint=report.remark or None,
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
-        # Also in the API's access log, which does not contain the task.
+        # The API's access log has the same id, but not the task.
         request_id=request_id(event),
     )
     count(report, recorded)
     if recorded.evidence_error:
-        report_failure("the replaced failure is not in conflicts", recorded.evidence_error, event, task=report.task)
+        message = "the replaced failure was not added to `conflicts`"
+        report_failure(message, recorded.evidence_error, event, task=report.task)
     return answer(HTTPStatus.OK, {"status": "received"})
 
 
@@ -321,7 +324,7 @@ def count(report: TaskReport, recorded: Recorded) -> None:
 
 
 def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
-    """Logs and counts an invalid callback and returns a 4xx response. A repeated delivery is refused again."""
+    """Logs and counts an invalid callback and returns a 4xx response."""
     logger.warning("callback refused", reason=error.code, detail=str(error), request_id=request_id(event))
     with metrics_by(reason=error.code) as metrics:
         metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
@@ -334,7 +337,8 @@ def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskRepor
         "callback not written, the provider will send it again", error, event, task=report.task if report else None
     )
     provider_id = event["pathParameters"]["provider"]
-    # Senders without the token could make up accounts, and with them dimensions, which cost money.
+    # The token may not be verified yet: otherwise a sender without it could invent accounts, each of which would be a
+    # new value of the dimension `provider` and cost money.
     with metrics_by(provider=provider_id if provider_id in [*PROVIDERS] else "unknown") as metrics:
         metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})

@@ -1,7 +1,8 @@
 """ReconcileTasks: finds tasks whose processing has stopped, once an hour, and restarts polling or archiving.
 
-It finds them by their status, and by messages in the dead-letter queues of the streams' readers and of StartPolling. It
-deletes a message once its work is started or done; the messages that it cannot process stay, with their alarms.
+It finds the tasks by their status, and by messages in the dead-letter queues of DispatchChanges, PublishEvents and
+StartPolling. It deletes a message after it has started the work that the message is about. Messages that it cannot
+process stay in their queue, whose alarm stays on.
 """
 
 import math
@@ -31,16 +32,17 @@ from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaire
 from catchlight.recovery.stream_positions import StreamPositions, tasks_of
 from catchlight.settings import ReconcileTasksSettings
 
-# Per queue and run. The next runs continue with the rest.
+# Per queue and run. The next runs process the remaining messages.
 MAX_DEAD_LETTERS = 1000
-# Messages that are received and not deleted come back after this time. Most batches are processed within it, and a
-# longer time would switch off the alarms of messages that stay.
+# Messages that are received and not deleted become visible again after this time. Most batches are processed within it.
+# A longer time would end the alarm of a queue whose messages stay, because it counts visible messages only.
 VISIBILITY_TIMEOUT_SECONDS = 15
-# PublishEvents needs a second. While EventBridge is out, it waits for five minutes: the next run tries again then.
+# An invocation of PublishEvents takes a second. During an outage of EventBridge it would take five minutes: this call
+# then times out, and the next run tries again.
 PUBLISHING_TIMEOUT = Config(connect_timeout=1, read_timeout=60, retries={"total_max_attempts": 1})
 
-# No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s. An
-# invocation of PublishEvents takes at most a minute.
+# No batch is started with less of the function's time left: a batch is one execution and 50 writes, 8 at once, of at
+# most 9 s. An invocation of PublishEvents takes at most a minute.
 RESERVED_SECONDS = 70
 
 logger = Logger(json_serializer=log_line)
@@ -57,7 +59,7 @@ class Dependencies:
         self.dispatch_dead_letters = DeadLetterQueue(sqs, settings.dispatch_dead_letters_url)
         self.poll_dead_letters = DeadLetterQueue(sqs, settings.poll_dead_letters_url)
         self.publish_dead_letters = DeadLetterQueue(sqs, settings.publish_dead_letters_url)
-        # Few runs find dead letters of streams, and creating a client takes a tenth of a second.
+        # Created on first use: few runs find dead letters of streams, and creating a client takes a tenth of a second.
         self.streams = cache(clients.dynamodb_streams)
         self.functions = cache(lambda: clients.functions(PUBLISHING_TIMEOUT))
         dispatcher = Dispatcher(
@@ -75,17 +77,17 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, lambda _: {})
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Counts tasks that wait too long, then restarts their polling or archiving in batches until the time is up.
+    """Counts the tasks that wait too long, and restarts their polling or archiving in batches until the time is up.
 
     Raises:
-        Exception: the first failure; Lambda then retries the run, which skips the tasks restarted already.
+        Exception: the first failure. Lambda then retries the run, which skips tasks that were restarted already.
     """
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
     reconciliation.unreadable.clear()
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
     unconfirmed = reconciliation.unconfirmed_failures()
-    # Also written if the counts are zero: an alarm reports missing data, which means that this function does not run.
+    # Written even if the counts are zero: missing data sets off an alarm, because it means that no run completes.
     with metrics_by() as metrics:
         metrics.add_metric("StuckPending", MetricUnit.Count, pending)
         metrics.add_metric("StuckArchiving", MetricUnit.Count, archiving)
@@ -115,17 +117,18 @@ def redrive(
     deadline: float,
     failures: list[Exception],
 ) -> None:
-    """Repeats the work that the messages of a dead-letter queue stand for, and deletes those that `repeat` returns.
+    """Calls `repeat` with the messages of a dead-letter queue, in batches, and deletes those that it returns.
 
-    Errors are added to `failures`. A message that is redriven twice does no harm.
+    `repeat` repeats the work of the messages, and returns the messages whose work is done. Errors are added to
+    `failures`. A message that is redriven twice does no harm.
     """
     received = queue.receive(limit=MAX_DEAD_LETTERS, visibility_timeout=VISIBILITY_TIMEOUT_SECONDS)
     found, deleted = 0, 0
     try:
-        # Batches are received one after the other, so that their messages are invisible for a short time only.
-        for letters in batches(received, MAX_TASKS_PER_EXECUTION):
-            done = list(repeat(letters))
-            found, deleted = found + len(letters), deleted + len(done) - len(queue.delete(done))
+        # Each batch is received when the one before is processed: its messages are invisible for a short time only.
+        for dead_letters in batches(received, MAX_TASKS_PER_EXECUTION):
+            done = list(repeat(dead_letters))
+            found, deleted = found + len(dead_letters), deleted + len(done) - len(queue.delete(done))
             if time.monotonic() > deadline:
                 break
     except Exception as exc:  # noqa: BLE001 - reported, and the tasks of the run are processed already
@@ -135,13 +138,13 @@ def redrive(
         logger.warning("dead letters redriven", queue=queue.url, messages=found, deleted=deleted)
 
 
-def restart(letters: Sequence[DeadLetter], failures: list[Exception]) -> list[DeadLetter]:
-    """Starts what the tasks of messages need: polling, archiving or nothing. Returns the messages that are done.
+def restart(dead_letters: Sequence[DeadLetter], failures: list[Exception]) -> list[DeadLetter]:
+    """Starts polling or archiving of the tasks of messages, if they need it. Returns the messages that are done.
 
-    Those without a task stay, those whose stream records have expired, and those of a malformed item.
+    Not done are messages without a task, with stream records that have expired, or with a task whose item is malformed.
     """
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
-    tasks = {letter.id: read_tasks(letter) for letter in letters}
+    tasks = {dead_letter.id: read_tasks(dead_letter) for dead_letter in dead_letters}
     found = reconciliation.named({task for named in tasks.values() for task in named or ()})
     polling = list(reconciliation.start_polling_of(found, longest_polling))
     archiving = list(reconciliation.start_archiving_of(found))
@@ -149,37 +152,42 @@ def restart(letters: Sequence[DeadLetter], failures: list[Exception]) -> list[De
     repair("ArchivingRepeated", archiving, math.inf, failures)
     undone = {task for batch in (*polling, *archiving) if batch.error for task in batch.tasks}
     undone |= reconciliation.unreadable.keys()
-    return [letter for letter in letters if (named := tasks[letter.id]) is not None and undone.isdisjoint(named)]
+    return [
+        dead_letter
+        for dead_letter in dead_letters
+        if (named := tasks[dead_letter.id]) is not None and undone.isdisjoint(named)
+    ]
 
 
-def read_tasks(letter: DeadLetter) -> list[str] | None:
+def read_tasks(dead_letter: DeadLetter) -> list[str] | None:
     """Returns the tasks of a message; None if they are unknown, or could not be read."""
     try:
-        tasks = tasks_of(letter, dependencies().streams)
+        tasks = tasks_of(dead_letter, dependencies().streams)
     except Exception as exc:  # noqa: BLE001 - reported, and the other messages are redriven
-        report_failure(logger, "stream records not read, the next run tries again", exc, message_id=letter.id)
+        report_failure(logger, "stream records not read, the next run tries again", exc, message_id=dead_letter.id)
         return None
-    # A record may be about an item that is no task. A message that names none is left to an operator.
-    return None if letter.task and not is_task_key(letter.task) else tasks
+    # A message whose own `task` is not a task key stays for an operator. Keys in stream records need not be task keys:
+    # the table contains other items, too.
+    return None if dead_letter.task and not is_task_key(dead_letter.task) else tasks
 
 
-def republish(letters: Sequence[DeadLetter], deadline: float) -> Iterator[DeadLetter]:
+def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[DeadLetter]:
     """Passes the stream records of messages to PublishEvents, and yields the messages whose events were published.
 
-    The first failed call ends the run's attempts: EventBridge is probably out.
+    After the first failed call no further message is tried: EventBridge is probably out.
     """
-    for letter in letters:
+    for dead_letter in dead_letters:
         try:
-            positions = StreamPositions.of(letter)
+            positions = StreamPositions.of(dead_letter)
             records = positions.records(dependencies().streams()) if positions else None
             is_published = records and publish(
                 dependencies().functions(), dependencies().settings.publish_events_function, records
             )
         except Exception as exc:  # noqa: BLE001 - reported, and the messages before it are deleted
-            report_failure(logger, "events not published, the next run tries again", exc, message_id=letter.id)
+            report_failure(logger, "events not published, the next run tries again", exc, message_id=dead_letter.id)
             return
         if is_published:
-            yield letter
+            yield dead_letter
         if time.monotonic() > deadline:
             return
 
@@ -189,15 +197,15 @@ def age_seconds(task: Task | None) -> float:
     try:
         since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
         return max(0.0, (utc_now() - since).total_seconds())
-    except (ValueError, TypeError):  # items written by hand: no time, or one without a time zone
+    except (ValueError, TypeError):  # items written by hand may have no time, or one without a time zone
         return 0.0
 
 
 def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: list[Exception]) -> int:
     """Restarts tasks batch by batch until the deadline, and counts and logs each batch.
 
-    Returns the number of restarted tasks. Errors are added to `failures` instead of raised, so that a failure of
-    polling restarts does not prevent archiving restarts.
+    `batches` restarts a batch when it is advanced. Returns the number of restarted tasks. Errors are added to
+    `failures` instead of raised, so that archiving is restarted even if polling cannot be.
     """
     repaired = 0
     try:

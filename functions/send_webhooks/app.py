@@ -1,8 +1,8 @@
-"""SendWebhooks: sends each task event to the URL of the parameter WebhookUrl, signed by the Standard Webhooks spec.
+"""SendWebhooks: sends each task event to the URL of the parameter WebhookUrl, signed as Standard Webhooks specifies.
 
-A rule puts every event of the stack's bus into the webhook queue. A webhook that the receiver does not accept is
-received again by the schedule of `catchlight.webhooks.retries`, for a day in all. Then the function moves its message
-to the dead-letter queue, and at once if the receiver answers 410, or if the message is not a task event.
+A rule puts every task event of the stack's bus into the webhook queue. If the receiver does not accept a webhook, it is
+sent again by the schedule of `catchlight.webhooks.retries`, for a day in all. Then the function moves its message to
+the dead-letter queue. It moves the message at once if the receiver answers 410, or if the message is not a task event.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from catchlight.settings import SendWebhooksSettings
 from catchlight.webhooks.retries import retry_after_seconds
 from catchlight.webhooks.sender import Webhook, WebhookSender, read_webhook, signing_keys
 
-# BatchSize of the event source: a receiver that does not answer must not delay the other webhooks of a batch.
+# BatchSize of the event source. Each webhook has a thread: one without a response must not delay the others.
 MAX_MESSAGES = 10
 
 logger = Logger(json_serializer=log_line)
@@ -36,14 +36,14 @@ logger = Logger(json_serializer=log_line)
 
 @dataclass(slots=True)
 class Try:
-    """One try of one message. Without `error` the receiver has accepted the webhook."""
+    """One try to send the webhook of a message. Without `error` the receiver has accepted it."""
 
     message_id: str
     webhook: Webhook | None = None  # None: the message is not a task event
     status: int | None = None
     error: Exception | None = None
-    retry_after_seconds: int | None = None  # None, with an error: the message belongs to the dead letters
-    queue_error: Exception | None = None  # of SQS: the queue's own visibility timeout applies
+    retry_after_seconds: int | None = None  # None with an error: the message is moved to the dead-letter queue
+    queue_error: Exception | None = None  # SQS did not accept the delay or the move
 
     @property
     def is_settled(self) -> bool:
@@ -82,8 +82,8 @@ def message_ids(event: dict[str, Any]) -> dict[str, Any]:
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, message_ids)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Sends the webhooks of an SQS batch at the same time; returns the messages to receive again."""
-    # Logged before the work: if the invocation is stopped, this line says which webhooks may have been sent.
+    """Sends the webhooks of an SQS batch in parallel and returns the messages to retry as `batchItemFailures`."""
+    # Logged before the work: if the invocation times out, this line shows which webhooks may have been sent.
     logger.info("batch received", **message_ids(event))
     tries = list(dependencies().threads.map(send, event["Records"]))
     for each in tries:
@@ -96,7 +96,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def send(message: dict[str, Any]) -> Try:
-    """Sends the webhook of a message. If that fails, delays the message or moves it to the dead letters.
+    """Sends the webhook of a message. If that fails, delays the message or moves it to the dead-letter queue.
 
     Raises nothing: an error of one message must not stop the others.
     """
@@ -114,7 +114,7 @@ def send(message: dict[str, Any]) -> Try:
 
 
 def settle(message: dict[str, Any], attempt: Try) -> None:
-    """Sets a failed message's visibility timeout to the time of the next try, or moves it to the dead letters."""
+    """Makes a failed message visible again at the time of its next try, or moves it to the dead-letter queue."""
     error, settings = attempt.error, dependencies().settings
     if not isinstance(error, InvalidMessageError | WebhookGoneError):
         attempt.retry_after_seconds = retry_after_seconds(
@@ -138,12 +138,12 @@ def report(attempt: Try) -> None:
     if error is None:
         logger.info("webhook delivered", status=attempt.status, **fields)
         return
-    if isinstance(error, WebhookNotAcceptedError):  # outside Catchlight and AWS
+    if isinstance(error, WebhookNotAcceptedError):  # a failure of the receiver, not of Catchlight or AWS
         logger.warning("webhook not delivered", reason=str(error), **fields)
     else:
         report_failure(logger, "webhook not delivered", error, **fields)
     if attempt.queue_error:
-        message = "SQS did not take the decision, the queue's own visibility timeout applies"
+        message = "SQS did not accept the change of the message, the queue's own visibility timeout applies"
         report_failure(logger, message, attempt.queue_error, **fields)
     elif attempt.retry_after_seconds is None:
         logger.error("moved to the dead letters", **fields)

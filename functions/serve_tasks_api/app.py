@@ -1,8 +1,8 @@
 """ServeTasksApi: the tasks API. Submits and registers image generation tasks, and returns their status and images.
 
-API Gateway has authenticated the caller. Powertools' resolver finds the route and validates the request; the routes and
-their responses, as declared here, are also the source of docs/tasks-api.openapi.yaml. Refused requests are answered
-with a problem body (application/problem+json) that says what to do next.
+API Gateway has authenticated the caller. Powertools' resolver finds the route and validates the request.
+docs/tasks-api.openapi.yaml is generated from the routes and responses that are declared here. Refused requests are
+answered with a problem body (application/problem+json), whose `advice` says what the caller can do next.
 """
 
 import binascii
@@ -60,10 +60,11 @@ if TYPE_CHECKING:
 
     from catchlight.api.submissions import Submissions
 
-# A request that waits for a task is answered when this much of the function's time is left.
+# A request that waits for a task is answered at the latest when this much of the function's time is left.
 RESERVED_SECONDS = 3
+# After a failed call to AWS, which is usually temporary.
 RETRY_AFTER_SECONDS = 2
-BUSY_HEADERS = {"Retry-After": "Seconds, if the request did not wait because too many others do"}
+BUSY_HEADERS = {"Retry-After": "Seconds; present if the request did not wait because too many others were waiting"}
 
 logger = Logger(json_serializer=log_line)
 
@@ -74,8 +75,8 @@ class Dependencies:
     def __init__(self) -> None:
         self._settings = ServeTasksApiSettings.from_environment()
         self._clients = AwsClients()
-        # The three tries of a call without a response take 7 s; a provider's answer before that may have taken 18 s of
-        # the 29 s in total.
+        # The client's three tries take 7 s without a response, after up to 18 s for a provider's response: together
+        # less than the function's timeout of 29 s.
         self._dynamodb = self._clients.dynamodb()
         table = TasksTable(self._settings.tasks_table, self._dynamodb)
         self.api = TasksApi(
@@ -88,8 +89,8 @@ class Dependencies:
 
     @cached_property
     def submissions(self) -> "Submissions":
-        """The service that submits generation requests to providers."""
-        # Imported here: only submissions need httpcore, which is a twelfth of the imports of a cold start.
+        """Submits generation requests to providers."""
+        # Imported here: only submissions need httpcore, which takes a twelfth of the import time of a cold start.
         from catchlight.api.idempotency import IdempotencyStore
         from catchlight.api.submission_client import SubmissionClient
         from catchlight.api.submissions import Submissions
@@ -106,7 +107,7 @@ class Dependencies:
 
     @cached_property
     def _s3(self) -> "S3Client":
-        # Only presigned links need it, and creating a client takes a tenth of a second.
+        # Created on first use: only presigned links need it, and creating a client takes a tenth of a second.
         return self._clients.s3(S3_CONFIG)
 
     def _links(self, seconds: int) -> PresignedLinks:
@@ -117,7 +118,7 @@ dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields that identify a request in the log: route, task, and the id that the access log has too."""
+    """Returns the log fields that identify a request: its route, its task, and its id in API Gateway's access log."""
     path = event.get("pathParameters") or {}
     task = f"{path['provider']}#{path['taskId']}" if "taskId" in path else None
     return {"route": event.get("routeKey"), "task": task, "request_id": event["requestContext"]["requestId"]}
@@ -127,7 +128,7 @@ def about(event: dict[str, Any]) -> dict[str, Any]:
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Handles a request to the tasks API. Answers with JSON, a redirect or a problem body."""
-    # Powertools refuses or converts bodies of other types, but HTTP clients such as curl declare JSON as a form.
+    # Powertools refuses or converts bodies of other types. HTTP clients such as curl send JSON with the type of a form.
     headers = {**(event.get("headers") or {}), "content-type": "application/json"}
     return api.resolve({**event, "headers": headers}, context)
 
@@ -147,17 +148,17 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
     operation_id="registerTasks",
     summary="Registers tasks that were submitted elsewhere",
     description=(
-        "They are polled for if their callbacks get lost. This route sends nothing to the provider: callers that may "
-        "use no other one cannot cause costs there.\n"
+        "Registered tasks are polled if their callbacks get lost. This route sends nothing to the provider: a caller "
+        "with permission for this route only cannot cause costs there.\n"
     ),
     responses=responses(
-        {HTTPStatus.OK: Answer("Registered, or known already", RegisteredTasks)},
+        {HTTPStatus.OK: Answer("All tasks are registered; `outcome` shows which ones were before", RegisteredTasks)},
         *(problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.INVALID_REQUEST),
     ),
 )
 def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None]:
     """Registers existing tasks of a provider."""
-    # Added to every log line of this request: if the table fails, only some of the tasks may be registered.
+    # Added to every log line of this request: if DynamoDB fails, only some of the tasks may be registered.
     logger.append_keys(tasks=[f"{body.provider}#{task_id}" for task_id in body.task_ids])
     return answer(HTTPStatus.OK, dependencies().api.register(body))
 
@@ -168,15 +169,16 @@ def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None
     operation_id="submitTask",
     summary="Submits a request for images",
     description=(
-        "The request is sent to the provider with the callback URL put in, and the task that it makes of it is "
-        "registered. A callback URL in the request is refused: callbacks belong here.\n"
+        "Catchlight adds its callback URL to the request, sends it to the provider, and registers the task that the "
+        "provider creates. A request that contains a callback URL is refused.\n"
     ),
     responses=responses(
         {
             HTTPStatus.CREATED: Answer(
-                "Taken by the provider, and registered. The same again for the same key and request",
+                "The provider accepted the request, and the task is registered. The same request with the same key "
+                "gets the same response",
                 NewTask,
-                {"Location": "Path of the task"},
+                {"Location": "Path of the task in this API"},
             ),
         },
         *(problems.MALFORMED_BODY, problems.INVALID_PARAMETER, problems.KEY_MISSING, problems.BODY_TOO_LARGE),
@@ -190,7 +192,7 @@ def submit_task(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Required, and kept with the task.",
+            description="Required. It is stored with the task.",
             json_schema_extra={"pattern": IDEMPOTENCY_KEY_PATTERN},
         ),
     ] = None,
@@ -206,7 +208,7 @@ def submit_task(
 
 
 def count_and_report(error: APIError, provider: str, key: str) -> None:
-    """Counts a failed submission, and logs errors that concern the operator."""
+    """Counts a failed submission, and logs an unknown outcome and an outcome that could not be recorded."""
     with metrics_by(provider=provider) as metrics:
         if error.problem is UNKNOWN_OUTCOME:
             metrics.add_metric("SubmissionsWithUnknownOutcome", MetricUnit.Count, 1)
@@ -215,7 +217,7 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
     task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
     if error.problem is UNKNOWN_OUTCOME and isinstance(error.__cause__, Exception):
         # The provider may have charged for images whose task the caller does not know.
-        message = "outcome of a submission unknown: nothing is sent again with its key"
+        message = "the outcome of a submission is unknown: nothing is sent again with its key"
         report_failure(
             logger, message, error.__cause__, task=task, provider=provider, idempotency_key=key, detail=str(error)
         )
@@ -230,11 +232,12 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
     operation_id="listTasks",
     summary="Lists tasks, the newest first",
     description=(
-        "In the order in which the table received them; with `status`, in the order of their last change: a task that "
-        "changes between two requests may then be listed twice or not at all.\n\nAn item that was written to the table "
-        "without `feed` and `arrivedAt` is listed after the first report of its task.\n"
+        "Tasks are sorted by the time of their first write to the table; with `status`, by the time of their last "
+        "change. A task that changes between two requests may then be listed twice or not at all.\n\nAn item that a "
+        "user has written to the table without `feed` and `arrivedAt` is listed once Catchlight has added these "
+        "attributes, usually within seconds.\n"
     ),
-    responses=responses({HTTPStatus.OK: Answer("One page", TaskPage)}, problems.INVALID_PARAMETER),
+    responses=responses({HTTPStatus.OK: Answer("One page of tasks", TaskPage)}, problems.INVALID_PARAMETER),
 )
 def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     """Returns a page of tasks."""
@@ -248,11 +251,11 @@ def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     operation_id="getTask",
     summary="Looks up one task, with links to its images",
     description=(
-        "With `wait`, the response is sent as soon as the task is done or the seconds are over; earlier, with "
-        "Retry-After, if too many requests wait already.\n"
+        "With `wait`, the response is sent when the task is done, or after this number of seconds. If too many "
+        "requests are waiting already, it is sent at once, with Retry-After.\n"
     ),
     responses=responses(
-        {HTTPStatus.OK: Answer("The task as it is now", TaskResponse, optional_headers=BUSY_HEADERS)},
+        {HTTPStatus.OK: Answer("The task at the time of the response", TaskResponse, optional_headers=BUSY_HEADERS)},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
     ),
 )
@@ -261,7 +264,7 @@ def get_task(
     taskId: TaskIdInPath,  # noqa: N803 - as in the path
     query: Annotated[TaskQuery, Query()],
 ) -> Response[str | None]:
-    """Returns one task, after waiting for it if the query requests that."""
+    """Returns one task; waits until it is done if the query requests that."""
     refuse_unknown_parameters(TaskQuery, api.current_event.raw_query_string)
     seconds = api.lambda_context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     found = dependencies().api.task(provider, taskId, query, max_wait_seconds=seconds)
@@ -277,7 +280,12 @@ def get_task(
     summary="Redirects to an archived image",
     description="The URL in `Location` is presigned: anyone can read the image with it, by GET, without credentials.\n",
     responses=responses(
-        {HTTPStatus.FOUND: Answer("The image is there", headers={"Location": "A link that lives linkSeconds"})},
+        {
+            HTTPStatus.FOUND: Answer(
+                "The image is at the URL in `Location`",
+                headers={"Location": "Presigned URL, valid for `linkSeconds` seconds"},
+            )
+        },
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.NO_SUCH_IMAGE),
         *(problems.IMAGE_NOT_ARCHIVED, problems.UNREADABLE_ITEM),
     ),
@@ -288,7 +296,7 @@ def get_image(
     image: Annotated[
         str,
         Path(
-            description="`{kind}-{index}`, as `result-0`.",
+            description="`{kind}-{index}`, for example `result-0`.",
             json_schema_extra={"pattern": "^(origin|result)-[0-9]{1,2}$"},
         ),
     ],
@@ -305,9 +313,12 @@ def get_image(
     tags=["Submissions"],
     operation_id="releaseKey",
     summary="Releases the key of a submission whose outcome is unknown",
-    description="The decision to generate once more, and perhaps to pay twice, is the caller's.\n",
+    description=(
+        "The next request with the key is sent to the provider, even if the provider has accepted the first one: the "
+        "caller may pay for the images twice.\n"
+    ),
     responses=responses(
-        {HTTPStatus.NO_CONTENT: Answer("The key is released: the next request under it is sent to the provider")},
+        {HTTPStatus.NO_CONTENT: Answer("The key is released: the next request with it is sent to the provider")},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.OUTCOME_KNOWN),
     ),
 )
@@ -315,19 +326,19 @@ def delete_submission(
     key: Annotated[
         str,
         Path(
-            description="The `Idempotency-Key` that it was sent with.",
+            description="The `Idempotency-Key` of the submission.",
             json_schema_extra={"pattern": IDEMPOTENCY_KEY_PATTERN},
         ),
     ],
 ) -> Response[str | None]:
     """Releases the idempotency key of a submission with an unknown outcome, so that it can be submitted again."""
     dependencies().submissions.release(key)
-    # A warning, because the caller accepts that the images may be paid for twice.
+    # Level WARNING, because the caller may pay for the images twice.
     logger.warning("idempotency key released", key=key)
     return answer(HTTPStatus.NO_CONTENT)
 
 
-# ------------------------------------------------------------------------------------------------ answers
+# ------------------------------------------------------------------------------------------------ responses
 
 
 def answer(
@@ -336,18 +347,19 @@ def answer(
     headers: dict[str, str] | None = None,
     task: str | None = None,
 ) -> Response[str | None]:
-    """Returns a successful response, and logs it with the task that it is about."""
+    """Returns a successful response. Logs the request's route and id, the status, and `task`."""
     named = about(api.current_event.raw_event)
     logger.info("answered", status=status.value, **named | {"task": task})
     if message is None:
-        return Response(status.value, body="", headers=headers)  # API Gateway documents a body as a string, not null
+        # API Gateway's documentation allows a string as body, not null.
+        return Response(status.value, body="", headers=headers)
     body = message.model_dump_json(by_alias=True, exclude_none=True)
     return Response(status.value, "application/json", body, headers=headers)
 
 
 def refuse(error: APIError) -> Response[str | None]:
     """Logs a refused request and returns its problem body (RFC 9457)."""
-    # An error with a cause is not the caller's error alone.
+    # An error with a cause is not the caller's alone: a provider, an AWS service or a stored item has failed.
     write = logger.warning if error.__cause__ else logger.info
     name = type(error.__cause__ or error).__name__
     named = about(api.current_event.raw_event)
@@ -360,25 +372,26 @@ def problem_response(error: APIError) -> Response[str | None]:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
-    # Not pydantic's JSON: a provider's text may contain a lone surrogate, which UTF-8 cannot encode.
+    # Not pydantic's JSON: a provider's text may contain a lone surrogate, which only json.dumps escapes.
     return Response(error.problem.status.value, "application/problem+json", json.dumps(error.members), headers=headers)
 
 
 def unavailable(error: Exception) -> Response[str | None]:
-    """Reports a failed call to AWS and asks the caller to repeat the request."""
-    report_failure(logger, "not answered", error, **about(api.current_event.raw_event))
+    """Logs and counts a failed call to AWS, or invalid settings, and returns a problem body with Retry-After."""
+    message = "the request failed, its caller is asked to repeat it"
+    report_failure(logger, message, error, **about(api.current_event.raw_event))
     return problem_response(
         APIError(
             UNAVAILABLE,
             "the table or a secret cannot be read or written at the moment",
-            advice="Send the same request again. If that does not help, the function's log says what is wrong.",
+            advice="Send the same request again. If it fails repeatedly, see the error in the function's log.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
     )
 
 
 def refuse_invalid(error: RequestValidationError) -> Response[str | None]:
-    """Refuses a request whose query or body is not what its route declares."""
+    """Refuses a request whose query or body does not match the declaration of its route."""
     return refuse(invalid_request(error.errors()))
 
 
@@ -388,11 +401,11 @@ def refuse_unreadable(error: Exception) -> Response[str | None]:
 
 
 def refuse_path(_: NotFoundError) -> Response[str | None]:
-    """Refuses a path with characters that Powertools' routes do not match; no task and no key has such an id."""
+    """Refuses a path with characters that Powertools' routes do not match: no task id and no key contains them."""
     return refuse(no_such_submission() if "key" in api.current_event.path_parameters else no_such_task("such a task"))
 
 
-# Not as decorators: theirs have no types.
+# Called as functions, because Powertools' decorators have no types.
 api.exception_handler(APIError)(refuse)
 api.exception_handler([StoreUnavailableError, SettingsError])(unavailable)
 api.exception_handler(RequestValidationError)(refuse_invalid)

@@ -1,9 +1,9 @@
 """StartPolling: starts polling of tasks whose callback is overdue.
 
-PollQueue delivers a message for each task when its first poll is due. Most callbacks have come by then, and nothing
-follows. One execution of the polling state machine is started for the other tasks of a batch. A message that fails is
-received again, ten times within the lifetime of the shortest-lived image URLs; then SQS moves it to the dead-letter
-queue.
+PollQueue delivers a message for each task when its first poll is due. Most callbacks have arrived by then, and their
+tasks need no polling. For the other tasks of a batch, the function starts one execution of the polling state machine. A
+message that fails is received ten times, which takes longer than the shortest-lived image URL is valid; then SQS moves
+it to the dead-letter queue.
 """
 
 import json
@@ -34,9 +34,9 @@ from catchlight.settings import StartPollingSettings
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 
-# The size of botocore's connection pool.
+# Equal to the size of botocore's connection pool.
 MAX_CONCURRENT_WRITES = 10
-# The state machine counts its planned waits only. Polls, their retries and waits after errors take this much longer.
+# GiveUpAfterSeconds limits the planned waits only. Polls, their retries and waits after errors add at most this time.
 POLLING_SLACK = timedelta(hours=1)
 
 logger = Logger(json_serializer=log_line)
@@ -68,10 +68,10 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, message_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Starts polling for the tasks of an SQS batch that still need it; returns the failed messages.
+    """Starts polling of those tasks of an SQS batch that need it and returns the messages to retry.
 
     Raises:
-        StoreUnavailableError: the tasks could not be read; Lambda delivers the whole batch again.
+        StoreUnavailableError: the tasks could not be read; SQS delivers the whole batch again.
     """
     invalid: list[str] = []
     messages = list(read_messages(event["Records"], invalid))
@@ -94,10 +94,10 @@ def read_messages(records: Iterable[dict[str, Any]], invalid: list[str]) -> Iter
 
 
 def read_message(record: dict[str, Any]) -> Message:
-    """Reads a message.
+    """Parses a message of PollQueue.
 
     Raises:
-        InvalidMessageError, KeyError, ValueError: it has another format.
+        InvalidMessageError, KeyError, ValueError: the message has another format.
     """
     task = message_task(record)
     if task is None or not is_task_key(task):
@@ -106,10 +106,10 @@ def read_message(record: dict[str, Any]) -> Message:
 
 
 def read_tasks(messages: Iterable[Message]) -> Mapping[str, Task]:
-    """Returns the tasks of messages by key.
+    """Reads the tasks of messages, and returns them by key.
 
     Raises:
-        StoreUnavailableError: DynamoDB did not answer.
+        StoreUnavailableError: a call to DynamoDB failed.
     """
     unreadable: dict[str, str] = {}
     tasks = dependencies().table.get_many([message.task for message in messages], unreadable=unreadable.__setitem__)
@@ -122,7 +122,7 @@ def read_tasks(messages: Iterable[Message]) -> Mapping[str, Task]:
 def is_due(task: Task | None) -> bool:
     """Decides whether polling is to be started: the task needs it, and no execution polls for it already.
 
-    An execution does if the message is delivered again, and after each callback without a URL but the first.
+    An execution may poll for it already: if SQS delivers the message again, or if a callback without a URL is repeated.
     """
     if task is None or not task.needs_polling:
         return False
@@ -131,16 +131,16 @@ def is_due(task: Task | None) -> bool:
 
 
 def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:
-    """Starts one execution for the tasks of messages, and notes it in their items. Returns False if it failed."""
+    """Starts one execution for the tasks of messages, and notes the start in their items. Returns False on failure."""
     tasks = list(dict.fromkeys(message.task for message in due))
-    # Before the execution is started: a message that is sent from now on may be about something that it does not see.
+    # Taken before the execution is started: its first poll may miss changes that are written from now on.
     now = utc_now()
-    # The name is derived from the messages: a batch that is delivered again starts no second execution.
+    # The name is derived from the messages, so a batch that is delivered again starts no second execution.
     name = execution_name("tasks", sorted(f"{message.task}@{message.change}" for message in due))
     try:
         waited = dependencies().settings.first_poll_after_seconds
         if not dependencies().executions.start(tasks, name=name, waited_seconds=waited, since=now):
-            # Its own start is not known here, and a later one in the items would end its polling.
+            # The start is not noted again: an execution ends its polling of a task whose item has a later start.
             logger.info("polling was started before", tasks=tasks)
             return True
     except Exception as exc:  # noqa: BLE001 - reported, and the messages are received again
@@ -152,7 +152,7 @@ def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:
 
 
 def note_start(tasks: Sequence[Task], now: datetime) -> None:
-    """Notes in the items that polling was started: ReconcileTasks starts it for tasks without this note."""
+    """Notes the start of polling in the items of tasks. ReconcileTasks starts polling of tasks without this note."""
     with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
         writes = {task.task: pool.submit(dependencies().restarts.note_start, task, now=now) for task in tasks}
     for task, write in writes.items():

@@ -65,13 +65,13 @@ WRONG = [
     ("catchlight.api.response_models", "catchlight.api.problems", "Within the tasks API imports go"),
     ("catchlight.aws.secrets", "os", "Only settings reads the environment"),
     ("functions.poll_tasks.app", "os", "Only settings reads the environment"),
-    ("catchlight.polling.poll_round", "aws_lambda_powertools", "Only handlers own a logger"),
-    ("catchlight.polling.poll_round", "functions.poll_tasks.app", "The local stack uses the functions"),
-    ("functions.poll_tasks.app", "local.loopback", "The local stack uses the functions"),
+    ("catchlight.polling.poll_round", "aws_lambda_powertools", "Only handlers have a logger"),
+    ("catchlight.polling.poll_round", "functions.poll_tasks.app", "The local stack imports the functions"),
+    ("functions.poll_tasks.app", "local.loopback", "The local stack imports the functions"),
     ("local.moto.calls", "local.permissions.decision", "Within the local stack imports go one way"),
     ("local.simulator.services", "local.simulator.api", "No import circle"),
-    ("functions.poll_tasks.app", "functions.receive_callback.app", "Functions share nothing"),
-    ("catchlight.providers.kie", "httpx", "What knows a provider's language does no I/O"),
+    ("functions.poll_tasks.app", "functions.receive_callback.app", "Functions do not import each other"),
+    ("catchlight.providers.kie", "httpx", "Modules that parse the providers' formats do no I/O"),
 ]
 
 

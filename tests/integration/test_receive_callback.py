@@ -448,7 +448,7 @@ def test_a_placeholder_is_no_key_and_logged(
 
     assert call(a_callback(SUCCESS), context)[0] == 200
 
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "a placeholder is stored" in line)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "a key in the secret is a placeholder" in line)
     assert (json.loads(line)["provider"], json.loads(line)["key"]) == ("flux-kontext", "apiKey")
 
 

@@ -410,7 +410,7 @@ def test_a_key_that_no_header_can_hold_stops_the_polls_of_its_provider_alone(
     (request,) = providers.requests
     assert request.headers["authorization"] == "Bearer k3y"
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.message == "provider not asked until its key is corrected"
+    assert record.message == "provider not polled until its key is corrected"
     assert (record.__dict__["provider"], record.__dict__["tasks"]) == ("flux-kontext", [FLUX])
     assert "apiKey of flux-kontext in the provider keys secret" in caplog.text
     assert named in caplog.text

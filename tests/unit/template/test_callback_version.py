@@ -126,7 +126,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
         # `sam deploy` puts there where it has uploaded the code: another place for other code.
         ("CodeUri: functions/receive_callback", "CodeUri: s3://artifacts/another"),
         ("ContentUri: layers/catchlight/python", "ContentUri: s3://artifacts/another"),
-        ("Description: The catchlight package and what it runs on", "Description: Another"),
+        ("Description: The catchlight package and its dependencies", "Description: Another"),
         ("Timeout: 10\n", "Timeout: 11\n"),
         ("MemorySize: 512", "MemorySize: 1024"),
         ("Runtime: python3.13", "Runtime: python3.14"),
@@ -137,7 +137,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
         ("POWERTOOLS_LOG_LEVEL: !Ref LogLevel", "POWERTOOLS_LOG_LEVEL: ERROR"),
         ("LogGroup: !Ref ReceiveCallbackLogGroup", "LogGroup: another"),
         ("SnapStart: { ApplyOn: !Ref SnapStart }", "SnapStart: { ApplyOn: PublishedVersions }"),
-        ("Description: Validates a callback and writes its report", "Description: Another"),
+        ("Description: Verifies a callback and writes its report", "Description: Another"),
     ],
 )
 def test_another_text_publishes_a_version(old: str, new: str) -> None:
@@ -151,7 +151,7 @@ def test_another_text_publishes_a_version(old: str, new: str) -> None:
     ("old", "new"),
     [
         ("CodeUri: functions/poll_tasks", "CodeUri: s3://artifacts/another"),
-        ("Sid: WriteNews # the one conditional write", "Sid: Write"),
+        ("Sid: WriteReport # with one conditional write", "Sid: Write"),
         ("Description: Receives callbacks of image generation services", "Description: Another"),
         (
             "    MaxValue: 3650\n    Description: Days after which DynamoDB",
