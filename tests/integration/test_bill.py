@@ -57,24 +57,24 @@ def an_item(status: str, updated_at: str = "1", size: int = 0) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("load", CEILINGS, ids=lambda load: load.name)
-def test_a_million_tasks_cost_no_more_than_they_did(load: Load) -> None:
+def test_the_cost_of_a_million_tasks_is_below_its_ceiling(load: Load) -> None:
     costs = bill(load)
 
     assert sum(costs.values()) <= CEILINGS[load], costs
 
 
-def test_tasks_cost_what_was_aimed_at() -> None:
+def test_the_cost_of_a_million_tasks_is_within_the_goals() -> None:
     assert sum(bill(TWO_PERCENT_LOST).values()) <= GOAL_AT_LOAD
     assert sum(bill(ALONE).values()) <= GOAL_ALONE
 
 
 @pytest.mark.parametrize("monitoring", CEILINGS_A_MONTH)
-def test_a_month_without_tasks_costs_no_more_than_it_did(monitoring: str) -> None:
+def test_the_cost_of_a_month_without_tasks_is_below_its_ceiling(monitoring: str) -> None:
     assert 0 < fixed(monitoring) <= CEILINGS_A_MONTH[monitoring]
 
 
 @pytest.mark.parametrize("month", MONTHS, ids=lambda month: f"{month.tasks} {month.arrival}")
-def test_a_month_costs_no_more_than_it_did(month: Month) -> None:
+def test_the_cost_of_a_month_is_below_its_ceiling(month: Month) -> None:
     cost = month_of(month)
 
     assert cost.full <= CEILINGS_OF_MONTHS[month.tasks][month.arrival == "in bursts"]
@@ -82,7 +82,7 @@ def test_a_month_costs_no_more_than_it_did(month: Month) -> None:
     assert cost.full < cost.execution_per_task
 
 
-def test_a_million_tasks_of_a_month_cost_what_was_aimed_at() -> None:
+def test_the_cost_of_a_million_tasks_in_a_month_is_within_the_goals() -> None:
     """Fixed cost aside, with 2 % of callbacks missed."""
     costs = {month.arrival: month_of(month).full - fixed("Full") for month in MONTHS if month.tasks == MILLION}
 
@@ -160,7 +160,7 @@ def test_only_tasks_whose_callbacks_are_lost_are_polled() -> None:
     assert (usage.tasks - usage.callbacks, usage.executions, usage.transitions) == (1, 1, 3)
 
 
-def test_polling_every_task_is_dearer_by_its_state_transitions_alone() -> None:
+def test_the_state_transitions_of_naive_polling_alone_cost_more_than_catchlight() -> None:
     assert naive_transitions(600) == pytest.approx(1550)
 
 
@@ -174,7 +174,7 @@ def test_the_size_of_an_item_is_that_of_its_names_and_values() -> None:
     assert item_size({"m": {"M": {"ab": {"S": "cd"}}}}) == 1 + 3 + 1 + 2 + 2
 
 
-def test_an_entry_under_another_key_is_two_writes_of_the_index() -> None:
+def test_a_changed_index_key_costs_two_writes_of_the_index() -> None:
     assert write_units(TABLE, None, an_item("PENDING")) == {BASE_TABLE: 1, "byStatus": 1, "byArrival": 1}
     assert write_units(TABLE, an_item("PENDING"), an_item("FAILED")) == {BASE_TABLE: 1, "byStatus": 2}
     assert write_units(TABLE, an_item("PENDING"), an_item("PENDING", size=1024)) == {BASE_TABLE: 2, "byStatus": 2}
@@ -182,7 +182,7 @@ def test_an_entry_under_another_key_is_two_writes_of_the_index() -> None:
     assert write_units(TABLE, an_item("PENDING"), None) == {BASE_TABLE: 1, "byStatus": 1, "byArrival": 1}
 
 
-def test_a_read_of_nothing_costs_a_unit() -> None:
+def test_reading_a_missing_item_costs_one_unit() -> None:
     assert [read_units(item) for item in (None, an_item("PENDING"), an_item("PENDING", size=4096))] == [1, 1, 2]
 
 
@@ -194,6 +194,6 @@ def test_every_step_of_an_execution_is_a_transition() -> None:
     assert steps == ["Wait", "Poll", "Still running?"] * 2 + ["Save", "Done"]
 
 
-def test_x_ray_takes_one_a_second_and_a_twentieth_of_the_others() -> None:
+def test_x_ray_traces_one_request_per_second_and_a_twentieth_of_the_others() -> None:
     assert traced_share(0.4) == 1
     assert traced_share(201) == pytest.approx(11 / 201)

@@ -137,7 +137,7 @@ def test_a_worker_without_a_report_fails_the_run(inner: pytest.Pytester) -> None
     result.stdout.fnmatch_lines("worker gw0 ended without a report of its leaks")
 
 
-def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:
+def test_a_run_with_a_leak_and_a_failing_test_fails(inner: pytest.Pytester) -> None:
     inner.makepyfile(PREFIX + "def test_it():\n    print(SECRET)\n    assert False")
 
     assert inner.runpytest_subprocess("-q", "--tb=no", "--show-capture=no").ret == pytest.ExitCode.TESTS_FAILED

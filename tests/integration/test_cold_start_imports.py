@@ -68,7 +68,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
         yield took, aws
 
 
-def test_the_callback_is_taken(loaded: tuple[dict[str, Any], StandIn]) -> None:
+def test_the_first_callback_is_accepted(loaded: tuple[dict[str, Any], StandIn]) -> None:
     took, aws = loaded
 
     assert took["answer"]["statusCode"] == 200
@@ -76,14 +76,14 @@ def test_the_callback_is_taken(loaded: tuple[dict[str, Any], StandIn]) -> None:
     assert aws.connections == 2
 
 
-def test_no_package_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+def test_exactly_the_listed_packages_are_loaded(loaded: tuple[dict[str, Any], StandIn]) -> None:
     top_level = {name.partition(".")[0] for name in loaded[0]["modules"]}
     foreign = {name for name in top_level if name not in sys.stdlib_module_names and not name.startswith("_")}
 
     assert foreign - {"app", "catchlight"} == PACKAGES
 
 
-def test_no_module_of_ours_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+def test_exactly_the_listed_modules_of_catchlight_are_loaded(loaded: tuple[dict[str, Any], StandIn]) -> None:
     own = {name.removeprefix("catchlight.") for name in loaded[0]["modules"] if name.startswith("catchlight.")}
 
     assert own == OWN_MODULES

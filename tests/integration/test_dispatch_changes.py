@@ -155,7 +155,7 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
 
 
 @pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
-def test_the_original_of_a_task_without_a_result_is_downloaded(
+def test_the_original_of_a_task_without_a_result_is_queued_for_download(
     outbox: Outbox, context: LambdaContext, old: str | None
 ) -> None:
     named = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
@@ -173,7 +173,7 @@ def test_the_original_of_a_task_without_a_result_is_downloaded(
     assert outbox.polls() == [("flux-kontext#task1", 0)]
 
 
-def test_a_repeated_callback_of_an_unconfirmed_task_is_asked_about(outbox: Outbox, context: LambdaContext) -> None:
+def test_a_repeated_callback_of_an_unconfirmed_task_starts_a_poll(outbox: Outbox, context: LambdaContext) -> None:
     repeated = a_record(1, "UNCONFIRMED", "UNCONFIRMED", reported_by="callback")
     repeated["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "2"}}
 
@@ -270,7 +270,7 @@ def test_each_task_has_a_message_of_its_own(outbox: Outbox, context: LambdaConte
     assert outbox.polls() == [(f"flux-kontext#task{number}", FIRST_POLL_AFTER_SECONDS) for number in range(23)]
 
 
-def test_more_messages_than_one_call_takes_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
+def test_more_messages_than_one_call_accepts_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
     assert dispatch([a_record(number, "SUCCEEDED", "PENDING") for number in range(23)], context) == []
 
     assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(23)]
@@ -291,7 +291,7 @@ def test_an_invalid_key_does_not_stop_the_others(
 
 
 @pytest.mark.parametrize(("status", "rank"), [("PENDING", 0), ("SUCCEEDED", 30)])
-def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
+def test_an_item_with_key_and_status_only_gets_the_attributes_of_the_indexes(
     store: Store, outbox: Outbox, context: LambdaContext, status: str, rank: int
 ) -> None:
     store.put("flux-kontext#task1", status=status)
@@ -318,7 +318,7 @@ def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
 
 
 @every_aws_fault
-def test_an_item_that_cannot_be_completed_comes_again(
+def test_the_record_of_an_item_that_cannot_be_completed_is_read_again(
     store: Store, outbox: Outbox, context: LambdaContext, fault: Exception
 ) -> None:
     store.put("flux-kontext#task1", status="PENDING")
@@ -331,7 +331,7 @@ def test_an_item_that_cannot_be_completed_comes_again(
     assert len(outbox.polls()) == 1  # once, and at once
 
 
-def test_an_item_that_dynamodb_refuses_is_reported_and_holds_nothing_up(
+def test_an_item_that_dynamodb_rejects_is_reported_and_does_not_stop_the_batch(
     store: Store, outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     too_large = ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "UpdateItem")
@@ -352,7 +352,7 @@ def test_an_item_that_dynamodb_refuses_is_reported_and_holds_nothing_up(
 
 
 @every_aws_fault
-def test_an_outage_of_sqs_is_waited_for(
+def test_messages_are_queued_after_an_outage_of_sqs(
     outbox: Outbox, context: LambdaContext, clock: OutageClock, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     records = [a_record(1, "PENDING"), *(a_record(number, "SUCCEEDED") for number in range(2, 27))]
@@ -376,7 +376,7 @@ def test_an_outage_of_sqs_is_waited_for(
     assert outbox.dead_letters() == []
 
 
-def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: OutageClock) -> None:
+def test_no_task_is_lost_in_five_minutes_without_sqs(outbox: Outbox, clock: OutageClock) -> None:
     """An original lives 600 s. The event source invokes the function again with the records that are left."""
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
     begun, seconds = clock.now, 300
@@ -445,7 +445,7 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
 
 
 @pytest.mark.parametrize("queue", ["archive", "poll"])
-def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
+def test_a_queue_that_refuses_messages_does_not_delay_the_other_queue(
     outbox: Outbox, context: LambdaContext, queue: str
 ) -> None:
     def refuse(params: dict[str, Any], **_: Any) -> None:
@@ -461,7 +461,7 @@ def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
     assert (len(outbox.messages()), len(outbox.polls())) == (queue == "poll", queue == "archive")
 
 
-def test_messages_that_sqs_refuses_one_by_one_are_sent_again(
+def test_single_messages_that_sqs_refuses_are_sent_again(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [a_record(number, "SUCCEEDED") for number in range(12)]
@@ -485,7 +485,7 @@ def test_messages_that_sqs_refuses_one_by_one_are_sent_again(
     assert counted(capsys) == ["NotQueuedError"]
 
 
-def test_messages_that_an_answer_does_not_name_come_again(
+def test_messages_missing_from_the_response_of_sqs_count_as_not_queued(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
@@ -504,7 +504,7 @@ def test_messages_that_an_answer_does_not_name_come_again(
     [({"Keys": {}}, ""), ({"Keys": None}, ""), ({"NewImage": {"status": "SUCCEEDED"}}, "flux-kontext#task1")],
     ids=str,
 )
-def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
+def test_a_malformed_record_is_moved_to_the_dead_letters_and_does_not_delay_the_others(
     outbox: Outbox,
     context: LambdaContext,
     clock: OutageClock,
@@ -528,7 +528,7 @@ def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
 
 
 @pytest.mark.parametrize("status", ["done", "pending"])
-def test_an_item_with_an_unknown_status_is_put_aside(
+def test_an_item_with_an_unknown_status_is_moved_to_the_dead_letters(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, status: str
 ) -> None:
     assert dispatch([a_record(1, status)], context) == []
@@ -538,7 +538,9 @@ def test_an_item_with_an_unknown_status_is_put_aside(
     assert vars(error)["task"] == "flux-kontext#task1"
 
 
-def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: LambdaContext) -> None:
+def test_a_record_that_cannot_be_moved_to_the_dead_letters_is_read_again(
+    outbox: Outbox, context: LambdaContext
+) -> None:
     broken = a_record(1, "SUCCEEDED")
     broken["dynamodb"]["Keys"] = {}
 
@@ -546,7 +548,7 @@ def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: 
         assert dispatch([broken], context) == [broken["dynamodb"]["SequenceNumber"]]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An answer without failures would let the stream continue, and the changes would be lost.
@@ -556,7 +558,7 @@ def test_settings_that_are_missing_fail_the_batch(
         dispatch([a_record(1, "SUCCEEDED")], context)
 
 
-def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
+def test_an_error_that_ends_an_invocation_is_reported_with_all_its_tasks(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")

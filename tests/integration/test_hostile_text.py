@@ -214,7 +214,7 @@ def a_stream_record(item: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["failure", "record", "market", "error", "image"])
-def test_events_have_the_text_in_a_json_string(
+def test_events_contain_hostile_text_as_json_strings(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider, body = BODIES[kind]

@@ -71,7 +71,7 @@ def bucket() -> Iterator[Bucket]:
         yield Bucket()
 
 
-def test_a_body_is_signed_unseen_and_followed_by_its_checksum(bucket: Bucket) -> None:
+def test_a_body_is_sent_with_an_unsigned_payload_and_a_checksum_trailer(bucket: Bucket) -> None:
     digest = bucket.put_it(coming())
 
     (request,) = bucket.requests
@@ -152,7 +152,7 @@ def test_all_but_the_end_can_be_read_before_the_image_is_verified() -> None:
     assert come_by_then[-2] < len(IMAGE) <= come_by_then[-1]
 
 
-def test_after_a_broken_connection_all_of_it_is_sent_again(bucket: Bucket) -> None:
+def test_after_a_broken_connection_the_whole_body_is_sent_again(bucket: Bucket) -> None:
     bucket.break_off_once()
 
     assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
@@ -160,13 +160,13 @@ def test_after_a_broken_connection_all_of_it_is_sent_again(bucket: Bucket) -> No
     assert bucket.objects() == {KEY: IMAGE}
 
 
-def test_the_same_image_is_as_good_as_written(bucket: Bucket) -> None:
+def test_an_image_that_is_already_stored_counts_as_written(bucket: Bucket) -> None:
     bucket.put_it(coming())
 
     assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
 
 
-def test_another_image_replaces_nothing(bucket: Bucket) -> None:
+def test_a_different_image_does_not_replace_a_stored_image(bucket: Bucket) -> None:
     bucket.put_it(coming())
 
     with pytest.raises(ImageRejectedError, match="holds another image"):

@@ -125,7 +125,7 @@ def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> ImageStream:
 
 
 @pytest.mark.parametrize("piece", [100, 10_000, 65_536, 1_000_000])
-def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
+def test_s3_accepts_a_streamed_image(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
     with coming(piece=piece) as image:
         assert bucket.put("a.png", image, TASK) == sha256(IMAGE).hexdigest()
 
@@ -150,7 +150,7 @@ def test_the_upload_of_an_invalid_file_is_aborted_at_its_end(
     assert (s3.answers, s3.broken_off) == ([200], 1)
 
 
-def test_an_object_that_is_there_is_not_sent_for(
+def test_the_body_of_an_object_that_exists_is_not_sent(
     bucket: ImageBucket, s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.objects["/images/a.png"] = IMAGE

@@ -94,7 +94,7 @@ def broken() -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize(("module", "imported", "contract"), WRONG)
-def test_an_import_the_other_way_is_noticed(
+def test_a_forbidden_import_breaks_its_contract(
     broken: Mapping[str, str], module: str, imported: str, contract: str
 ) -> None:
     (reported,) = [text for name, text in broken.items() if name.startswith(contract)]
@@ -104,7 +104,7 @@ def test_an_import_the_other_way_is_noticed(
     assert f"- {module} -> {imported} (" in re.sub(r"- +", "- ", reported)
 
 
-def test_a_module_without_a_place_is_noticed(copy: Path) -> None:
+def test_a_module_outside_of_all_layers_is_reported(copy: Path) -> None:
     (copy / LAYER / "catchlight" / "helpers.py").write_text("")
 
     result = lint_imports(copy)

@@ -97,7 +97,7 @@ def test_the_largest_item_stays_below_the_limit(store: Store) -> None:
     assert 0.7 * LIMIT < size(store) < 0.9 * LIMIT
 
 
-def test_urls_without_room_are_left_out_and_the_others_stay(store: Store) -> None:
+def test_urls_beyond_the_size_limit_are_left_out_and_the_others_stay(store: Store) -> None:
     urls = [a_url(number, end) for end in (".png", ".mp4") for number in range(MAX_IMAGES_PER_TASK)]
     (report,) = MARKET.parse_poll(
         MARKET.poll_request([TASK_ID]), 200, {"code": 200, "data": a_record(urls)}, received_at=NOW

@@ -98,7 +98,7 @@ def test_an_original_that_cannot_be_downloaded_is_tried_again_until_the_last_try
     assert (archiver.item()["status"], archiver.states(), archiver.dead_letters()) == ("PENDING", ["PENDING"], [])
 
 
-def test_a_poll_that_finds_the_original_only_notes_it_and_goes_on(store: Store, providers: Providers) -> None:
+def test_polling_continues_after_a_poll_that_found_only_the_original(store: Store, providers: Providers) -> None:
     store.register(TASK)
     before = store.item(TASK)
     providers.answers = {FLUX_PATH: naming("https://delivery.bfl.ai/o.png")}
@@ -136,7 +136,7 @@ def test_a_failure_replaces_the_original(store: Store, providers: Providers) -> 
 # ------------------------------------------------------------------------------------------------ no result in the end
 
 
-def test_a_success_without_a_result_in_the_end_is_incomplete_with_its_original(
+def test_if_polling_ends_with_only_the_original_the_task_is_incomplete(
     archiver: Archiver, providers: Providers
 ) -> None:
     origin = archiver.serve("o", JPEG)
@@ -151,7 +151,7 @@ def test_a_success_without_a_result_in_the_end_is_incomplete_with_its_original(
     assert archiver.images() == {"images/flux-kontext/task12345/origin-0.jpg": JPEG}
 
 
-def test_a_task_with_its_original_only_is_polled_for_again_by_a_redrive(
+def test_a_redrive_polls_a_task_with_only_its_original_again(
     archiver: Archiver, providers: Providers, store: Store
 ) -> None:
     origin = archiver.serve("o", JPEG)
@@ -172,7 +172,7 @@ def test_a_task_with_its_original_only_is_polled_for_again_by_a_redrive(
     assert (archiver.item()["status"], archiver.states()) == ("ARCHIVED", ["ARCHIVED", "ARCHIVED"])
 
 
-def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
+def test_a_task_whose_original_only_a_callback_reported_becomes_unconfirmed(
     archiver: Archiver, providers: Providers
 ) -> None:
     archiver.store.reports.record(a_callback(archiver.serve("o", JPEG)))
@@ -200,7 +200,7 @@ def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
         ("Required", 10, "INCOMPLETE"),
     ],
 )
-def test_an_original_that_had_expired_before_its_report(
+def test_an_original_that_expired_before_its_report_is_needed_only_if_required(
     archiver: Archiver,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -219,7 +219,7 @@ def test_an_original_that_had_expired_before_its_report(
     assert ("ImagesExpired" in line) is (originals == "Required")
 
 
-def test_an_original_that_expires_while_it_is_tried_is_missed(
+def test_a_task_whose_original_expires_between_tries_is_incomplete(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin, result = archiver.serve("o", status(503)), archiver.serve("r", PNG)
@@ -234,7 +234,7 @@ def test_an_original_that_expires_while_it_is_tried_is_missed(
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
 
 
-def test_an_original_that_is_no_image_makes_the_task_incomplete(archiver: Archiver) -> None:
+def test_an_original_that_is_not_an_image_makes_the_task_incomplete(archiver: Archiver) -> None:
     archiver.succeed((ORIGIN, archiver.serve("o", b"<!DOCTYPE html>"), 10), archiver.serve("r", PNG))
 
     assert archiver.run() == []

@@ -192,7 +192,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> OutageClock:
 
 
 @every_aws_fault
-def test_a_bus_that_is_out_for_a_while_is_waited_for(
+def test_events_are_published_after_an_outage_of_the_bus(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -216,7 +216,7 @@ def test_a_bus_that_is_out_for_a_while_is_waited_for(
 
 
 @every_aws_fault
-def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
+def test_the_stream_is_read_again_from_the_first_failed_call(
     subscriber: Subscriber, context: LambdaContext, clock: OutageClock, fault: Exception
 ) -> None:
     records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
@@ -255,7 +255,7 @@ def refuse_two_of_the_second_call(code: str) -> list[str]:
     return calls
 
 
-def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
+def test_an_entry_with_a_temporary_error_is_put_again(
     subscriber: Subscriber, context: LambdaContext, clock: OutageClock
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
@@ -269,7 +269,7 @@ def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
     assert published[20:] == [f"flux-kontext#task{number}" for number in range(13, 25)]
 
 
-def test_an_entry_that_eventbridge_refuses_comes_again(
+def test_the_stream_is_read_again_from_an_entry_that_eventbridge_rejects(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -291,7 +291,7 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(13, 25)]
 
 
-def test_an_item_of_which_no_event_can_be_made_is_put_aside_and_named(
+def test_an_item_that_cannot_become_an_event_fails_its_record_and_is_logged(
     subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = [
@@ -321,7 +321,7 @@ def test_an_archived_task_with_an_image_that_is_not_archived_has_no_event(
     assert subscriber.received() == []
 
 
-def test_a_bug_in_a_call_publishes_nothing_twice(
+def test_a_bug_in_a_call_is_reported_and_not_retried(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -349,7 +349,7 @@ def test_a_bug_in_a_call_publishes_nothing_twice(
     ],
     ids=str,
 )
-def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
+def test_a_malformed_record_is_reported_and_the_records_before_it_are_published(
     subscriber: Subscriber,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
@@ -366,7 +366,7 @@ def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
     assert len(counted(capsys)) == 1
 
 
-def test_a_record_that_cannot_be_read_is_logged_with_its_place_in_the_stream(
+def test_a_malformed_record_is_logged_with_its_sequence_number(
     subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = a_record(1, "FAILED")
@@ -378,7 +378,7 @@ def test_a_record_that_cannot_be_read_is_logged_with_its_place_in_the_stream(
     assert error["sequence_number"] == record["dynamodb"]["SequenceNumber"]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     subscriber: Subscriber,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,

@@ -269,9 +269,7 @@ def test_events_that_were_not_published_are_published_by_the_hourly_run(
     assert account.dead_letters(PUBLISH) == left
 
 
-def test_a_function_that_does_not_answer_is_called_once_a_run(
-    account: Account, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_publish_events_is_invoked_once_a_run_if_it_fails(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     account.put("flux-kontext#1", "ARCHIVED", MOMENT)
     for _ in range(3):
         account.send(PUBLISH, account.positions())
@@ -353,7 +351,7 @@ def test_a_task_without_an_execution_is_polled_for_again(account: Account) -> No
         (OVERDUE + MOMENT, OVERDUE, True),
     ],
 )
-def test_a_task_whose_polling_was_never_started_waits_for_an_hour_only(
+def test_polling_that_never_started_is_restarted_after_an_hour(
     account: Account, age: timedelta, polling_since_ago: timedelta | None, is_restarted: bool
 ) -> None:
     noted = {"pollingSince": iso(utc_now() - polling_since_ago)} if polling_since_ago else {}
@@ -383,7 +381,7 @@ def test_a_task_that_waits_for_archiving_is_queued_again(account: Account) -> No
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "INCOMPLETE", "ARCHIVED"])
-def test_tasks_in_a_final_status_stay(account: Account, status: str) -> None:
+def test_tasks_in_a_final_status_are_not_changed(account: Account, status: str) -> None:
     account.put("flux-kontext#final", status, timedelta(days=30))
     before = account.store.items()
 
@@ -543,7 +541,7 @@ def test_a_second_run_does_nothing(account: Account) -> None:
     assert len(account.messages()) == 1
 
 
-def test_a_run_that_crashed_before_its_notes_starts_no_second_execution(account: Account) -> None:
+def test_after_a_crash_before_the_restarts_are_noted_no_second_execution_starts(account: Account) -> None:
     for number in range(3):
         account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
 
@@ -582,7 +580,7 @@ def test_archiving_is_repeated_once_a_day(account: Account, reconciled_ago: time
     assert len(account.messages()) == int(is_due)
 
 
-def test_a_report_that_arrives_while_polling_is_restarted_stays(account: Account) -> None:
+def test_a_report_during_the_restart_of_polling_is_not_overwritten(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
 
     def record_a_failure(**_: Any) -> None:
@@ -601,7 +599,7 @@ def test_a_report_that_arrives_while_polling_is_restarted_stays(account: Account
 # ------------------------------------------------------------------------------------------------ bounds
 
 
-def test_a_run_without_time_stops_and_the_next_one_goes_on(account: Account) -> None:
+def test_a_run_without_time_stops_and_the_next_one_continues(account: Account) -> None:
     for number in range(60):
         account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
     for number in range(12):
@@ -616,7 +614,7 @@ def test_a_run_without_time_stops_and_the_next_one_goes_on(account: Account) -> 
     assert len(account.messages()) == 12
 
 
-def test_a_run_takes_no_more_than_providers_bear(account: Account) -> None:
+def test_a_run_restarts_no_more_tasks_than_its_limit(account: Account) -> None:
     for number in range(7):
         account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
     reconciliation = app.dependencies().reconciliation
@@ -642,7 +640,7 @@ FAULTS = [
         ("dynamodb", "Query", "PENDING"),
     ],
 )
-def test_what_aws_does_not_take_is_left_to_the_next_run(
+def test_repairs_that_fail_are_left_to_the_next_run(
     account: Account, service: str, operation: str, status: str, fault: Exception
 ) -> None:
     account.put("flux-kontext#1", status, OVERDUE + MOMENT)
@@ -679,7 +677,7 @@ def break_off(parsed: dict[str, Any], **_: Any) -> None:
 
 
 @pytest.mark.parametrize(("answer", "left"), [(refuse_one, 1), (break_off, 3)])
-def test_messages_that_sqs_does_not_take_are_not_noted(
+def test_messages_that_sqs_does_not_accept_are_not_noted(
     account: Account, answer: Callable[..., None], left: int
 ) -> None:
     for number in range(3):
@@ -734,7 +732,9 @@ def test_a_run_counts_the_tasks_that_it_found_and_restarted(
 
 
 @pytest.mark.parametrize("written", ["yesterday", "", "2026-01-01 00:00:00"])
-def test_a_time_put_by_hand_stops_nothing(account: Account, capsys: pytest.CaptureFixture[str], written: str) -> None:
+def test_a_malformed_time_in_an_item_does_not_stop_the_run(
+    account: Account, capsys: pytest.CaptureFixture[str], written: str
+) -> None:
     account.put("flux-kontext#1", "PENDING", OVERDUE + MOMENT, registeredAt=written)
 
     assert reconcile()["pollingRestarted"] == 1
@@ -742,7 +742,7 @@ def test_a_time_put_by_hand_stops_nothing(account: Account, capsys: pytest.Captu
     assert metrics(capsys)[("StuckPending",)] == 1
 
 
-def test_settings_that_are_missing_fail_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_settings_fail_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIVE_UP_AFTER_SECONDS")
 
     with pytest.raises(Exception, match="GIVE_UP_AFTER_SECONDS"):
@@ -756,7 +756,7 @@ STUCK, UNARCHIVED = "flux-kontext#stuck", "acedata#unarchived"
 
 @every_fault
 @pytest.mark.parametrize("operation", ["StartExecution", "SendMessageBatch", "UpdateItem"])
-def test_a_repair_that_fails_is_in_the_log_with_its_tasks_and_keeps_no_other_back(
+def test_a_failed_repair_is_logged_with_its_tasks_and_does_not_affect_the_others(
     account: Account,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],

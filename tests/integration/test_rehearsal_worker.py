@@ -9,7 +9,7 @@ from local import REPOSITORY
 
 
 @pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
-def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
+def test_only_workers_are_restricted_to_their_own_packages(layers: dict[str, str], is_found: bool) -> None:
     # The test's environment takes the place of MiniStack's: it has botocore as well.
     code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}

@@ -119,7 +119,7 @@ def test_a_delivery_that_is_repeated_is_one_version_of_one_object(s3: Any, conte
     assert len(s3.list_object_versions(Bucket=BUCKET)["Versions"]) == 1
 
 
-def test_a_delivery_that_was_processed_is_stored_when_it_comes_again(
+def test_a_delivery_that_was_processed_is_stored_when_it_is_sent_again(
     s3: Any, deliveries: DeliveryStore, context: LambdaContext
 ) -> None:
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
@@ -224,7 +224,7 @@ def test_a_delivery_without_a_valid_signature_is_not_kept(s3: Any, context: Lamb
     ],
     ids=["refused", "unreachable"],
 )
-def test_without_s3_the_provider_is_asked_to_send_it_again(s3: Any, context: LambdaContext, fault: Exception) -> None:
+def test_a_delivery_is_answered_with_503_if_s3_fails(s3: Any, context: LambdaContext, fault: Exception) -> None:
     events = app.dependencies().rejected_deliveries._s3.meta.events
 
     def fail(**_: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_typing_error_in_a_callback_url_can_be_corrected(store: Store, s3: Any
     assert kept(s3) == {}
 
 
-def test_replayed_reports_that_are_outdated_harm_nothing(store: Store, deliveries: DeliveryStore) -> None:
+def test_replayed_reports_that_are_outdated_do_not_change_the_result(store: Store, deliveries: DeliveryStore) -> None:
     for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
         deliveries.keep(a_delivery(body))
 
@@ -399,7 +399,7 @@ def test_json_output_is_one_document(
 
 
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
-def test_a_refusal_of_aws_is_one_line(
+def test_a_missing_permission_is_reported_by_the_command(
     deliveries: DeliveryStore,
     found: None,
     capsys: pytest.CaptureFixture[str],
@@ -417,7 +417,7 @@ def test_a_refusal_of_aws_is_one_line(
     assert "Your AWS credentials do not allow" in capsys.readouterr().err
 
 
-def test_deliveries_come_oldest_day_first(deliveries: DeliveryStore) -> None:
+def test_deliveries_are_read_by_day_oldest_first(deliveries: DeliveryStore) -> None:
     for days in (3, 1, 2):
         deliveries.keep(replace(a_delivery(), received_at=NOW + timedelta(days=days)))
 
@@ -455,7 +455,7 @@ def test_accepted_deliveries_are_kept_without_secrets_and_unreadable_ones_apart(
     assert len(list(deliveries)) == 1
 
 
-def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
+def test_a_callback_whose_accepted_delivery_cannot_be_stored_is_answered_and_logged(
     accepted: DeliveryStore,
     store: Store,
     context: LambdaContext,
@@ -472,7 +472,7 @@ def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
     assert "an accepted delivery was not kept" in caplog.text
 
 
-def test_accepted_deliveries_write_a_lost_item_again_and_stay(
+def test_a_replay_of_accepted_deliveries_restores_a_deleted_item_and_keeps_them(
     accepted: DeliveryStore, store: Store, context: LambdaContext
 ) -> None:
     assert call(a_callback(SUCCESS), context) == 200

@@ -110,7 +110,7 @@ def test_the_first_report_with_the_highest_rank_stays(store: Store, reports: lis
         st.sampled_from([ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED]), min_size=1, max_size=1
     ),
 )
-def test_what_is_archived_stays_archived(
+def test_later_reports_do_not_change_an_archived_or_incomplete_task(
     store: Store, before: list[TaskReport], after: list[TaskReport], states: list[ImageState]
 ) -> None:
     success = report(TaskStatus.SUCCEEDED, Reporter.CALLBACK, 0, None, "a")

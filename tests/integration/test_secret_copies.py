@@ -138,7 +138,7 @@ def assert_no_copy(capsys: pytest.CaptureFixture[str], *, logged: str = "") -> N
     assert list(find_leaks(log, "the log", levels=2)) == []
 
 
-def test_the_search_finds_every_spelling(store: Store) -> None:
+def test_the_search_finds_every_encoding(store: Store) -> None:
     """Otherwise the tests below could not fail."""
     for name, spelling in SPELLINGS.items():
         for secret in (TOKEN, KEY):
@@ -234,7 +234,7 @@ def test_a_callback_url_with_another_token_is_kept_without_it(
 
 
 @pytest.mark.parametrize("value", ["no JSON", '{"flux-kontext": "a key"}', "[]"])
-def test_an_unreadable_secret_does_not_keep_deliveries_from_being_kept(
+def test_deliveries_are_kept_although_the_provider_keys_secret_is_malformed(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], secrets: str, value: str
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=secrets, SecretString=value)

@@ -90,7 +90,7 @@ def test_a_second_rotation_is_accepted(store: SecretsManager) -> None:
     assert accepts(secret, SECOND)
 
 
-def test_a_token_that_was_rotated_away_is_refused_once_the_cache_is_old(store: SecretsManager) -> None:
+def test_a_token_of_an_earlier_rotation_is_refused_once_the_cache_has_expired(store: SecretsManager) -> None:
     secret = store.secret()
     assert accepts(secret, FIRST)
     store.put(SECOND)
@@ -114,7 +114,7 @@ def test_a_wrong_token_refreshes_the_cache_once_the_recheck_time_is_over(
     assert store.reads == reads
 
 
-def test_the_current_value_is_as_old_as_the_cache_at_most(store: SecretsManager) -> None:
+def test_the_current_value_is_cached_for_the_cache_time(store: SecretsManager) -> None:
     secret = store.secret()
     assert secret.current() == FIRST
     store.put(SECOND)
@@ -150,7 +150,7 @@ def test_a_flood_of_wrong_tokens_costs_two_calls_per_recheck_time(store: Secrets
     assert 2 <= store.reads <= 2 * (seconds / RECHECK_SECONDS + 1)
 
 
-def test_a_missing_previous_version_is_remembered_too(store: SecretsManager) -> None:
+def test_a_missing_previous_version_is_cached(store: SecretsManager) -> None:
     secret = store.secret()
 
     for _ in range(100):
@@ -162,7 +162,7 @@ def test_a_missing_previous_version_is_remembered_too(store: SecretsManager) -> 
 # ------------------------------------------------------------------------------------------------ faults
 
 
-def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -> None:
+def test_a_missing_secret_is_a_settings_error(store: SecretsManager) -> None:
     secret = RotatingSecret("missing", store.client)
 
     with pytest.raises(SettingsError, match="no current version"):
@@ -177,7 +177,7 @@ def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -
         (ConnectTimeoutError(endpoint_url="https://secrets.example"), "ConnectTimeoutError"),
     ],
 )
-def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(
+def test_errors_of_secrets_manager_are_retryable_and_not_cached(
     store: SecretsManager, fault: Exception, named: str
 ) -> None:
     def fail(**_: Any) -> None:
@@ -234,15 +234,13 @@ def test_a_provider_without_an_entry_has_no_keys(secret: str) -> None:
         ("{}", None),
     ],
 )
-def test_an_api_key_is_usable_if_there_is_something_in_it(
-    store: SecretsManager, secret: str, usable: str | None
-) -> None:
+def test_an_api_key_is_usable_if_it_is_not_empty(store: SecretsManager, secret: str, usable: str | None) -> None:
     store.put(secret)
 
     assert store.secret().provider_keys("acedata").usable_api_key == usable
 
 
-def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
+def test_an_empty_webhook_key_differs_from_a_missing_one() -> None:
     assert provider_keys('{"flux-kontext": {"webhookKey": ""}}', "flux-kontext").webhook_key == ""
     assert provider_keys('{"flux-kontext": {"webhookKey": " \\n"}}', "flux-kontext").webhook_key == ""
 
@@ -267,7 +265,7 @@ def test_a_malformed_secret_is_a_settings_error_without_its_value(secret: str) -
     assert refused.value.__context__ is None
 
 
-def test_keys_do_not_show_in_texts() -> None:
+def test_keys_are_not_in_their_string_representations() -> None:
     keys = provider_keys('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": "s3cret"}}', "flux-kontext")
 
     assert "s3cret" not in f"{keys!r} {keys}"
@@ -294,7 +292,7 @@ AROUND = [
 
 
 @pytest.mark.parametrize("around", AROUND, ids=ascii)
-def test_what_is_pasted_around_a_secret_is_ignored(store: SecretsManager, around: str) -> None:
+def test_blank_characters_around_a_secret_are_ignored(store: SecretsManager, around: str) -> None:
     store.put(f"{around}{SECOND}{around}")
     secret = store.secret()
 
@@ -303,7 +301,7 @@ def test_what_is_pasted_around_a_secret_is_ignored(store: SecretsManager, around
 
 
 @pytest.mark.parametrize("around", AROUND, ids=ascii)
-def test_what_is_pasted_around_a_key_is_ignored(store: SecretsManager, around: str) -> None:
+def test_blank_characters_around_a_key_are_ignored(store: SecretsManager, around: str) -> None:
     key = f"{around}k3y{around}"
     store.put(f"\ufeff{json.dumps({'acedata': {'apiKey': key, 'webhookKey': key}})}\n")
     keys = store.secret().provider_keys("acedata")
@@ -360,7 +358,7 @@ def test_every_visible_character_of_ascii_may_be_in_a_key() -> None:
 
 @pytest.mark.parametrize("value", [7, 7.5, True, ["s3cret"], {"key": "s3cret"}], ids=str)
 @pytest.mark.parametrize("name", ["apiKey", "webhookKey"])
-def test_a_key_that_is_no_text_is_refused_for_its_provider_alone(name: str, value: object) -> None:
+def test_a_key_that_is_not_a_string_is_refused_for_its_provider_alone(name: str, value: object) -> None:
     secret = json.dumps({"acedata": {name: value}, "flux-kontext": {"apiKey": "g00d"}})
     keys = provider_keys(secret, "acedata")
 
@@ -391,6 +389,6 @@ def test_a_secret_may_be_stored_as_bytes(store: SecretsManager, binary: bytes, v
 
 
 @pytest.mark.parametrize("token", ["\ud800" * 40, "ä" * 40, ""])
-def test_a_token_that_no_url_can_hold_matches_nothing(token: str) -> None:
+def test_a_stored_value_that_is_not_a_valid_token_matches_no_token(token: str) -> None:
     with pytest.raises(UnauthorizedError):
         verify_token(WRONG, [token])

@@ -121,7 +121,7 @@ def counts(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------ accepted
 
 
-def test_an_event_is_delivered_signed_and_its_message_deleted(
+def test_an_event_is_sent_as_a_signed_webhook_and_its_message_deleted(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert send(context, account.queued(EVENT)) == []
@@ -136,7 +136,7 @@ def test_an_event_is_delivered_signed_and_its_message_deleted(
     assert account.put_aside() == []
 
 
-def test_a_batch_is_sent_at_the_same_time_and_only_its_failures_come_again(
+def test_the_webhooks_of_a_batch_are_sent_concurrently_and_only_failed_ones_again(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str], visibility: list[int]
 ) -> None:
     events = [EVENT.replace(DETAIL["eventId"], f"event-{number}") for number in range(10)]
@@ -152,7 +152,7 @@ def test_a_batch_is_sent_at_the_same_time_and_only_its_failures_come_again(
 
 
 @pytest.mark.parametrize(("at_once", "name"), [(10, "at load"), (1, "one task at a time")])
-def test_a_million_webhooks_cost_what_the_pages_say(
+def test_the_cost_of_a_million_webhooks_is_as_documented(
     account: Account, context: LambdaContext, template: Template, at_once: int, name: str
 ) -> None:
     """At load a batch is full. A message is put by EventBridge, received and deleted; the receiver takes 300 ms."""
@@ -224,7 +224,7 @@ def test_retry_after_delays_the_next_try(account: Account, context: LambdaContex
     assert visibility == [600]
 
 
-def test_each_failed_try_is_a_log_line_that_says_why(
+def test_each_failed_try_is_logged_with_its_reason(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     account.answer(404)
@@ -246,7 +246,7 @@ def test_after_the_last_retry_the_message_is_a_dead_letter(
     assert "moved to the dead letters" in caplog.text
 
 
-def test_a_receiver_that_is_gone_gets_no_retry(account: Account, context: LambdaContext) -> None:
+def test_a_webhook_that_is_answered_with_410_is_not_retried(account: Account, context: LambdaContext) -> None:
     account.answer(410)
 
     assert send(context, account.queued(EVENT)) == []
@@ -255,7 +255,7 @@ def test_a_receiver_that_is_gone_gets_no_retry(account: Account, context: Lambda
     assert account.put_aside() == [EVENT]
 
 
-def test_a_message_that_is_no_event_is_a_dead_letter_and_counted(
+def test_a_message_that_is_not_an_event_is_a_dead_letter_and_counted(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert send(context, account.queued("no JSON", EVENT)) == []
@@ -271,7 +271,7 @@ def test_a_message_that_is_no_event_is_a_dead_letter_and_counted(
 DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "any")
 
 
-def test_without_its_secret_nothing_is_sent_and_everything_comes_again(
+def test_without_the_webhook_secret_nothing_is_sent_and_the_messages_are_retried(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     messages = account.queued(EVENT)
@@ -313,7 +313,7 @@ def test_after_a_rotation_receivers_with_either_secret_accept_webhooks(
         assert Receiver(secret).verify(request.content, dict(request.headers)) == DETAIL
 
 
-def test_a_previous_value_that_was_no_secret_is_not_signed_with(account: Account, context: LambdaContext) -> None:
+def test_an_invalid_previous_secret_is_not_used_for_signing(account: Account, context: LambdaContext) -> None:
     secrets = boto3.client("secretsmanager")
     for value in ("a mistake", NEXT_SECRET):
         secrets.put_secret_value(SecretId=account.secret, SecretString=value)
@@ -326,7 +326,7 @@ def test_a_previous_value_that_was_no_secret_is_not_signed_with(account: Account
         Receiver(SECRET).verify(request.content, dict(request.headers))
 
 
-def test_a_secret_that_is_none_is_reported_by_name(
+def test_an_invalid_webhook_secret_is_reported(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=account.secret, SecretString="a mistake")

@@ -50,11 +50,11 @@ def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
     return found, threads
 
 
-def test_nothing_is_connected_read_or_drawn_before_the_snapshot() -> None:
+def test_importing_the_handler_creates_no_connection_client_or_secret() -> None:
     assert imported() == ([], 1)
 
 
-def test_what_must_not_be_in_a_snapshot_would_be_found() -> None:
+def test_the_search_finds_objects_that_must_not_be_in_a_snapshot() -> None:
     settings = dict.fromkeys(
         ["CALLBACK_TOKEN_SECRET", "PROVIDER_KEYS_SECRET", "TASKS_TABLE", "IMAGES_BUCKET", "TASK_RETENTION_DAYS"], "0"
     )
@@ -112,7 +112,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server.server_close()
 
 
-def test_a_restored_function_calls_with_the_credentials_that_it_is_given_then(restored: list[str]) -> None:
+def test_a_restored_function_uses_the_credentials_of_its_environment(restored: list[str]) -> None:
     # Access keys from before the snapshot would have expired.
     client = AwsClients().dynamodb()
 

@@ -98,9 +98,7 @@ def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "INCOMPLETE", "ARCHIVED", "TIMED_OUT"])
-def test_a_task_whose_callback_has_come_costs_no_execution(
-    account: Account, context: LambdaContext, status: str
-) -> None:
+def test_a_task_with_a_result_starts_no_execution(account: Account, context: LambdaContext, status: str) -> None:
     account.put(TASK, status)
     before = account.store.item(TASK)
 
@@ -153,7 +151,7 @@ def test_callbacks_without_a_url_start_no_further_execution(account: Account, co
     assert len(account.executions()) == 1
 
 
-def test_a_task_that_has_changed_since_its_execution_started_has_another(
+def test_a_task_that_has_changed_since_its_execution_started_gets_another_one(
     account: Account, context: LambdaContext
 ) -> None:
     """It was given up and is PENDING again, or its provider has not confirmed a later success."""
@@ -167,7 +165,7 @@ def test_a_task_that_has_changed_since_its_execution_started_has_another(
 
 
 @pytest.mark.parametrize(("hours", "is_polled"), [(6, False), (8, True)])
-def test_a_task_whose_execution_has_given_up_has_another(
+def test_a_task_whose_execution_has_ended_gets_another_one(
     account: Account, context: LambdaContext, hours: int, is_polled: bool
 ) -> None:
     """A callback of an UNCONFIRMED task is repeated."""
@@ -212,7 +210,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     assert account.polling_since(TASK) is None
 
 
-def test_of_two_runs_at_the_same_time_one_execution_goes_on_polling(
+def test_of_the_executions_of_two_concurrent_runs_one_polls(
     account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(TASK)
@@ -246,7 +244,7 @@ def test_two_messages_about_a_task_are_one_task_of_one_execution(account: Accoun
 
 
 @every_fault
-def test_an_execution_that_is_not_started_is_started_when_the_messages_come_again(
+def test_an_execution_that_could_not_be_started_is_started_when_the_messages_are_received_again(
     account: Account,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
@@ -302,7 +300,7 @@ def test_a_table_that_cannot_be_read_fails_the_batch(
 
 
 @every_fault
-def test_a_start_that_is_not_noted_is_reported_and_stays(
+def test_an_execution_whose_start_cannot_be_noted_is_reported_and_not_started_again(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     account.put(TASK)
@@ -314,7 +312,7 @@ def test_a_start_that_is_not_noted_is_reported_and_stays(
     assert reported(caplog.records, TASK)
 
 
-def test_a_callback_that_comes_meanwhile_stays(account: Account, context: LambdaContext) -> None:
+def test_a_callback_during_the_start_is_not_overwritten(account: Account, context: LambdaContext) -> None:
     account.put(TASK)
 
     def arrive(**_: Any) -> None:
@@ -334,7 +332,7 @@ def test_a_callback_that_comes_meanwhile_stays(account: Account, context: Lambda
     ["", "[]", "{}", '{"task": 7}', '{"task": "no task"}', '{"task": "flux-kontext#task1"}', "[" * 10_000],
     ids=["empty", "list", "no task", "number", "no key", "no change", "nested"],
 )
-def test_a_message_of_another_form_keeps_no_other_back(
+def test_a_malformed_message_does_not_affect_the_others(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, body: str
 ) -> None:
     account.put(OTHER)
@@ -346,7 +344,7 @@ def test_a_message_of_another_form_keeps_no_other_back(
     assert vars(error)["message_id"] == "message-1"
 
 
-def test_an_item_that_cannot_be_read_is_reported_and_keeps_no_other_back(
+def test_a_malformed_item_is_reported_and_does_not_affect_the_others(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.put(TASK, images="none")
@@ -360,7 +358,7 @@ def test_an_item_that_cannot_be_read_is_reported_and_keeps_no_other_back(
     assert counted(capsys) == ["UnreadableItem"]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("POLL_TASKS_STATE_MACHINE")
@@ -369,7 +367,7 @@ def test_settings_that_are_missing_fail_the_batch(
         start(context, a_message(1, TASK))
 
 
-def test_a_task_whose_request_is_a_note_of_its_user_is_polled_for(account: Account, context: LambdaContext) -> None:
+def test_a_task_whose_request_attribute_is_text_is_polled(account: Account, context: LambdaContext) -> None:
     account.put(TASK, request="a lighthouse, for the calendar")
 
     assert start(context, a_message(1, TASK)) == []

@@ -150,7 +150,7 @@ def test_one_round_is_enough_if_all_tasks_have_a_result(machine: Machine) -> Non
     assert run.output["tasks"] == []
 
 
-def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
+def test_rounds_continue_while_a_task_is_running(machine: Machine) -> None:
     machine.function = script(running, lambda state: still(state, "b#2"), done)
 
     run = machine.run(("a#1", "b#2"))
@@ -175,7 +175,7 @@ def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
         "Lambda.ClientExecutionTimeoutException",
     ],
 )
-def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: Machine, error: str) -> None:
+def test_transient_errors_are_retried_up_to_five_times(machine: Machine, error: str) -> None:
     machine.function = script(*[error] * 5, done)
 
     run = machine.run()
@@ -185,7 +185,7 @@ def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: M
 
 
 @pytest.mark.parametrize("error", ["KeyError", "Sandbox.Timedout", "Runtime.ExitError", "SettingsError"])
-def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> None:
+def test_any_other_error_is_retried_once(machine: Machine, error: str) -> None:
     machine.function = script(error, done)
 
     run = machine.run()
@@ -194,7 +194,9 @@ def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> Non
 
 
 @pytest.mark.parametrize(("error", "tries"), [("KeyError", 2), ("StoreUnavailableError", 6)])
-def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, error: str, tries: int) -> None:
+def test_after_errors_that_exhaust_the_retries_polling_continues_with_all_tasks(
+    machine: Machine, error: str, tries: int
+) -> None:
     machine.function = script(*[error] * tries, *[error] * tries, running, done)
 
     run = machine.run(("a#1", "b#2"))
@@ -220,7 +222,7 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
         pytest.param(["StoreUnavailableError"] * 5 + ["KeyError"], 7, id="both retriers"),
     ],
 )
-def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
+def test_the_execution_history_has_as_many_events_as_computed(
     machine: Machine, failures: list[str], attempts: int
 ) -> None:
     """An execution writes as many events as `tests/unit/template/test_polling.py` computes."""
@@ -234,7 +236,7 @@ def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
     assert run.events == beside + (once + 4) + (retried + 4) + (once + EVENTS_OF_A_STATE)
 
 
-def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> None:
+def test_a_poll_that_exhausts_the_retries_writes_as_many_events_as_computed(machine: Machine) -> None:
     machine.function = script(*["StoreUnavailableError"] * 5, *["KeyError"] * 2, done)
 
     run = machine.run()
@@ -310,7 +312,7 @@ def status_of(store: Store) -> str:
     return str(item["status"])
 
 
-def test_a_task_is_found_by_the_third_poll(machine: Machine, provider: Provider, store: Store) -> None:
+def test_a_result_is_found_by_the_third_poll(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING, RUNNING, SUCCEEDED]
 
     run = machine.run()
@@ -318,7 +320,7 @@ def test_a_task_is_found_by_the_third_poll(machine: Machine, provider: Provider,
     assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 3, "SUCCEEDED")
 
 
-def test_a_task_has_failed(machine: Machine, provider: Provider, store: Store) -> None:
+def test_a_failed_task_is_polled_once(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [FAILED]
 
     run = machine.run()
@@ -326,7 +328,7 @@ def test_a_task_has_failed(machine: Machine, provider: Provider, store: Store) -
     assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 1, "FAILED")
 
 
-def test_a_task_is_given_up(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_gives_up_after_the_configured_time(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING]
 
     run = machine.run()
@@ -336,7 +338,7 @@ def test_a_task_is_given_up(machine: Machine, provider: Provider, store: Store) 
     assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.seen] == [60, 90, 120, 240, 360, 400]
 
 
-def test_a_callback_makes_further_polls_needless(machine: Machine, provider: Provider, store: Store) -> None:
+def test_no_further_request_is_made_after_a_callback(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING]
     function = machine.function
 
@@ -352,7 +354,7 @@ def test_a_callback_makes_further_polls_needless(machine: Machine, provider: Pro
     assert (run.status, run.states.count(POLL), provider.requests) == ("SUCCEEDED", 2, 1)
 
 
-def test_a_provider_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_continues_after_an_outage_of_the_provider(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [
         httpx.ConnectError("refused"),
         httpx.Response(200, json={"code": 455, "msg": "maintenance"}),
@@ -367,7 +369,7 @@ def test_a_provider_is_down_and_up_again(machine: Machine, provider: Provider, s
     assert [state["waitSeconds"] for state in run.seen] == [60, 30, 120, 120]
 
 
-def test_the_table_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_continues_after_an_outage_of_the_table(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [SUCCEEDED]
     faults = iter([EndpointConnectionError(endpoint_url="https://dynamodb.example")] * 8)
 
@@ -392,7 +394,7 @@ def definition() -> dict[str, Any]:
     return read
 
 
-def test_every_error_that_is_named_exists() -> None:
+def test_every_error_name_in_the_definition_is_an_error_class() -> None:
     named = {
         name
         for state in definition()["States"].values()
@@ -406,7 +408,7 @@ def test_every_error_that_is_named_exists() -> None:
     assert named <= known
 
 
-def test_the_error_that_the_function_raises_on_purpose_is_among_them() -> None:
+def test_the_first_retrier_matches_store_unavailable_errors() -> None:
     assert "StoreUnavailableError" in definition()["States"][POLL]["Retry"][0]["ErrorEquals"]
 
 

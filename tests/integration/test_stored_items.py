@@ -86,13 +86,13 @@ REGISTERED = {
 }
 
 
-def test_a_task_that_was_registered(store: Store) -> None:
+def test_the_item_of_a_registered_task(store: Store) -> None:
     assert Registry(store.table).register("acedata", ["t1"], now=NOW) == [True]
 
     assert store.items() == [REGISTERED]
 
 
-def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
+def test_the_items_of_a_submission_and_its_task(store: Store) -> None:
     records = IdempotencyStore(TABLE_NAME, store.client, retention=RETENTION)
     record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     records.reserve(record)
@@ -116,7 +116,7 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
     assert store.item(TASK) == REGISTERED | {"request": STORED_REQUEST, "idempotencyKey": "order-1"}
 
 
-def test_a_key_that_was_released(store: Store) -> None:
+def test_the_item_of_a_released_idempotency_key(store: Store) -> None:
     records = IdempotencyStore(TABLE_NAME, store.client)
     record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     records.reserve(record)
@@ -129,7 +129,7 @@ def test_a_key_that_was_released(store: Store) -> None:
     assert "deleteAfter" not in item
 
 
-def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
+def test_the_item_of_a_task_at_each_step_of_archiving(store: Store, kept: Store) -> None:
     Registry(store.table).register("acedata", ["t1"], now=NOW)
     kept.reports.record(
         report(TaskStatus.SUCCEEDED, image("o", ImageKind.ORIGIN), image("r"), by=Reporter.POLL, minute=1)
@@ -193,7 +193,7 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
     }
 
 
-def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_up(store: Store) -> None:
+def test_a_run_that_confirmed_a_task_archives_it_although_another_run_gave_up(store: Store) -> None:
     store.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
     as_read = read(store)
     checked = store.confirmations.settle(as_read, report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=1))
@@ -210,7 +210,7 @@ def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_
     assert "failure" not in item
 
 
-def test_a_false_failure(store: Store, kept: Store) -> None:
+def test_the_item_of_a_failure_that_a_success_replaces(store: Store, kept: Store) -> None:
     failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
     kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
     known = {key: value for key, value in REGISTERED.items() if key != "registeredAt"}
@@ -283,7 +283,7 @@ def test_the_providers_record_is_completed_by_the_answer_that_confirms_a_callbac
     assert item["providerRecord"] == together
 
 
-def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> None:
+def test_the_providers_record_of_a_contradicted_callback_is_removed(store: Store) -> None:
     success = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
     store.reports.record(success.model_copy(update={"provider_record": ProviderRecord(trace_id="forged")}))
     store.confirmations.correct(read(store), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
@@ -293,12 +293,12 @@ def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> N
     assert "providerRecord" not in item
 
 
-def test_an_attribute_of_the_users_own_with_this_name_does_not_make_the_item_unreadable(store: Store) -> None:
+def test_a_providerrecord_attribute_that_is_text_does_not_make_the_item_unreadable(store: Store) -> None:
     store.put(TASK, status="PENDING", rank=0, providerRecord="my own")
     assert read(store).provider_record is None
 
 
-def test_a_success_that_its_provider_contradicts(store: Store, kept: Store) -> None:
+def test_the_item_of_a_success_that_the_provider_reports_as_running(store: Store, kept: Store) -> None:
     kept.reports.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
     kept.confirmations.correct(read(kept), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
 
@@ -322,7 +322,7 @@ def test_a_success_that_its_provider_contradicts(store: Store, kept: Store) -> N
     }
 
 
-def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
+def test_the_item_of_a_reopened_task(store: Store, kept: Store) -> None:
     given_up = Failure(reason=FailureReason.NO_RESULT, message="words")
     kept.reports.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
     item = store.item(TASK)
@@ -338,7 +338,7 @@ def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
     }
 
 
-def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, kept: Store) -> None:
+def test_a_correction_changes_the_time_of_deletion_with_the_status(store: Store, kept: Store) -> None:
     other = Failure(reason=FailureReason.INTERNAL, code="500")
     kept.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
     kept.confirmations.correct(read(kept), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other))

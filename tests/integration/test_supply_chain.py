@@ -57,7 +57,7 @@ def test_dynamodb_local_is_installed_from_its_lock_only() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("name", ["a$(touch ran)", "a`touch ran`", 'a"; touch ran; "', "a\\$(touch ran)"])
-def test_the_name_of_a_checkout_is_not_run(name: str, tmp_path: Path) -> None:
+def test_the_name_of_a_checkout_is_not_executed(name: str, tmp_path: Path) -> None:
     checkout = tmp_path / name
     checkout.mkdir()
     shutil.copy(REPOSITORY / "Makefile", checkout)
@@ -113,7 +113,7 @@ def test_a_layer_without_distributions_is_an_error(tmp_path: Path) -> None:
         sbom(tmp_path, "0.2.0")
 
 
-def test_make_build_writes_it_and_the_changelog_names_it() -> None:
+def test_make_build_writes_the_bill_of_materials_and_the_changelog_mentions_it() -> None:
     recipe = (REPOSITORY / "Makefile").read_text().split("\nbuild:")[1].split("\n\n")[0]
 
     assert "scripts.write_sbom" in recipe

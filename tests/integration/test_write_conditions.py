@@ -206,7 +206,7 @@ def _change(store: Store, item: Mapping[str, Any], difference: Mapping[str, Any]
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, write in WRITES.items() for case in write.refusals])
-def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case: str) -> None:
+def test_each_clause_alone_prevents_the_write(store: Store, name: str, case: str) -> None:
     write = WRITES[name]
     store.put(TASK, **write.item)
     read = task(store)
@@ -224,7 +224,7 @@ def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case:
 @pytest.mark.parametrize(
     ("name", "case"), [(name, case) for name, write in WRITES.items() for case in ("as read", *write.accepts)]
 )
-def test_nothing_else_keeps_a_write_from_being_applied(store: Store, name: str, case: str) -> None:
+def test_other_differences_do_not_prevent_the_write(store: Store, name: str, case: str) -> None:
     write = WRITES[name]
     store.put(TASK, **write.item)
     read = task(store)
@@ -280,7 +280,7 @@ def test_a_late_attempt_neither_releases_nor_changes_a_key_that_it_does_not_hold
     ("state", "is_reserved"),
     [("IN_PROGRESS", False), ("UNKNOWN_OUTCOME", False), ("COMPLETED", False), ("RELEASED", True)],
 )
-def test_a_key_is_reserved_only_while_it_is_released(store: Store, state: str, is_reserved: bool) -> None:
+def test_a_key_with_a_record_is_reserved_only_if_it_was_released(store: Store, state: str, is_reserved: bool) -> None:
     _reserved(store, state=state)
     second = RECORD.model_copy(update={"attempt": "second"})
 
@@ -303,9 +303,7 @@ def test_a_late_attempt_does_not_complete_a_key_that_it_does_not_hold(store: Sto
 
 
 @pytest.mark.parametrize("state", list(IdempotencyState))
-def test_an_attempt_that_has_heard_of_its_task_completes_its_key_whatever_was_noted(
-    store: Store, state: IdempotencyState
-) -> None:
+def test_an_attempt_with_a_task_id_completes_its_key_in_every_state(store: Store, state: IdempotencyState) -> None:
     _reserved(store, state=state.value, reason="no answer came")
 
     _records(store).complete(RECORD, "task12345", new_task("flux-kontext", "task12345", now=NOW))

@@ -86,7 +86,7 @@ def statuses(archiver: Archiver) -> set[str]:
     return {archiver.item(task)["status"] for task in NEIGHBOURS}
 
 
-def test_a_task_that_kills_the_process_takes_no_neighbour_with_it(
+def test_the_other_tasks_of_a_batch_are_archived_although_one_kills_the_process(
     archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue.fetcher.is_batch_poisoned = True
@@ -108,7 +108,7 @@ def test_a_task_that_kills_the_process_takes_no_neighbour_with_it(
     assert archiver.dead_letters() == []
 
 
-def test_a_message_that_cannot_be_deleted_early_stops_nothing(
+def test_a_message_that_cannot_be_deleted_early_does_not_stop_the_batch(
     archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue.fetcher.is_batch_poisoned = True
@@ -124,7 +124,7 @@ def test_a_message_that_cannot_be_deleted_early_stops_nothing(
     assert reported(caplog.records, NEIGHBOURS[0]) >= {type(AWS_FAULTS["unanswered"]).__name__}
 
 
-def test_a_first_try_after_throttled_receives_gives_nothing_up(archiver: Archiver) -> None:
+def test_throttled_receives_do_not_count_as_tries(archiver: Archiver) -> None:
     """Five receives that Lambda throttled: the image host then answers 404 once."""
     archiver.succeed(archiver.serve("a", status(404)))
     (message,) = archiver.receive()

@@ -15,7 +15,7 @@ from tests.integration.functions import metric_lines
 PNG, JPEG = picture("PNG"), picture("JPEG")
 
 
-def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: Archiver) -> None:
+def test_only_the_malformed_message_is_moved_to_the_dead_letters(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     messages = archiver.receive(TASK, "flux-kontext#other")
     bad = next(message for message in messages if "other" in message["body"])
@@ -26,7 +26,7 @@ def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: 
     assert archiver.dead_letters() == ["no JSON"]
 
 
-def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_counted_by_their_final_state(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>" * 9))
 
     archiver.run()
@@ -40,7 +40,7 @@ def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: p
     assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "provider"]]
 
 
-def test_the_way_from_report_to_bucket_is_timed(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_from_report_to_archive_is_measured(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()
@@ -70,7 +70,7 @@ def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFi
     assert URL_QUERY not in logged
 
 
-def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_download_starts_without_enough_time_left(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
     archiver.succeed(archiver.serve("a.png", content(PNG)))
     with monkeypatch.context() as patch:
         patch.setattr(app, "RESERVED_SECONDS", 10_000)
@@ -86,7 +86,7 @@ def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeyp
 
 @every_fault
 @pytest.mark.parametrize("operation", ["GetSecretValue", "GetItem", "UpdateItem"])
-def test_a_message_that_fails_is_in_the_log_with_its_task_and_counted(
+def test_a_failed_message_is_logged_with_its_task_and_counted(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -107,7 +107,7 @@ def test_a_message_that_fails_is_in_the_log_with_its_task_and_counted(
 
 @every_aws_fault
 @pytest.mark.parametrize("operation", ["PutObject", "HeadObject"])
-def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
+def test_an_image_that_s3_does_not_store_is_logged_with_its_task_and_counted(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -125,7 +125,7 @@ def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
     assert counted(capsys, "ArchivingRetried") == ["flux-kontext"]
 
 
-def test_a_bug_that_one_image_meets_costs_no_other_image(
+def test_a_bug_in_one_image_does_not_prevent_archiving_the_others(
     archiver: Archiver, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", PNG))
@@ -165,7 +165,7 @@ def test_a_message_that_cannot_be_moved_to_the_dead_letters_stays_in_the_queue(
 
 
 @pytest.mark.parametrize(("tries", "delayed"), [(4, []), (5, ["flux-kontext"])])
-def test_what_is_not_archived_after_two_minutes_is_counted(
+def test_a_task_is_counted_as_delayed_from_the_fifth_try(
     archiver: Archiver, capsys: pytest.CaptureFixture[str], tries: int, delayed: list[str]
 ) -> None:
     archiver.succeed(archiver.serve("a", status(503)))
@@ -188,7 +188,7 @@ def test_what_is_not_archived_after_two_minutes_is_counted(
     ],
     ids=str,
 )
-def test_a_message_of_another_shape_is_reported_and_harms_no_other(
+def test_a_malformed_message_is_reported_and_does_not_affect_the_others(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -209,7 +209,7 @@ def test_a_message_of_another_shape_is_reported_and_harms_no_other(
     assert counted(capsys)[0] in ("InvalidMessageError", "KeyError")
 
 
-def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
+def test_an_error_that_ends_an_invocation_is_reported_with_all_its_tasks(
     archiver: Archiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TASKS_TABLE")
@@ -220,9 +220,7 @@ def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
     assert reported(caplog.records, TASK) == reported(caplog.records, "acedata#a1") == {"SettingsError"}
 
 
-def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_tasks_of_a_batch_are_logged_before_the_work(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()
@@ -232,7 +230,7 @@ def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
     assert caplog.records[0].message == "batch received"
 
 
-def test_a_run_is_in_the_log_with_the_status_that_it_left(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_is_logged_with_the_resulting_status(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()

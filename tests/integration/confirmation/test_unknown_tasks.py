@@ -221,7 +221,7 @@ def test_all_images_of_a_registered_task_are_quarantined(archiver: Archiver, pro
     assert len(archiver.objects()) == MAX_UNKNOWN_IMAGES + 3
 
 
-def test_a_task_is_confirmed_once_the_provider_knows_it(archiver: Archiver, providers: Providers) -> None:
+def test_a_task_is_confirmed_once_the_provider_returns_its_record(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("real", FORGED)
     archiver.succeed(url)
     providers.answers[FLUX_PATH] = NOT_FOUND

@@ -68,7 +68,7 @@ NOTED = "2026-11-28T10:00:00.001Z"
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
-def test_tasks_with_a_result_are_not_asked_for(store: Store, providers: Providers, status: str) -> None:
+def test_tasks_with_a_result_are_not_polled(store: Store, providers: Providers, status: str) -> None:
     store.put(FLUX, status=status, rank=20)
 
     assert poll(FLUX)["tasks"] == []
@@ -82,7 +82,7 @@ def test_tasks_with_a_result_are_not_asked_for(store: Store, providers: Provider
     [(None, True), ("2026-11-28T10:00:00.000Z", False), (NOTED, True), ("2026-11-28T10:00:00.002Z", True)],
     ids=["started by an operator", "earlier", "the noted one", "later, but not noted"],
 )
-def test_a_task_is_left_to_the_execution_that_was_started_last(
+def test_only_the_execution_that_was_started_last_polls_a_task(
     store: Store, providers: Providers, execution: str | None, is_asked: bool
 ) -> None:
     store.register(FLUX, NANO)
@@ -97,7 +97,7 @@ def test_a_task_is_left_to_the_execution_that_was_started_last(
     assert (state["tasks"], state.get("pollingSince")) == ([*[FLUX] * is_asked, NANO], execution)
 
 
-def test_deleted_tasks_are_not_asked_for(store: Store, providers: Providers) -> None:
+def test_deleted_tasks_are_not_polled(store: Store, providers: Providers) -> None:
     assert poll(FLUX, NANO, ACE)["tasks"] == []
 
     assert providers.requests == []
@@ -109,7 +109,7 @@ def test_a_round_without_tasks_makes_no_request(providers: Providers) -> None:
     assert providers.requests == []
 
 
-def test_each_provider_is_asked_in_its_own_way_with_its_own_key(store: Store, providers: Providers) -> None:
+def test_each_provider_gets_requests_in_its_own_format_with_its_own_key(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
     providers.answers = {FLUX_PATH: running, NANO_PATH: running, ACE_PATH: saying({})}
 
@@ -126,7 +126,9 @@ def test_each_provider_is_asked_in_its_own_way_with_its_own_key(store: Store, pr
     }
 
 
-def test_another_base_url_is_asked_instead(store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_go_to_the_configured_base_url(
+    store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROVIDER_BASE_URLS", "flux-kontext=https://api.apikley.ru/")
     store.register(FLUX, NANO)
 
@@ -136,7 +138,7 @@ def test_another_base_url_is_asked_instead(store: Store, providers: Providers, m
     assert {request.url.path for request in providers.requests} == {FLUX_PATH, NANO_PATH}
 
 
-def test_ace_data_is_asked_about_fifty_tasks_at_once(store: Store, providers: Providers) -> None:
+def test_one_request_to_ace_data_covers_fifty_tasks(store: Store, providers: Providers) -> None:
     tasks = [f"acedata#a{number}" for number in range(50)]
     store.register(*tasks)
     items = [
@@ -156,7 +158,7 @@ def test_ace_data_is_asked_about_fifty_tasks_at_once(store: Store, providers: Pr
     assert {item["status"] for item in store.items()} == {"SUCCEEDED", "PENDING"}
 
 
-def test_a_provider_gets_its_requests_at_once_and_no_more_than_it_bears(store: Store, providers: Providers) -> None:
+def test_requests_to_a_provider_are_concurrent_up_to_its_limit(store: Store, providers: Providers) -> None:
     tasks = [f"flux-kontext#f{number}" for number in range(50)]
     store.register(*tasks)
 
@@ -174,7 +176,7 @@ def test_a_provider_gets_its_requests_at_once_and_no_more_than_it_bears(store: S
 # ------------------------------------------------------------------------------------------------ reports
 
 
-def test_a_polled_result_is_written_as_a_callback_would_be(store: Store, providers: Providers) -> None:
+def test_polled_results_are_written_to_the_items(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
     providers.answers = {
         FLUX_PATH: succeeded,
@@ -197,7 +199,7 @@ def test_a_polled_result_is_written_as_a_callback_would_be(store: Store, provide
     assert "deliveries" not in items[FLUX]
 
 
-def test_a_callback_that_comes_while_the_provider_is_asked_stays(store: Store, providers: Providers) -> None:
+def test_a_callback_during_a_poll_is_not_overwritten(store: Store, providers: Providers) -> None:
     store.register(FLUX)
 
     def overtaken(request: httpx.Request) -> httpx.Response:
@@ -220,7 +222,7 @@ def test_a_callback_that_comes_while_the_provider_is_asked_stays(store: Store, p
     ],
     ids=["running", "unknown", "422", "404"],
 )
-def test_a_task_that_runs_or_is_not_known_yet_is_asked_about_again(
+def test_a_task_that_is_running_or_not_found_is_polled_again(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
     store.register(FLUX)
@@ -247,7 +249,7 @@ def test_a_task_that_runs_or_is_not_known_yet_is_asked_about_again(
         (21_478, 120, 2),
     ],
 )
-def test_polls_come_slower_and_end_when_the_time_is_over(
+def test_the_intervals_between_polls_grow_and_the_last_poll_is_at_the_time_limit(
     store: Store, providers: Providers, waited: int, wait: int, waits_next: int
 ) -> None:
     store.register(FLUX)
@@ -259,7 +261,7 @@ def test_polls_come_slower_and_end_when_the_time_is_over(
 
 
 @pytest.mark.parametrize(("polls", "waits_next"), [(238, 30), (239, 150), (240, 150)])
-def test_polls_that_the_executions_history_has_no_room_for_are_put_off(
+def test_polls_beyond_the_limit_of_the_executions_history_are_delayed(
     store: Store, providers: Providers, polls: int, waits_next: int
 ) -> None:
     store.register(FLUX)
@@ -329,7 +331,7 @@ def test_a_provider_that_is_down_does_not_delay_the_others(store: Store, provide
         saying({"code": 200, "data": {"taskId": "f1", "successFlag": 9}}),
     ],
 )
-def test_a_provider_that_is_down_and_up_again_is_asked_again(
+def test_a_provider_is_polled_again_after_an_outage(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
     store.register(FLUX)
@@ -343,7 +345,7 @@ def test_a_provider_that_is_down_and_up_again_is_asked_again(
     assert status_of(store, FLUX) == "SUCCEEDED"
 
 
-def test_an_endless_answer_is_not_read_to_its_end(
+def test_an_endless_response_is_read_up_to_a_limit(
     store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.register(FLUX)
@@ -446,7 +448,7 @@ def test_an_invalid_task_id_does_not_delay_the_others(store: Store, providers: P
 # ------------------------------------------------------------------------------------------------ giving up
 
 
-def test_a_task_without_a_result_is_given_up_in_the_end(store: Store, providers: Providers) -> None:
+def test_a_task_without_a_result_times_out(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO)
     providers.answers = {FLUX_PATH: running, NANO_PATH: succeeded}
 
@@ -471,7 +473,7 @@ def test_a_task_without_a_result_is_given_up_in_the_end(store: Store, providers:
         (saying({}, 502), "NO_ANSWER"),
     ],
 )
-def test_a_task_that_is_given_up_has_the_last_answer(
+def test_a_task_that_timed_out_has_the_last_answer(
     store: Store, providers: Providers, answer: Any, last_answer: str
 ) -> None:
     # More tasks than the round asks for once the provider has refused the first ones.
@@ -519,7 +521,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, 
 
 
 @pytest.mark.parametrize("task", ["midjourney#m1", ACE])
-def test_a_task_that_cannot_be_asked_about_is_given_up_too(store: Store, providers: Providers, task: str) -> None:
+def test_a_task_that_cannot_be_polled_times_out(store: Store, providers: Providers, task: str) -> None:
     # Otherwise its execution would run until the state machine's own end, and the task would stay PENDING.
     store.register(task)
 
@@ -530,7 +532,7 @@ def test_a_task_that_cannot_be_asked_about_is_given_up_too(store: Store, provide
 # ------------------------------------------------------------------------------------------------ time and faults
 
 
-def test_what_there_is_no_time_for_is_left_to_the_next_round(store: Store, providers: Providers) -> None:
+def test_a_round_without_enough_time_makes_no_request(store: Store, providers: Providers) -> None:
     store.register(FLUX)
     providers.answers[FLUX_PATH] = succeeded
 
@@ -564,7 +566,7 @@ def test_requests_stop_when_the_time_is_over(
     assert len(providers.requests) == FIRST_REQUESTS
 
 
-def test_without_dynamodb_the_machine_tries_again(store: Store, providers: Providers) -> None:
+def test_an_error_of_dynamodb_fails_the_round(store: Store, providers: Providers) -> None:
     store.register(FLUX)
 
     def fail(**_: Any) -> None:
@@ -577,7 +579,7 @@ def test_without_dynamodb_the_machine_tries_again(store: Store, providers: Provi
     assert providers.requests == []
 
 
-def test_the_example_input_is_taken(store: Store, providers: Providers) -> None:
+def test_the_example_input_is_accepted(store: Store, providers: Providers) -> None:
     event = an_event("poll_tasks_input.json")
     store.register(*event["tasks"])
     market = saying(an_event("polls/kie-market/success.json"))
@@ -589,7 +591,9 @@ def test_the_example_input_is_taken(store: Store, providers: Providers) -> None:
     assert answer["tasks"] == [task for task in event["tasks"] if task.startswith("acedata")]
 
 
-def test_repairs_and_losses_are_counted(store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resolved_and_timed_out_tasks_are_counted(
+    store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]
+) -> None:
     store.register(FLUX, NANO)
     providers.answers = {FLUX_PATH: succeeded, NANO_PATH: running}
 

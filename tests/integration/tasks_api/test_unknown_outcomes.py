@@ -296,7 +296,7 @@ def test_prompts_are_not_logged(api: TasksApiHarness, caplog: pytest.LogCaptureF
     assert prompt not in str([record.__dict__ for record in ours])
 
 
-def test_an_accepted_submission_is_polled_for(api: TasksApiHarness) -> None:
+def test_the_first_poll_of_an_accepted_submission_is_queued(api: TasksApiHarness) -> None:
     """Its item is inserted as a pending task: for such a record, DispatchChanges queues the first poll."""
     api.submit()
 

@@ -73,7 +73,7 @@ def test_the_slot_of_an_interrupted_request_expires(slots: WaitSlots, clock: Clo
         assert may_wait
 
 
-def test_a_slot_outlives_the_functions_timeout() -> None:
+def test_slots_expire_after_the_functions_timeout() -> None:
     assert SLOT_TIME.total_seconds() > FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
 
