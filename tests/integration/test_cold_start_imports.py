@@ -1,4 +1,4 @@
-"""The modules that ReceiveCallback loads until its first answer: each further one makes every cold start slower."""
+"""The modules that ReceiveCallback loads until its first response: each further module slows down every cold start."""
 
 import re
 import sys
@@ -64,14 +64,14 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
     copy_installed(RUNTIME_CLIENT, runtime)
     paths = [str(REPOSITORY / "functions" / "receive_callback"), str(LAYER), str(layer)]
     with stand_in(tmp_path_factory.mktemp("aws"), ANSWERS) as aws:
-        took, _ = Sandbox(paths, a_callback()).start(aws, str(runtime))
-        yield took, aws
+        report, _ = Sandbox(paths, a_callback()).start(aws, str(runtime))
+        yield report, aws
 
 
 def test_the_first_callback_is_accepted(loaded: tuple[dict[str, Any], StandIn]) -> None:
-    took, aws = loaded
+    report, aws = loaded
 
-    assert took["answer"]["statusCode"] == 200
+    assert report["answer"]["statusCode"] == 200
     assert aws.calls == {"GetSecretValue": 2, "UpdateItem": 1}
     assert aws.connections == 2
 

@@ -1,4 +1,4 @@
-"""The distribution that the build backend makes of this checkout."""
+"""The distribution that the build backend builds from this checkout."""
 
 import subprocess
 import sys

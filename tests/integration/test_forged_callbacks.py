@@ -13,7 +13,7 @@ MAX_ROUNDING = 1.3
 
 
 def documented() -> dict[str, list[float]]:
-    """Returns the figures of the page's table by the kind of callback."""
+    """Returns the figures in the page's table, by the kind of callback."""
     section = (REPOSITORY / "docs/security.md").read_text().split(HEADING)[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     return {name: [float(figure.replace(",", "")) for figure in figures] for name, *figures in rows[2:]}

@@ -248,7 +248,7 @@ def test_a_failed_message_is_received_again_after_the_retry_delay(archiver: Arch
 
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
-    assert archiver.seconds_until_back(messages[0]) == pytest.approx(seconds, abs=3)
+    assert archiver.seconds_until_visible(messages[0]) == pytest.approx(seconds, abs=3)
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
@@ -259,7 +259,7 @@ def test_an_expired_original_does_not_shorten_the_retry_delay_of_the_result(arch
 
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
-    assert archiver.seconds_until_back(messages[0]) == pytest.approx(300, abs=3)
+    assert archiver.seconds_until_visible(messages[0]) == pytest.approx(300, abs=3)
     assert archiver.dead_letters() == []
 
 
@@ -288,7 +288,7 @@ def test_a_message_whose_item_cannot_be_read_is_retried_for_a_day(
     assert bool(archiver.dead_letters()) is is_dead
     assert failed == ([] if is_dead else [messages[0]["messageId"]])
     if not is_dead:
-        assert archiver.seconds_until_back(messages[0]) == pytest.approx(60, abs=3)
+        assert archiver.seconds_until_visible(messages[0]) == pytest.approx(60, abs=3)
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "GetItem", "UpdateItem", "GetSecretValue"])
@@ -310,7 +310,7 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
             break
         with failing(operation, AWS_FAULTS["unanswered"]):
             assert archiver.handle([message]) == [message["messageId"]]
-        now += timedelta(seconds=20 + round(archiver.seconds_until_back(message)))
+        now += timedelta(seconds=20 + round(archiver.seconds_until_visible(message)))
         archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
         app.dependencies.cache_clear()
 

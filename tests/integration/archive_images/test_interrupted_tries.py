@@ -131,7 +131,7 @@ def test_throttled_receives_do_not_count_as_tries(archiver: Archiver) -> None:
     message["attributes"]["ApproximateReceiveCount"] = "6"
 
     assert archiver.handle([message]) == [message["messageId"]]
-    assert archiver.seconds_until_back(message) == pytest.approx(5, abs=3)  # as after a first try
+    assert archiver.seconds_until_visible(message) == pytest.approx(5, abs=3)  # as after a first try
     assert archiver.states() == ["PENDING"]
     assert (archiver.item()["archiveTries"], "archivingSince" in archiver.item()) == (1, False)
 

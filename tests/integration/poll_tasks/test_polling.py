@@ -32,7 +32,7 @@ from tests.integration.providers import (
     RESULT_URL,
     Providers,
     failed,
-    not_in_time,
+    timed_out,
     poll,
     running,
     saying,
@@ -307,7 +307,7 @@ def test_a_busy_provider_does_not_make_the_wait_shorter(store: Store, providers:
 
 def test_a_provider_that_is_down_does_not_delay_the_others(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
-    providers.answers = {FLUX_PATH: unreachable, NANO_PATH: succeeded, ACE_PATH: not_in_time}
+    providers.answers = {FLUX_PATH: unreachable, NANO_PATH: succeeded, ACE_PATH: timed_out}
 
     assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, ACE], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
     assert status_of(store, NANO) == "SUCCEEDED"
@@ -317,7 +317,7 @@ def test_a_provider_that_is_down_does_not_delay_the_others(store: Store, provide
     "answer",
     [
         unreachable,
-        not_in_time,
+        timed_out,
         saying({"code": 500}),
         saying("?"),
         saying([], 502),

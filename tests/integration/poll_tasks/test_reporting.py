@@ -26,7 +26,7 @@ from tests.integration.providers import (
     NANO_PATH,
     Providers,
     failed,
-    not_in_time,
+    timed_out,
     poll,
     record,
     saying,
@@ -137,7 +137,7 @@ def test_the_end_of_polling_that_cannot_be_written_is_not_retried_every_second(
     ("answer", "error"),
     [
         (unreachable, "ProviderUnavailableError"),
-        (not_in_time, "ProviderUnavailableError"),
+        (timed_out, "ProviderUnavailableError"),
         (saying("no object"), "UnreadableAnswerError"),
         (saying({}, 429), "ProviderBusyError"),
         (saying({}, 401), "ProviderRefusedError"),
