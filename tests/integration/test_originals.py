@@ -133,7 +133,7 @@ def test_a_failure_replaces_the_original(store: Store, providers: Providers) -> 
     assert (item["status"], "images" in item) == ("FAILED", False)
 
 
-# ------------------------------------------------------------------------------------------------ polling ends without a result
+# ------------------------------------------------------------------------------------------------ no result at the end
 
 
 def test_if_polling_ends_with_only_the_original_the_task_is_incomplete(
@@ -188,7 +188,7 @@ def test_a_task_whose_original_only_a_callback_reported_becomes_unconfirmed(
     assert archiver.objects() == {KEPT_AT: JPEG}
 
 
-# ------------------------------------------------------------------------------------------------ the parameter Originals
+# ------------------------------------------------------------------------------------------------ Originals
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Subscriber:
     queue_url: str
 
     def received(self) -> list[dict[str, Any]]:
-        """Returns the events since the last call, in their order."""
+        """Returns the events received since the last call, in their order."""
         events = []
         while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in batch:
@@ -41,7 +41,7 @@ class Subscriber:
         return events
 
     def tasks(self) -> list[str]:
-        """Returns the tasks of the events since the last call."""
+        """Returns the tasks of the events received since the last call."""
         return [event["detail"]["task"] for event in self.received()]
 
 
@@ -84,10 +84,10 @@ def publish(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what is published
+# ------------------------------------------------------------------------------------------------ published events
 
 
-def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_the_example_batch_is_published_as_the_example_events(subscriber: Subscriber, context: LambdaContext) -> None:
     assert publish(an_event("dynamodb_stream_ends.json")["Records"], context) == []
 
     received = subscriber.received()
@@ -183,7 +183,7 @@ def test_a_task_has_one_event_for_each_final_status(subscriber: Subscriber, cont
     assert changed_at == sorted(changed_at)
 
 
-# ------------------------------------------------------------------------------------------------ what fails
+# ------------------------------------------------------------------------------------------------ faults
 
 
 @pytest.fixture
@@ -230,9 +230,9 @@ def test_the_stream_is_read_again_from_the_first_failed_call(
     app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_after_the_first)
 
     assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
-    # Of the function's 60 s, time is left for a last call.
+    # The function has 60 s. It stops early enough for a last call.
     assert clock.pauses == [1, 2, 4, 8, 15, 15]
-    # No later event is published before it.
+    # No event after the failed call is published.
     app.dependencies().events.meta.events.unregister("before-call.events.PutEvents", fail_after_the_first)
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
@@ -241,7 +241,7 @@ def test_the_stream_is_read_again_from_the_first_failed_call(
 
 
 def refuse_two_of_the_second_call(code: str) -> list[str]:
-    """Makes EventBridge refuse two entries of the second call. Returns the list of the calls."""
+    """Makes EventBridge reject two entries of the second call. Returns the list of calls, which grows."""
     calls: list[str] = []
 
     def refuse(parsed: dict[str, Any], **_: Any) -> None:
@@ -285,7 +285,7 @@ def test_the_stream_is_read_again_from_an_entry_that_eventbridge_rejects(
     assert (refused["reason"], refused["ProcessingErrors"]) == ("InvalidArgument", [1.0])
     assert line["EventsPublished"] == [13.0]
 
-    # Events of the second call after it are published twice.
+    # Events of the second call after the rejected entry are published twice.
     subscriber.received()
     assert publish(records[13:], context) == []
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(13, 25)]
@@ -296,11 +296,11 @@ def test_an_item_that_cannot_become_an_event_fails_its_record_and_is_logged(
 ) -> None:
     records = [
         a_record(1, "ARCHIVED", "SUCCEEDED"),
-        a_record(2, "ARCHIVED", "SUCCEEDED", images="a user's note"),
+        a_record(2, "ARCHIVED", "SUCCEEDED", images="a note of the user"),
         a_record(3, "ARCHIVED", "SUCCEEDED"),
     ]
 
-    # Once it is alone in its batch and has failed five times, the event source puts it aside.
+    # The event source repeats the record until its retries are used up, and then sends it to the dead-letter queue.
     assert publish(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert publish(records[1:2], context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert publish(records[2:], context) == []
@@ -337,6 +337,7 @@ def test_a_bug_in_a_call_is_reported_and_not_retried(
     for task in ("flux-kontext#task10", "flux-kontext#task11"):
         assert reported(caplog.records, task) == {"KeyError"}
     assert counted(capsys) == ["KeyError"]
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_missing_settings_fail_the_batch(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # An answer without failures would let the stream continue, and the events would be lost.
+    # A response without failures would let the stream continue, and the events would be lost.
     monkeypatch.delenv("EVENT_BUS")
 
     with pytest.raises(SettingsError, match="EVENT_BUS"):

@@ -1,4 +1,4 @@
-"""The interpreter of the rehearsal's functions imports what Lambda has, and nothing of MiniStack's environment."""
+"""The rehearsal's functions can import only what Lambda has, and nothing from MiniStack's virtual environment."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from local import REPOSITORY
 
 @pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
 def test_only_workers_are_restricted_to_their_own_packages(layers: dict[str, str], is_found: bool) -> None:
-    # The test's environment takes the place of MiniStack's: it has botocore as well.
+    # The environment of this test replaces MiniStack's: both contain botocore. Only workers have the variable.
     code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
 

@@ -1,6 +1,6 @@
-"""The callback function in a snapshot: what is in it, and what it finds when it is restored.
+"""SnapStart: a snapshot of the callback function has no connections or secrets, and restored functions work.
 
-With SnapStart Lambda imports the handler once, for a version, and all environments go on from there:
+Lambda imports the handler once for each version of the function, and starts all environments from the snapshot:
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 """
 
@@ -20,7 +20,7 @@ from catchlight.aws.clients import AwsClients
 REPOSITORY = Path(__file__).parents[2]
 
 # Objects that restored environments must not share: connections, clients, secrets, OpenSSL's random numbers.
-LOOK = """
+SEARCH = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
 import botocore.client, botocore.session
@@ -40,7 +40,7 @@ def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
     """Imports the handler. Returns the types of objects that must not be in a snapshot, and the number of threads."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/catchlight/python")])
     run = subprocess.run(
-        [sys.executable, "-c", LOOK, *arguments],
+        [sys.executable, "-c", SEARCH, *arguments],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": paths, **environment},
         check=True,
         capture_output=True,
@@ -93,7 +93,7 @@ class RestoredEnvironment(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The environment after a restore: without access keys, with the address at which the function gets them."""
+    """The environment after a restore: it has no access keys, but the URL that returns them. Yields the callers."""
     RestoredEnvironment.callers = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), RestoredEnvironment)
     thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""StartPolling starts an execution for overdue tasks only, and loses no task when a call fails."""
+"""StartPolling starts an execution only for tasks without a result, and loses no task when a call fails."""
 
 import json
 import time
@@ -29,7 +29,7 @@ TASK, OTHER = "flux-kontext#task1", "acedata#task2"
 
 @dataclass
 class Account:
-    """The table, and the state machine."""
+    """The table and the state machine of a stack."""
 
     store: Store
     step_functions: Any
@@ -40,7 +40,7 @@ class Account:
         self.store.put(task, status=status, **{**registered, **attributes})
 
     def executions(self) -> list[PollState]:
-        """Returns the tasks of each execution, oldest first."""
+        """Returns the input of each execution, oldest first."""
         found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
         arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
         inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
@@ -71,13 +71,13 @@ def a_message(number: int, task: str) -> dict[str, Any]:
 
 
 def start(context: LambdaContext, *messages: dict[str, Any]) -> list[str]:
-    """Returns the ids of the messages that are returned to the queue."""
+    """Handles messages. Returns the ids of those that return to the queue."""
     answer = app.handler({"Records": list(messages)}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what is polled
+# ------------------------------------------------------------------------------------------------ polled tasks
 
 
 def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
@@ -143,7 +143,7 @@ def test_a_full_batch_is_one_execution(account: Account, context: LambdaContext)
 
 
 def test_callbacks_without_a_url_start_no_further_execution(account: Account, context: LambdaContext) -> None:
-    """The message of its first poll, and one of each of these callbacks."""
+    """The messages are that of the first poll and one for each of these callbacks."""
     account.put(TASK, registeredAt=iso(utc_now()))
     for number in range(20):
         assert start(context, a_message(number, TASK)) == []
@@ -154,7 +154,7 @@ def test_callbacks_without_a_url_start_no_further_execution(account: Account, co
 def test_a_task_that_has_changed_since_its_execution_started_gets_another_one(
     account: Account, context: LambdaContext
 ) -> None:
-    """It was given up and is PENDING again, or its provider has not confirmed a later success."""
+    """The first task timed out and was reopened; the second became UNCONFIRMED after the start."""
     earlier = iso(utc_now() - timedelta(hours=3))
     account.put(TASK, pollingSince=earlier, registeredAt=earlier)
     account.put(OTHER, "UNCONFIRMED", reportedBy="callback", deliveries=1, registeredAt=earlier, pollingSince=earlier)
@@ -168,7 +168,7 @@ def test_a_task_that_has_changed_since_its_execution_started_gets_another_one(
 def test_a_task_whose_execution_has_ended_gets_another_one(
     account: Account, context: LambdaContext, hours: int, is_polled: bool
 ) -> None:
-    """A callback of an UNCONFIRMED task is repeated."""
+    """A callback of an UNCONFIRMED task was repeated."""
     times = {"updatedAt": iso(utc_now() - timedelta(hours=9)), "pollingSince": iso(utc_now() - timedelta(hours=hours))}
     account.put(TASK, "UNCONFIRMED", reportedBy="callback", deliveries=2, **times)
 
@@ -198,7 +198,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     messages = [a_message(1, TASK), a_message(2, OTHER)]
     account.put(TASK)
     account.put(OTHER)
-    # The first run is stopped before it has noted its execution in the items.
+    # The first run cannot note its execution in the items.
     with failing("UpdateItem", KeyError("stopped")):
         assert start(context, *messages) == []
     assert account.polling_since(TASK) is None
@@ -206,7 +206,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     assert start(context, *(messages[index] for index in order)) == []
 
     assert len(account.executions()) == 1
-    # An execution drops a task whose item has another start. ReconcileTasks polls for tasks without an execution.
+    # An execution stops polling a task whose item notes another start. ReconcileTasks restarts polling without a note.
     assert account.polling_since(TASK) is None
 
 
@@ -270,7 +270,7 @@ def test_an_execution_that_could_not_be_started_is_started_when_the_messages_are
 def test_after_five_minutes_without_step_functions_polling_starts_in_time_for_an_original(
     account: Account, context: LambdaContext
 ) -> None:
-    """An original lives 600 s, and polls every 30 s find it. The outage begins with the first poll."""
+    """The URL of an original expires after 600 s; polls are 30 s apart. The outage begins with the first poll."""
     account.put(TASK)
     queue = QUEUES["PollQueue"]
     now = begun = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"] + BATCHING_WINDOW_SECONDS
@@ -368,7 +368,7 @@ def test_missing_settings_fail_the_batch(
 
 
 def test_a_task_whose_request_attribute_is_text_is_polled(account: Account, context: LambdaContext) -> None:
-    account.put(TASK, request="a lighthouse, for the calendar")
+    account.put(TASK, request="a note of the user")
 
     assert start(context, a_message(1, TASK)) == []
 

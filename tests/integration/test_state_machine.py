@@ -1,4 +1,4 @@
-"""The deployed state machine with very short waits: every branch, and the function's inputs."""
+"""The deployed state machine with shortened waits: every branch, and the inputs of the function."""
 
 import inspect
 import json
@@ -33,7 +33,7 @@ from tests.unit.template.execution_history import (
 
 DEFINITION = REPOSITORY / "statemachines/poll_tasks.asl.yaml"
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:poll-tasks"
-# 100,000 s of a day's polling take 10 s.
+# A wait of 100,000 s takes 10 s.
 TIME_SCALE = 0.0001
 
 FLUX = "flux-kontext#f1"
@@ -57,7 +57,7 @@ class Run:
     status: str
     output: dict[str, Any] | None
     states: list[str]  # in the order of entering them
-    seen: list[dict[str, Any]]  # what the function was called with
+    inputs: list[dict[str, Any]]  # of the function, in the order of its calls
     events: int  # in the execution's history
 
 
@@ -66,13 +66,13 @@ class Machine:
     """The state machine, with a function that each test defines."""
 
     function: Function = lambda state: {**state, "tasks": []}
-    seen: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
 
     def invoke(self, name: str, payload: bytes) -> Outcome:
-        """Lambda's Invoke."""
+        """Invokes the function, as Lambda does."""
         assert name == FUNCTION_ARN
         state = json.loads(payload)
-        self.seen.append(state)
+        self.inputs.append(state)
         try:
             return Outcome(json.dumps(self.function(state)).encode())
         except FunctionError as exc:
@@ -98,7 +98,7 @@ class Machine:
             event["stateEnteredEventDetails"]["name"] for event in history if "stateEnteredEventDetails" in event
         ]
         output = json.loads(found["output"]) if "output" in found else None
-        return Run(found["status"], output, entered, self.seen, len(history))
+        return Run(found["status"], output, entered, self.inputs, len(history))
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_one_round_is_enough_if_all_tasks_have_a_result(machine: Machine) -> Non
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
+    assert run.inputs == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
     assert run.output is not None
     assert run.output["tasks"] == []
 
@@ -157,7 +157,7 @@ def test_rounds_continue_while_a_task_is_running(machine: Machine) -> None:
 
     assert run.status == "SUCCEEDED"
     assert run.states == [POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
-    assert run.seen == [
+    assert run.inputs == [
         {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0},
         {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1},
         {"tasks": ["b#2"], "waitSeconds": 30, "waitedSeconds": 90, "polls": 2},
@@ -181,7 +181,7 @@ def test_transient_errors_are_retried_up_to_five_times(machine: Machine, error: 
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
+    assert run.inputs == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
 
 
 @pytest.mark.parametrize("error", ["KeyError", "Sandbox.Timedout", "Runtime.ExitError", "SettingsError"])
@@ -208,9 +208,9 @@ def test_after_errors_that_exhaust_the_retries_polling_continues_with_all_tasks(
         *[POLL, CHOICE, WAIT],
         *[POLL, CHOICE, "Done"],
     ]
-    assert [state["tasks"] for state in run.seen] == [["a#1", "b#2"]] * (2 * tries + 2)
-    # After an error, the function's input still has all its own fields.
-    for state in run.seen:
+    assert [state["tasks"] for state in run.inputs] == [["a#1", "b#2"]] * (2 * tries + 2)
+    # After an error, the input of the function is complete.
+    for state in run.inputs:
         assert PollState.model_validate(state).tasks == ("a#1", "b#2")
 
 
@@ -250,7 +250,7 @@ def test_a_poll_that_exhausts_the_retries_writes_as_many_events_as_computed(mach
 
 
 class Provider:
-    """Flux Kontext, with one answer for each request."""
+    """Responds as Flux Kontext: each answer to one request, the last one to all further requests."""
 
     def __init__(self) -> None:
         self.answers: list[httpx.Response | Exception] = []
@@ -275,7 +275,7 @@ FAILED = record(successFlag=2, errorMessage="no")
 
 @pytest.fixture
 def provider(machine: Machine, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A registered task and its provider; the machine runs the real function."""
+    """Registers a task and makes the state machine run the real function. Returns the task's provider."""
     keys = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
     environment = {
         "TASKS_TABLE": TABLE_NAME,
@@ -335,7 +335,7 @@ def test_polling_gives_up_after_the_configured_time(machine: Machine, provider: 
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "TIMED_OUT")
     # After 60, 90, 120, 240, 360 s, and at the end.
-    assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.seen] == [60, 90, 120, 240, 360, 400]
+    assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.inputs] == [60, 90, 120, 240, 360, 400]
 
 
 def test_no_further_request_is_made_after_a_callback(machine: Machine, provider: Provider, store: Store) -> None:
@@ -366,7 +366,7 @@ def test_polling_continues_after_an_outage_of_the_provider(machine: Machine, pro
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
     assert run.states.count(POLL) == 4
-    assert [state["waitSeconds"] for state in run.seen] == [60, 30, 120, 120]
+    assert [state["waitSeconds"] for state in run.inputs] == [60, 30, 120, 120]
 
 
 def test_polling_continues_after_an_outage_of_the_table(machine: Machine, provider: Provider, store: Store) -> None:
@@ -383,7 +383,7 @@ def test_polling_continues_after_an_outage_of_the_table(machine: Machine, provid
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
     assert run.states == [POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
-    assert len(run.seen) == 9
+    assert len(run.inputs) == 9
 
 
 # ------------------------------------------------------------------------------------------------ the definition

@@ -1,4 +1,4 @@
-"""Queries of the index by status, for a span of time."""
+"""Queries of the index by status, limited to a period."""
 
 from datetime import UTC, datetime, timedelta
 

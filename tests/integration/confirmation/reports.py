@@ -12,7 +12,7 @@ from tests.image_server import picture
 from tests.integration.archiver import TASK
 from tests.integration.conftest import Store
 from tests.integration.functions import metric_lines
-from tests.integration.providers import timed_out, record, saying, unreachable
+from tests.integration.providers import record, saying, timed_out, unreachable
 
 PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
 ACE = "acedata#a1"

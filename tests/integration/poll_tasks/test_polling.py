@@ -32,12 +32,12 @@ from tests.integration.providers import (
     RESULT_URL,
     Providers,
     failed,
-    timed_out,
     poll,
     running,
     saying,
     status_of,
     succeeded,
+    timed_out,
     unreachable,
 )
 
@@ -170,7 +170,7 @@ def test_requests_to_a_provider_are_concurrent_up_to_its_limit(store: Store, pro
 
     assert len(poll(*tasks)["tasks"]) == 50
     assert len(providers.requests) == 50
-    assert FIRST_REQUESTS < providers.most_at_once <= PROVIDERS["flux-kontext"].max_concurrent_polls
+    assert FIRST_REQUESTS < providers.max_concurrent <= PROVIDERS["flux-kontext"].max_concurrent_polls
 
 
 # ------------------------------------------------------------------------------------------------ reports

@@ -26,12 +26,12 @@ from tests.integration.providers import (
     NANO_PATH,
     Providers,
     failed,
-    timed_out,
     poll,
     record,
     saying,
     status_of,
     succeeded,
+    timed_out,
     unreachable,
 )
 
