@@ -1,4 +1,4 @@
-"""The stream's handler against SQS in memory."""
+"""DispatchChanges against SQS in memory: the follow-ups of changes, and faults of SQS and DynamoDB."""
 
 import json
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ from tests.integration.functions import an_event
 from tests.unit.template.expanded import FUNCTIONS
 
 FIRST_POLL_AFTER_SECONDS = 60
-# Attributes of every item that the stack itself has written.
-COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "there")
+# Attributes that every item has if the stack has written it.
+COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "x")
 
 
 @dataclass
 class Outbox:
-    """The queues to which changes are dispatched."""
+    """The queues of the follow-ups, and the dead-dead_letter queue."""
 
     sqs: Any
     queue_url: str
@@ -52,7 +52,7 @@ class Outbox:
         return queued
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Returns the records put aside since the last call."""
+        """Returns the messages moved to the dead-dead_letter queue since the last call."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")
         found, queue._messages[:] = [json.loads(message.body) for message in queue._messages], []
         return found
@@ -113,16 +113,16 @@ def a_record(
 
 
 def dispatch(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
-    """Returns the sequence numbers from which the stream is read again."""
+    """Handles records. Returns the sequence number from which the stream is read again, if any."""
     answer = app.handler({"Records": records}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what follows
+# ------------------------------------------------------------------------------------------------ follow-ups
 
 
-def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
+def test_the_example_batch_is_dispatched(outbox: Outbox, context: LambdaContext) -> None:
     event = an_event("dynamodb_stream.json")
     changes = [
         (record["dynamodb"]["Keys"]["task"]["S"], record["eventName"], record["dynamodb"]["NewImage"]["status"]["S"])
@@ -158,18 +158,18 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
 def test_the_original_of_a_task_without_a_result_is_queued_for_download(
     outbox: Outbox, context: LambdaContext, old: str | None
 ) -> None:
-    named = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
+    with_original = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
     by_callback, by_poll = a_record(1, old or "PENDING", old), a_record(2, "PENDING", "PENDING")
-    by_callback["dynamodb"]["NewImage"] |= named | {"deliveries": {"N": "1"}}
-    by_poll["dynamodb"]["NewImage"] |= named
-    kept = a_record(3, "PENDING", "PENDING")
+    by_callback["dynamodb"]["NewImage"] |= with_original | {"deliveries": {"N": "1"}}
+    by_poll["dynamodb"]["NewImage"] |= with_original
+    unchanged = a_record(3, "PENDING", "PENDING")
     for image in ("OldImage", "NewImage"):
-        kept["dynamodb"][image] |= named
+        unchanged["dynamodb"][image] |= with_original
 
-    assert dispatch([by_callback, by_poll, kept], context) == []
+    assert dispatch([by_callback, by_poll, unchanged], context) == []
 
     assert outbox.messages() == ["flux-kontext#task1", "flux-kontext#task2"]
-    # The execution that has found the second one already polls for it.
+    # The second task needs no message: the execution that found its original continues to poll it.
     assert outbox.polls() == [("flux-kontext#task1", 0)]
 
 
@@ -204,7 +204,7 @@ def test_a_task_that_has_just_succeeded_is_archived(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("SUCCEEDED", "SUCCEEDED"),  # a delivery was counted, an image archived
+        ("SUCCEEDED", "SUCCEEDED"),  # a delivery was counted, or an image archived
         ("SUCCEEDED", "ARCHIVED"),
         ("SUCCEEDED", "INCOMPLETE"),
         ("PENDING", "PENDING"),
@@ -229,10 +229,10 @@ def test_other_changes_start_nothing(outbox: Outbox, context: LambdaContext, old
 @pytest.mark.parametrize(
     ("old", "new", "reported_by"),
     [
-        ("SUCCEEDED", "PENDING", ""),  # its provider did not confirm a callback's report
+        ("SUCCEEDED", "PENDING", ""),  # the provider did not confirm the report of a callback
         ("FAILED", "PENDING", ""),
         (None, "FAILED", "callback"),  # never registered
-        ("TIMED_OUT", "FAILED", "callback"),  # given up
+        ("TIMED_OUT", "FAILED", "callback"),  # polling gave up
     ],
 )
 def test_a_task_without_an_execution_is_polled_for_at_once(
@@ -310,7 +310,7 @@ def test_an_item_with_key_and_status_only_gets_the_attributes_of_the_indexes(
         ("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS if status == "PENDING" else 0)
     ]
 
-    # Existing attributes stay; an item that was deleted or has changed is not written.
+    # Existing attributes are not overwritten, and an item that was deleted is not created again.
     before = store.item("flux-kontext#task1")
     assert dispatch([record, a_record(2, status)], context) == []
     assert store.item("flux-kontext#task1") == before
@@ -328,7 +328,7 @@ def test_the_record_of_an_item_that_cannot_be_completed_is_read_again(
     with failing("UpdateItem", fault):
         assert dispatch([record], context) == [record["dynamodb"]["SequenceNumber"]]
 
-    assert len(outbox.polls()) == 1  # once, and at once
+    assert len(outbox.polls()) == 1  # queued once, although the record is read again
 
 
 def test_an_item_that_dynamodb_rejects_is_reported_and_does_not_stop_the_batch(
@@ -368,7 +368,7 @@ def test_messages_are_queued_after_an_outage_of_sqs(
     assert dispatch(records, context) == []
 
     assert clock.pauses == [1, 2, 4, 8]
-    # A queue that accepts nothing is tried once a round, because each call takes seconds. The last round makes 3 and 1.
+    # Each of 4 failing rounds makes one call per queue. The last round queues all messages with 3 calls and 1 call.
     assert len(calls) == 4 * 2 + 4
     assert reported(caplog.records, "flux-kontext#task1") == {"NotQueuedError"}
     assert outbox.polls() == [("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS)]
@@ -377,12 +377,12 @@ def test_messages_are_queued_after_an_outage_of_sqs(
 
 
 def test_no_task_is_lost_in_five_minutes_without_sqs(outbox: Outbox, clock: OutageClock) -> None:
-    """An original lives 600 s. The event source invokes the function again with the records that are left."""
+    """The URL of an original expires after 600 s. The event source repeats the records that were not queued."""
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
     begun, seconds = clock.now, 300
 
     def fail_during_the_outage(**_: Any) -> None:
-        clock.now += 7  # the tries of a call without a response
+        clock.now += 7  # the duration of all tries of a call without a response
         if clock.now < begun + seconds:
             raise AWS_FAULTS["unanswered"]
 
@@ -433,7 +433,7 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     error = type(fault).__name__ if isinstance(fault, KeyError) else "NotQueuedError"
     for number in (1, 2, 3):
         assert reported(caplog.records, f"flux-kontext#task{number}") == {error}
-    # One call for each queue and delay, at once and after each pause. A last round of tries has the time it needs.
+    # One call for each queue and delay, at once and after each of the four pauses.
     assert clock.pauses == [1, 2, 4, 8]
     assert counted(capsys) == [error] * 3 * 5
     assert outbox.dead_letters() == []
@@ -489,7 +489,7 @@ def test_messages_missing_from_the_response_of_sqs_count_as_not_queued(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
-        parsed.clear()  # botocore parses truncated JSON as an empty answer
+        parsed.clear()  # botocore parses truncated JSON as an empty response
 
     app.dependencies().archive_queue._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
@@ -533,7 +533,7 @@ def test_an_item_with_an_unknown_status_is_moved_to_the_dead_letters(
 ) -> None:
     assert dispatch([a_record(1, status)], context) == []
 
-    assert [letter["task"] for letter in outbox.dead_letters()] == ["flux-kontext#task1"]
+    assert [dead_letter["task"] for dead_letter in outbox.dead_letters()] == ["flux-kontext#task1"]
     (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert vars(error)["task"] == "flux-kontext#task1"
 
@@ -551,7 +551,7 @@ def test_a_record_that_cannot_be_moved_to_the_dead_letters_is_read_again(
 def test_missing_settings_fail_the_batch(
     outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An answer without failures would let the stream continue, and the changes would be lost.
+    # A response without failures would let the stream continue, and the changes would be lost.
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")
 
     with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):

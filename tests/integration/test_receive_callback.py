@@ -1,4 +1,4 @@
-"""The callback's handler against DynamoDB and Secrets Manager in memory."""
+"""ReceiveCallback with DynamoDB, S3 and Secrets Manager in memory."""
 
 import base64
 import gc
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from inspect import CO_NEWLOCALS, CO_OPTIMIZED
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from catchlight.models import Reporter
 from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, URL_QUERY, WEBHOOK_KEY, canary
@@ -48,7 +50,7 @@ SUCCESS = {
 
 @pytest.fixture(autouse=True)
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The function's environment. Returns the ids of its secrets."""
+    """Sets the function's environment. Returns the ids of its secrets."""
     token, keys = a_secret("token", TOKEN), a_secret("keys", json.dumps(PROVIDER_KEYS))
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
@@ -62,14 +64,14 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 @pytest.fixture(autouse=True)
 def log_to_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Powertools' handler keeps the standard output that it found when it was created: another test's, or none."""
+    """Powertools' log handler writes to the standard output of its creation, which may be that of another test."""
     handler = app.logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     monkeypatch.setattr(handler, "stream", StandardOutput())
 
 
 def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
-    """Returns the answer's status and body, after checking that API Gateway accepts its format."""
+    """Returns the status and body of the response, after checking that API Gateway accepts its format."""
     answer = app.handler(event, context)
     assert answer.keys() == {"statusCode", "headers", "body"}
     assert answer["headers"] == {"content-type": "application/json"}
@@ -78,7 +80,7 @@ def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, 
 
 # ------------------------------------------------------------------------------------------------ modules
 
-# A reader who follows a callback from its event to the write and the answer opens these modules of ours, and no others.
+# The modules of Catchlight that process a callback, from its event to the write and the response.
 MODULES = {
     "functions.receive_callback.app",
     "catchlight.aws.clients",
@@ -96,7 +98,7 @@ MODULES = {
 
 
 def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
-    """Returns the modules of ours whose functions are called while the handler answers."""
+    """Returns the modules of Catchlight whose functions are called while the handler runs."""
     called = set()
 
     def note(frame: FrameType, kind: str, _: Any) -> None:
@@ -106,7 +108,7 @@ def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
             if name.partition(".")[0] in ("catchlight", "functions"):
                 called.add(name)
 
-    # The collector may finalize what earlier tests left behind, by calls of other modules.
+    # Garbage collection may finalize objects of earlier tests, and so call functions of other modules.
     gc.collect()
     gc.disable()
     sys.setprofile(note)
@@ -118,13 +120,13 @@ def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
     return called
 
 
-def test_a_callback_crosses_these_modules(context: LambdaContext) -> None:
+def test_a_callback_calls_functions_of_these_modules_only(context: LambdaContext) -> None:
     # The first callback of a process: it also reads the settings and creates the clients.
     assert modules_called(a_callback(SUCCESS), context) == MODULES
     assert len(MODULES) <= 12
 
 
-# ------------------------------------------------------------------------------------------------ taken
+# ------------------------------------------------------------------------------------------------ accepted
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
@@ -201,7 +203,6 @@ def test_a_body_of_the_maximum_length_is_accepted(store: Store, context: LambdaC
 
 # ------------------------------------------------------------------------------------------------ refused
 
-ITEM = {"code": 200, "data": {"taskId": "x"}}
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no body": (a_callback(""), 400, "malformed_body"),
     "null body": (a_callback("") | {"body": None}, 400, "malformed_body"),
@@ -303,7 +304,7 @@ def test_every_wrong_token_has_the_same_response(context: LambdaContext) -> None
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
+def aws_calls() -> Iterator[list[str]]:
     """Yields the list of AWS operations that the function calls in the block."""
     calls: list[str] = []
 
@@ -322,24 +323,24 @@ FAILURE = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
 
 
 def test_a_callback_costs_one_call_once_the_secrets_are_cached(context: LambdaContext) -> None:
-    with counted() as calls:
+    with aws_calls() as calls:
         call(a_callback(SUCCESS), context)
     assert calls == ["GetSecretValue", "GetSecretValue", "UpdateItem"]
 
     # A repeated callback; a contradicting one, which is new evidence; the same one again.
     for body, expected in ((SUCCESS, 1), (FAILURE, 2), (FAILURE, 1)):
-        with counted() as calls:
+        with aws_calls() as calls:
             call(a_callback(body), context)
         assert calls == ["UpdateItem"] * expected
 
 
 def test_wrong_tokens_cause_no_call_of_dynamodb(context: LambdaContext) -> None:
-    with counted() as calls:
+    with aws_calls() as calls:
         for _ in range(10):
             call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
             call(a_callback(SUCCESS, token="x"), context)
 
-    # The current version is read, and the previous one.
+    # The current and the previous version of the token are read.
     assert calls == ["GetSecretValue"] * 2
 
 
@@ -373,7 +374,9 @@ def test_a_signed_callback_is_accepted(store: Store, context: LambdaContext, sec
         signed("other"),
         signed(WEBHOOK_KEY, task_id="task12346"),
         signed(WEBHOOK_KEY, age=4000),
-        signed(WEBHOOK_KEY, age=-4000),  # signed when the tests were collected, minutes before they end
+        signed(
+            WEBHOOK_KEY, age=-4000
+        ),  # the margin is large: the signature is from the collection of the tests, minutes before
         signed(""),
     ],
     ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
@@ -395,7 +398,7 @@ def test_with_an_empty_key_or_a_placeholder_all_callbacks_are_refused(
 ) -> None:
     put_webhook_key(secrets, key)
 
-    # Anyone could sign with it.
+    # Anyone could sign with such a key.
     assert call(signed(key.strip()), context)[0] == 401
     assert call(a_callback(SUCCESS), context)[0] == 401
     assert store.items() == []
@@ -569,7 +572,7 @@ def test_the_task_is_logged_with_the_request_id_of_the_access_log(
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns the log lines of level ERROR, and the reasons by which failures were counted."""
+    """Returns the log lines of level ERROR, and the reasons with which failures were counted."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     errors = [line for line in lines if line.get("level") == "ERROR"]
     return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
@@ -651,7 +654,7 @@ def test_get_and_head_have_the_same_response_for_every_token(
 ) -> None:
     route = f"{method} /callbacks/{{provider}}/{{token+}}"
     event = a_callback("", provider=provider, token=token, routeKey=route)
-    monkeypatch.delenv("TASKS_TABLE")  # without it, anything that reads a secret or the table fails
+    monkeypatch.delenv("TASKS_TABLE")  # without this setting, every access to a secret or to the table fails
 
     answer = app.handler(event, context)
 
@@ -692,13 +695,17 @@ def test_a_valid_reference_in_the_url_is_stored(
     assert item.get("ref") == ref
 
 
-def test_a_reference_is_added_to_a_task_that_already_has_a_result(store: Store, context: LambdaContext) -> None:
-    assert app.handler(a_callback(SUCCESS), context)["statusCode"] == 200
+@pytest.mark.parametrize("reporter", Reporter)
+def test_a_reference_is_added_to_a_task_that_already_has_a_result(
+    store: Store, context: LambdaContext, reporter: Reporter
+) -> None:
+    report = PROVIDERS["flux-kontext"].parse_callback(SUCCESS, received_at=datetime.now(UTC))
+    store.reports.record(report.model_copy(update={"reported_by": reporter}))
     for ref in ("first", "second"):
         app.handler(a_callback(SUCCESS, queryStringParameters={"ref": ref}), context)
 
     (item,) = store.items()
-    assert (item["ref"], item["deliveries"]) == ("first", 1)
+    assert (item["ref"], item.get("deliveries")) == ("first", 1 if reporter is Reporter.CALLBACK else None)
 
 
 def test_the_reference_of_a_hint_is_stored(store: Store, context: LambdaContext) -> None:

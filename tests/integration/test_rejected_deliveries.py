@@ -1,4 +1,4 @@
-"""Deliveries that cannot be read are kept without secrets, and a later version can replay them."""
+"""Deliveries that cannot be read are stored without secrets, and a later version can replay them."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ SUCCESS = {
     "code": 200,
     "data": {"taskId": "task12345", "info": {"resultImageUrl": f"https://x.aiquickdraw.com/1?{URL_QUERY}"}},
 }
-# A format that this version cannot read: a URL in a list.
+# A format that this version cannot read: a list in place of the URL.
 UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345", "info": {"resultImageUrl": ["https://x"]}}}
 HINT = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
 SESSION = canary("cookie", "canarySessionCookie")
@@ -46,7 +46,7 @@ def s3(aws: None) -> Any:
 
 @pytest.fixture(autouse=True)
 def keys_secret(store: Store, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The callback's environment. Returns the id of the provider keys secret."""
+    """Sets the environment of ReceiveCallback. Returns the id of the provider keys secret."""
     keys = a_secret("keys", "{}")
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
@@ -67,7 +67,7 @@ def call(event: dict[str, Any], context: LambdaContext) -> int:
 
 
 def kept(s3: Any) -> dict[str, dict[str, Any]]:
-    """The documents under `rejected/`, by key."""
+    """Returns the documents in the bucket, by key."""
     keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     return {key: json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys}
 
@@ -275,7 +275,7 @@ def test_a_delivery_that_can_be_read_now_is_applied_and_deleted(
     ]
 
     (item,) = store.items()
-    # Its URLs expire as of its arrival, not as of the replay; and its report is unconfirmed, as any callback's.
+    # URLs expire relative to the delivery's arrival, not to the replay. The report counts as a callback: unconfirmed.
     assert (item["status"], item["reportedBy"], item["reportedAt"]) == (
         "SUCCEEDED",
         "callback",
@@ -348,7 +348,7 @@ def test_a_delivery_that_is_not_applied_is_not_deleted(store: Store, s3: Any, de
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> None:
+def stack_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the command use the stack in memory."""
     stack = a_stack(TasksTable=TABLE_NAME, ImagesBucket=BUCKET)
     monkeypatch.setattr(StackChoice, "find", lambda _: stack)
@@ -359,7 +359,7 @@ def run(*arguments: str) -> int:
 
 
 def test_the_command_prints_the_outcome_of_each_delivery(
-    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, stack_in_memory: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
     assert "There are no kept deliveries to process." in capsys.readouterr().out
@@ -378,7 +378,7 @@ def test_the_command_prints_the_outcome_of_each_delivery(
 
 
 def test_json_output_is_one_document(
-    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, stack_in_memory: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = deliveries.keep(a_delivery())
 
@@ -401,7 +401,7 @@ def test_json_output_is_one_document(
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
 def test_a_missing_permission_is_reported_by_the_command(
     deliveries: DeliveryStore,
-    found: None,
+    stack_in_memory: None,
     capsys: pytest.CaptureFixture[str],
     operation: str,
 ) -> None:

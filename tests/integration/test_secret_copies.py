@@ -99,7 +99,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture(autouse=True)
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The callback's environment. Returns the id of the provider keys secret."""
+    """Sets the environment of ReceiveCallback. Returns the id of the provider keys secret."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     # A webhook key of another provider only: the callbacks of these tests are not signed.
     every = {provider: {"apiKey": key} for provider, key in API_KEYS.items()} | {"later": {"webhookKey": WEBHOOK_KEY}}

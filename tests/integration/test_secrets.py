@@ -273,7 +273,8 @@ def test_keys_are_not_in_their_string_representations() -> None:
 
 # ------------------------------------------------------------------------------------------------ pasted characters
 
-# Characters that are pasted by mistake: blanks, line ends, no-break spaces, zero-width characters, byte order marks, control codes.
+# Characters that are pasted by mistake: blanks, line ends, no-break spaces, zero-width characters, byte order marks,
+# control codes.
 AROUND = [
     " ",
     "\n",

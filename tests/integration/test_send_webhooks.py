@@ -164,7 +164,7 @@ def test_the_webhooks_of_a_batch_are_sent_concurrently_and_only_failed_ones_agai
 def test_the_cost_of_a_million_webhooks_is_as_documented(
     account: Account, context: LambdaContext, template: Template, at_once: int, name: str
 ) -> None:
-    """At load, batches are full. EventBridge sends each message, Lambda receives and deletes it; a receiver takes 300 ms."""
+    """At load, batches are full. Each message is sent, received and deleted. The receiver responds after 300 ms."""
     messages = account.queued(*(EVENT.replace(DETAIL["eventId"], f"{number:036}") for number in range(at_once)))
     log, handler = io.StringIO(), app.logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)

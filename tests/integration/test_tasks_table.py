@@ -1,4 +1,4 @@
-"""One conditional write for all reports: what is applied, what is counted, what is kept as evidence."""
+"""Reports are written by one conditional write, and are applied, counted, or kept as evidence of a conflict."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -117,17 +117,17 @@ def test_a_report_of_a_running_task_registers_it_only_if_it_comes_from_a_poll(
 
 def fill_evidence(store: Store) -> None:
     for number in range(MAX_CONFLICTS):
-        lie = a_report(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
-            update={"failure": Failure(reason=FailureReason.OTHER, message=f"lie {number}")}
+        contradiction = a_report(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
+            update={"failure": Failure(reason=FailureReason.OTHER, message=f"failure {number}")}
         )
-        assert store.reports.record(lie).outcome is ReportOutcome.CONFLICT
+        assert store.reports.record(contradiction).outcome is ReportOutcome.CONFLICT
 
 
 @pytest.mark.parametrize("is_confirmed", [False, True], ids=["reported by a poll", "confirmed"])
 def test_callbacks_of_a_task_with_full_evidence_do_not_replace_the_providers_own_answer(
     store: Store, is_confirmed: bool
 ) -> None:
-    """Otherwise each callback would be contradicted and replaced by the next one, without end."""
+    """Otherwise, each forged callback would replace the result and be corrected again, without end."""
     store.put(
         TASK,
         status="FAILED",
@@ -581,7 +581,7 @@ def test_images_are_saved_one_after_the_other(store: Store) -> None:
 @pytest.mark.parametrize("state", [ImageState.EXPIRED, ImageState.REJECTED])
 def test_a_task_with_a_missing_image_is_incomplete(store: Store, state: ImageState) -> None:
     task = two_images(store)
-    lost = task.images[0].model_copy(update={"state": state, "reason": "the URL is dead"})
+    lost = task.images[0].model_copy(update={"state": state, "reason": "the URL has expired"})
 
     after = store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
 
@@ -589,7 +589,7 @@ def test_a_task_with_a_missing_image_is_incomplete(store: Store, state: ImageSta
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("INCOMPLETE", 40)
-    assert item["images"][0]["reason"] == "the URL is dead"
+    assert item["images"][0]["reason"] == "the URL has expired"
 
 
 def test_a_run_that_read_an_outdated_item_does_not_lower_the_status(store: Store) -> None:
@@ -598,7 +598,7 @@ def test_a_run_that_read_an_outdated_item_does_not_lower_the_status(store: Store
     store.images.save(task, dict(enumerate(map(archived, task.images))), now=LATER)
     before = store.item(TASK)
 
-    # This run read the task before the other one wrote.
+    # This run read the task before the write of the other run.
     store.images.save(task, lost, now=LATER)
 
     assert store.item(TASK) == before
@@ -616,7 +616,7 @@ def test_the_different_images_that_two_runs_settled_are_both_stored(store: Store
 
 
 def lost(image: Image) -> Image:
-    return image.model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+    return image.model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL has expired"})
 
 
 def states(store: Store) -> tuple[str, list[str]]:
@@ -629,7 +629,7 @@ def test_an_image_that_another_run_has_archived_does_not_become_expired(store: S
     task = two_images(store)
     store.images.save(task, {0: archived(task.images[0])}, now=LATER)
 
-    # This run read the task before the other one wrote, and its download came after the URL had expired.
+    # This run read the task before the write of the other run, and downloaded after the URL had expired.
     store.images.save(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["ARCHIVED", "PENDING"])
@@ -659,7 +659,7 @@ def test_a_final_status_is_not_written_if_another_image_was_renewed(store: Store
 
 
 def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
-    """Some providers sign the URLs of each answer: another signature is no contradiction."""
+    """Some providers sign the URLs of each response anew: a different signature is not a contradiction."""
     unconfirmed = two_images(store)
     confirmed = unconfirmed.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
     store.images.save(confirmed, {1: archived(unconfirmed.images[1])}, now=LATER)
@@ -672,12 +672,12 @@ def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) 
     assert states(store) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
 
 
-# ------------------------------------------------------------------------------------------------ once more
+# ------------------------------------------------------------------------------------------------ renewed URLs
 
 
 def test_a_renewed_url_moves_an_incomplete_task_back_to_succeeded(store: Store) -> None:
     task = two_images(store)
-    lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+    lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL has expired"})
     store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
     incomplete = store.table.get(TASK)
     assert incomplete is not None
@@ -716,7 +716,7 @@ def test_only_finished_tasks_have_a_time_of_deletion(store: Store) -> None:
     kept.reports.record(failure())
     assert end() == int((NOW + timedelta(days=30)).timestamp())
 
-    # The success replaced the failure: the task is to be archived.
+    # The success has replaced the failure: the task is not finished until it is archived.
     kept.reports.record(success())
     assert end() is None
 
@@ -824,25 +824,25 @@ def evidence(number: int) -> TaskReport:
     return success(an_image(f"other-{number}"))
 
 
-# The reports before, the report, and the number of calls that it costs, from callbacks and polls alike.
+# Earlier reports, the report, and the number of calls that it costs. Callbacks and polls cost the same.
 COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
-    "of an unknown task": ((), success(), 1),
+    "a success of a new task": ((), success(), 1),
     "a failure": ((), failure(), 1),
-    "of a task that is pending": ((a_report(TaskStatus.PENDING),), success(), 1),
-    "after giving up": ((given_up(),), success(), 1),
-    "repeated": ((success(),), success(at=LATER), 1),
+    "a success of a pending task": ((a_report(TaskStatus.PENDING),), success(), 1),
+    "a success after a timeout": ((given_up(),), success(), 1),
+    "a repeated success": ((success(),), success(at=LATER), 1),
     "a repeated failure": ((failure(),), failure(at=LATER), 1),
-    "still running, late": ((success(),), a_report(TaskStatus.PENDING), 1),
-    "gave up, late": ((success(),), given_up(), 1),
+    "a late report of a running task": ((success(),), a_report(TaskStatus.PENDING), 1),
+    "a late timeout": ((success(),), given_up(), 1),
     "a late failure: evidence": ((success(),), failure(), 2),
     "other images: evidence": ((success(),), evidence(1), 2),
     "the same evidence again": ((success(), failure()), failure(at=LATER), 1),
-    "evidence when there is enough": (
+    "new evidence when the maximum is stored": (
         (success(), *(evidence(number) for number in range(MAX_CONFLICTS))),
         evidence(MAX_CONFLICTS),
         1,
     ),
-    "a success that heals a failure: evidence": ((failure(),), success(at=LATER), 2),
+    "a success that replaces a failure: evidence": ((failure(),), success(at=LATER), 2),
 }
 
 

@@ -1,4 +1,4 @@
-"""The archiver's handler against DynamoDB, S3 and SQS in memory, and images from a loopback server."""
+"""ArchiveImages with DynamoDB, S3 and SQS in memory, and images from a loopback server."""
 
 import base64
 import hashlib
@@ -93,7 +93,7 @@ def test_every_format_has_its_extension_and_type(
 def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
     pictures = [picture(size=(8, 6 + number)) for number in range(4)]
     archiver.succeed(*[archiver.serve(f"{number}", data) for number, data in enumerate(pictures)], task="acedata#a1")
-    # This host is not Ace Data's own; the bucket in its documentation's examples is.
+    # This host is not in the list of Ace Data's image hosts; the one below is.
     assert archiver.run("acedata#a1") == []
     assert archiver.states("acedata#a1") == ["REJECTED"] * 4
 
@@ -148,15 +148,17 @@ def test_the_image_whose_url_expires_first_is_downloaded_first(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "MAX_CONCURRENT_IMAGES", 1)
-    lives = {"a": 300, "b": 20, "c": 14_000, "d": 10}
-    archiver.succeed(*[(ImageKind.RESULT, archiver.serve(path, PNG), minutes) for path, minutes in lives.items()])
+    minutes_to_expiry = {"a": 300, "b": 20, "c": 14_000, "d": 10}
+    archiver.succeed(
+        *[(ImageKind.RESULT, archiver.serve(path, PNG), minutes) for path, minutes in minutes_to_expiry.items()]
+    )
 
     archiver.run()
 
     assert archiver.server.requests == ["/d", "/b", "/a", "/c"]
 
 
-# ------------------------------------------------------------------------------------------------ again
+# ------------------------------------------------------------------------------------------------ repeated messages
 
 
 def test_a_repeated_message_downloads_and_changes_nothing(archiver: Archiver) -> None:
@@ -193,7 +195,7 @@ def test_nothing_is_archived_for_a_deleted_task_or_one_without_images(
 def test_an_object_that_a_crashed_run_has_written_is_used(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     archiver.run()
-    # As after a crash between the two writes: the object exists, and the item does not say so.
+    # As after a crash between the two writes: the object exists, and the image in the item is PENDING.
     archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
     archiver.succeed(archiver.serve("a", PNG))
 
@@ -235,7 +237,7 @@ def test_after_a_failed_write_to_the_table_the_next_try_archives_the_task(archiv
     assert archiver.item()["status"] == "ARCHIVED"
 
 
-# ------------------------------------------------------------------------------------------------ not yet
+# ------------------------------------------------------------------------------------------------ retries
 
 
 @pytest.mark.parametrize(
@@ -275,9 +277,9 @@ def test_a_task_whose_urls_have_expired_becomes_a_dead_letter_at_the_last_try(ar
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
-@pytest.mark.parametrize(("age", "is_dead"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
+@pytest.mark.parametrize(("age", "is_dead_letter"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
 def test_a_message_whose_item_cannot_be_read_is_retried_for_a_day(
-    archiver: Archiver, age: timedelta, is_dead: bool
+    archiver: Archiver, age: timedelta, is_dead_letter: bool
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     messages = archiver.receive(tries=999, sent_at=datetime.now(UTC) - age)
@@ -285,9 +287,9 @@ def test_a_message_whose_item_cannot_be_read_is_retried_for_a_day(
     with failing("GetItem", AWS_FAULTS["unanswered"]):
         failed = archiver.handle(messages)
 
-    assert bool(archiver.dead_letters()) is is_dead
-    assert failed == ([] if is_dead else [messages[0]["messageId"]])
-    if not is_dead:
+    assert bool(archiver.dead_letters()) is is_dead_letter
+    assert failed == ([] if is_dead_letter else [messages[0]["messageId"]])
+    if not is_dead_letter:
         assert archiver.seconds_until_visible(messages[0]) == pytest.approx(60, abs=3)
 
 
@@ -296,7 +298,7 @@ def test_a_message_whose_item_cannot_be_read_is_retried_for_a_day(
 def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch, operation: str, minutes: int
 ) -> None:
-    """An original lives 600 s. The clock is the test's: a try takes the 20 s of a run that times out."""
+    """The URL of an original expires after 600 s. The test sets the clock: each try takes 20 s until it times out."""
     archiver.succeed((ImageKind.ORIGIN, archiver.serve("a", PNG), 10), archiver.serve("b", JPEG))
     begun = now = datetime.now(UTC)
     monkeypatch.setattr(app, "utc_now", lambda: now)
@@ -322,11 +324,11 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
 
 def test_a_request_attribute_that_is_text_does_not_prevent_archiving(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    archiver.store.put(**archiver.item() | {"request": "for the calendar"})
+    archiver.store.put(**archiver.item() | {"request": "a note of the user"})
 
     assert archiver.run() == []
 
-    assert (archiver.item()["status"], archiver.item()["request"]) == ("ARCHIVED", "for the calendar")
+    assert (archiver.item()["status"], archiver.item()["request"]) == ("ARCHIVED", "a note of the user")
 
 
 def test_only_failed_tasks_are_retried(archiver: Archiver) -> None:
@@ -366,10 +368,10 @@ def test_an_image_that_its_host_no_longer_has_becomes_expired_at_the_last_try(ar
     assert "key" not in item["images"][1]
 
 
-@pytest.mark.parametrize("minutes", [-1, 1440], ids=["an expired URL", "a URL that lives"])
+@pytest.mark.parametrize("minutes", [-1, 1440], ids=["an expired URL", "a valid URL"])
 @pytest.mark.parametrize("answer", [status(404), cut(JPEG, 200)], ids=["404", "a cut body"])
 def test_negative_answers_after_an_outage_are_tried_again(archiver: Archiver, answer: Any, minutes: int) -> None:
-    """An image's host is out of service for four tries. When it is back, it has no whole image at first."""
+    """The image host is down for four tries. After that, it first responds with 404 or a truncated image."""
     archiver.succeed((ImageKind.RESULT, archiver.serve("a", status(503)), minutes))
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries, negative=0) == [TASK]
@@ -427,7 +429,7 @@ def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(archiver:
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
 
-# ------------------------------------------------------------------------------------------------ never
+# ------------------------------------------------------------------------------------------------ rejected images
 
 
 @pytest.mark.parametrize(
@@ -449,7 +451,7 @@ def test_responses_that_are_not_images_are_rejected_at_once(archiver: Archiver, 
 
 
 def test_a_compressed_image_is_retried(archiver: Archiver) -> None:
-    """Another server of the same host may send it without compression, and the image has been paid for."""
+    """Another server of the same host may send the image without compression."""
     url = archiver.serve("a", content(PNG, Content_Encoding="gzip"))
     archiver.succeed(url)
 

@@ -1,4 +1,4 @@
-"""Bytes that cannot be archived as an image are kept in the bucket, apart from the images."""
+"""Downloaded bytes that cannot be archived as an image are kept in the bucket under `quarantine/`."""
 
 import hashlib
 from http.server import BaseHTTPRequestHandler
@@ -23,7 +23,7 @@ JPEG_THEN_HTML = b"\xff\xd8\xff" + HTML
 
 
 def chunked(body: bytes) -> Answer:
-    """Returns an answer without a Content-Length, in chunks."""
+    """Returns a response in chunks, without a Content-Length."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -133,7 +133,7 @@ def test_nothing_is_kept_of_an_image_without_bytes(archiver: Archiver) -> None:
 
 
 def test_an_incomplete_body_that_is_not_an_image_is_retried(archiver: Archiver) -> None:
-    """The whole of it may arrive the next time."""
+    """The next download may be complete."""
     archiver.succeed(archiver.serve("a", cut(HEIC, 2000)))
 
     assert archiver.run() == ["flux-kontext#task12345"]

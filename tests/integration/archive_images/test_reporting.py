@@ -1,4 +1,4 @@
-"""What the archiver's handler logs and counts."""
+"""The log lines and metrics of ArchiveImages."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ def test_an_image_that_s3_does_not_store_is_logged_with_its_task_and_counted(
     fault: Exception,
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    if operation == "HeadObject":  # the archiver then asks for the existing object
+    if operation == "HeadObject":  # the archiver then reads the metadata of the existing object
         archiver.s3.put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=PNG)
 
     with failing(operation, fault):

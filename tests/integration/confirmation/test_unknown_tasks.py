@@ -1,4 +1,4 @@
-"""Callbacks of tasks that their provider does not know: polling ends after a few polls, unless they are registered."""
+"""Callbacks of tasks that the provider does not find: polling ends after a few polls, unless they are registered."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ LAST = MAX_POLLS_OF_UNKNOWN_TASKS - 1
 
 
 def hint(store: Store, task: str = TASK, images: tuple[Image, ...] = ()) -> None:
+    """Records a callback that reports a success without the URL of a result."""
     provider, _, task_id = task.partition("#")
     store.reports.record(
         TaskReport(

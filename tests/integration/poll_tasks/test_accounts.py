@@ -1,4 +1,4 @@
-"""Two accounts at one service are polled each with its own key, at its own base URL."""
+"""Two accounts at the same service: each is polled with its own key, at its own base URL."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The poller's handler against DynamoDB in memory and providers that are plain functions."""
+"""PollTasks with DynamoDB in memory, and plain functions in place of the providers."""
 
 import json
 import time
@@ -48,7 +48,7 @@ from tests.integration.providers import (
 def test_after_five_minutes_without_an_answer_a_poll_finds_the_original_in_time(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
-    """An original lives 600 s. The outage begins with the first poll, 130 s after the registration."""
+    """The URL of an original expires after 600 s. The outage begins with the first poll, 130 s after registration."""
     store.register(FLUX)
     now = begun = 130
     waited, wait, polls = 120, 0, 0
@@ -78,12 +78,12 @@ def test_tasks_with_a_result_are_not_polled(store: Store, providers: Providers, 
 
 
 @pytest.mark.parametrize(
-    ("execution", "is_asked"),
+    ("execution", "is_polled"),
     [(None, True), ("2026-11-28T10:00:00.000Z", False), (NOTED, True), ("2026-11-28T10:00:00.002Z", True)],
     ids=["started by an operator", "earlier", "the noted one", "later, but not noted"],
 )
 def test_only_the_execution_that_was_started_last_polls_a_task(
-    store: Store, providers: Providers, execution: str | None, is_asked: bool
+    store: Store, providers: Providers, execution: str | None, is_polled: bool
 ) -> None:
     store.register(FLUX, NANO)
     item = store.item(FLUX)
@@ -93,8 +93,8 @@ def test_only_the_execution_that_was_started_last_polls_a_task(
 
     state = poll(FLUX, NANO, polling_since=execution)
 
-    assert {request.url.path for request in providers.requests} == {NANO_PATH, *[FLUX_PATH] * is_asked}
-    assert (state["tasks"], state.get("pollingSince")) == ([*[FLUX] * is_asked, NANO], execution)
+    assert {request.url.path for request in providers.requests} == {NANO_PATH, *[FLUX_PATH] * is_polled}
+    assert (state["tasks"], state.get("pollingSince")) == ([*[FLUX] * is_polled, NANO], execution)
 
 
 def test_deleted_tasks_are_not_polled(store: Store, providers: Providers) -> None:
@@ -115,11 +115,11 @@ def test_each_provider_gets_requests_in_its_own_format_with_its_own_key(store: S
 
     assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, NANO, ACE], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
 
-    asked = {
+    sent = {
         request.url.host: (request.method, str(request.url.query, "ascii"), request.headers["authorization"])
         for request in providers.requests
     }
-    assert asked == {
+    assert sent == {
         "api.kie.ai": ("GET", "taskId=f1", f"Bearer {API_KEYS['flux-kontext']}"),
         "api.nanobananaapi.ai": ("GET", "taskId=n1", f"Bearer {API_KEYS['nanobanana']}"),
         "api.acedata.cloud": ("POST", "", f"Bearer {API_KEYS['acedata']}"),
@@ -202,11 +202,11 @@ def test_polled_results_are_written_to_the_items(store: Store, providers: Provid
 def test_a_callback_during_a_poll_is_not_overwritten(store: Store, providers: Providers) -> None:
     store.register(FLUX)
 
-    def overtaken(request: httpx.Request) -> httpx.Response:
+    def call_back_then_fail(request: httpx.Request) -> httpx.Response:
         store.put(FLUX, status="SUCCEEDED", rank=30, images=[], deliveries=1)
         return failed(request)
 
-    providers.answers[FLUX_PATH] = overtaken
+    providers.answers[FLUX_PATH] = call_back_then_fail
 
     assert poll(FLUX)["tasks"] == []
     assert status_of(store, FLUX) == "SUCCEEDED"
@@ -233,11 +233,11 @@ def test_a_task_that_is_running_or_not_found_is_polled_again(
     assert store.items() == before
 
 
-# ------------------------------------------------------------------------------------------------ when to ask again
+# ------------------------------------------------------------------------------------------------ intervals
 
 
 @pytest.mark.parametrize(
-    ("waited", "wait", "waits_next"),
+    ("waited", "wait", "next_wait"),
     [
         (0, 60, 30),
         (60, 30, 30),
@@ -245,31 +245,31 @@ def test_a_task_that_is_running_or_not_found_is_polled_again(
         (840, 60, 120),
         (3600, 120, 120),
         (21_300, 120, 120),
-        (21_400, 120, 80),  # the last poll is at the moment of giving up
+        (21_400, 120, 80),  # the last poll is at the time limit
         (21_478, 120, 2),
     ],
 )
 def test_the_intervals_between_polls_grow_and_the_last_poll_is_at_the_time_limit(
-    store: Store, providers: Providers, waited: int, wait: int, waits_next: int
+    store: Store, providers: Providers, waited: int, wait: int, next_wait: int
 ) -> None:
     store.register(FLUX)
     providers.answers[FLUX_PATH] = running
 
     state = poll(FLUX, wait_seconds=wait, waited_seconds=waited)
 
-    assert state == {"tasks": [FLUX], "waitSeconds": waits_next, "waitedSeconds": waited + wait, "polls": 1}
+    assert state == {"tasks": [FLUX], "waitSeconds": next_wait, "waitedSeconds": waited + wait, "polls": 1}
 
 
-@pytest.mark.parametrize(("polls", "waits_next"), [(238, 30), (239, 150), (240, 150)])
+@pytest.mark.parametrize(("polls", "next_wait"), [(238, 30), (239, 150), (240, 150)])
 def test_polls_beyond_the_limit_of_the_executions_history_are_delayed(
-    store: Store, providers: Providers, polls: int, waits_next: int
+    store: Store, providers: Providers, polls: int, next_wait: int
 ) -> None:
     store.register(FLUX)
     providers.answers[FLUX_PATH] = running
 
     state = poll(FLUX, polls=polls)
 
-    assert (state["waitSeconds"], state["polls"]) == (waits_next, polls + 1)
+    assert (state["waitSeconds"], state["polls"]) == (next_wait, polls + 1)
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_a_task_without_a_result_times_out(store: Store, providers: Providers) -
 def test_a_task_that_timed_out_has_the_last_answer(
     store: Store, providers: Providers, answer: Any, last_answer: str
 ) -> None:
-    # More tasks than the round asks for once the provider has refused the first ones.
+    # More tasks than FIRST_REQUESTS: after refusals, the others are not requested and get the same answer.
     tasks = [f"flux-kontext#f{number}" for number in range(12)]
     store.register(*tasks)
     providers.answers = {FLUX_PATH: answer}
@@ -513,7 +513,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, 
 
     store.put(FLUX, **given_up, hintedAt="2026-01-31T13:00:00.000Z")
     assert poll(FLUX, wait_seconds=0)["tasks"] == [FLUX]
-    # Its execution ends as well.
+    # Its execution also ends at the time limit.
     assert poll(FLUX, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
     providers.answers = {FLUX_PATH: succeeded}
     assert poll(FLUX, wait_seconds=0)["tasks"] == []
@@ -522,7 +522,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, 
 
 @pytest.mark.parametrize("task", ["midjourney#m1", ACE])
 def test_a_task_that_cannot_be_polled_times_out(store: Store, providers: Providers, task: str) -> None:
-    # Otherwise its execution would run until the state machine's own end, and the task would stay PENDING.
+    # Otherwise, its execution would run until the timeout of the state machine, and the task would stay PENDING.
     store.register(task)
 
     assert poll(task, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
@@ -554,13 +554,13 @@ def test_requests_stop_when_the_time_is_over(
         app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, http=http, clock=lambda: now)
     )
 
-    def time_passes_with_the_last_of_the_first_requests(request: httpx.Request) -> httpx.Response:
+    def use_up_the_time_in_the_last_first_request(request: httpx.Request) -> httpx.Response:
         nonlocal now
         if len(providers.requests) == FIRST_REQUESTS:
             now += 6
         return running(request)
 
-    providers.answers[FLUX_PATH] = time_passes_with_the_last_of_the_first_requests
+    providers.answers[FLUX_PATH] = use_up_the_time_in_the_last_first_request
 
     assert len(poll(*tasks, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS + 5))["tasks"]) == 50
     assert len(providers.requests) == FIRST_REQUESTS

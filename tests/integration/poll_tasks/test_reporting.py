@@ -1,4 +1,4 @@
-"""What the poller's handler logs and counts when a round fails in part."""
+"""The log lines and metrics of PollTasks when a round or a part of it fails."""
 
 import json
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def test_an_unconfirmed_failure_whose_confirmation_cannot_be_written_is_polled_a
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
 
     with failing("UpdateItem", fault):
-        # Also after GiveUpAfterSeconds: otherwise the failure would never be checked.
+        # Also after GiveUpAfterSeconds: otherwise, the failure would never be confirmed.
         assert poll(FLUX, waited_seconds=21_600)["tasks"] == [FLUX]
     assert reported(caplog.records, FLUX) == {kind}
 
@@ -109,11 +109,11 @@ def test_a_replaced_failure_that_could_not_be_kept_is_logged_with_its_task(
 ) -> None:
     store.register(FLUX)
 
-    def fails_by_callback_meanwhile(request: httpx.Request) -> httpx.Response:
+    def record_a_failure_then_succeed(request: httpx.Request) -> httpx.Response:
         report_failure(store, FailureReason.OTHER, FLUX)
         return succeeded(request)
 
-    providers.answers[FLUX_PATH] = fails_by_callback_meanwhile
+    providers.answers[FLUX_PATH] = record_a_failure_then_succeed
 
     with failing("UpdateItem", fault, when=lambda parameters: "list_append" in str(parameters)):
         assert poll(FLUX)["tasks"] == []
@@ -126,7 +126,7 @@ def test_a_replaced_failure_that_could_not_be_kept_is_logged_with_its_task(
 def test_the_end_of_polling_that_cannot_be_written_is_not_retried_every_second(
     store: Store, providers: Providers
 ) -> None:
-    # A poll every second would use up the execution's history.
+    # A poll every second would exceed the limit of the execution's history.
     store.register(FLUX)
 
     with failing("UpdateItem", KeyError("bug")):
@@ -142,7 +142,7 @@ def test_the_end_of_polling_that_cannot_be_written_is_not_retried_every_second(
         (saying({}, 429), "ProviderBusyError"),
         (saying({}, 401), "ProviderRefusedError"),
     ],
-    ids=["unreachable", "not in time", "not readable", "busy", "refused"],
+    ids=["unreachable", "timed out", "not readable", "busy", "refused"],
 )
 def test_tasks_without_an_answer_are_logged_and_counted(
     store: Store,
@@ -229,7 +229,7 @@ def test_a_success_without_a_readable_url_ends_polling_and_can_be_replayed(
         request, successFlag=1, response={"resultImageUrl": "https://h.example/".ljust(9000, "x")}
     )
 
-    # As long as S3 does not take the answer, the task is polled again.
+    # While S3 does not store the response, the task is polled again.
     assert poll(FLUX)["tasks"] == [FLUX]
     assert status_of(store, FLUX) == "PENDING"
 
@@ -244,7 +244,7 @@ def test_a_success_without_a_readable_url_ends_polling_and_can_be_replayed(
     assert "no image URL in its answer can be read" in item["failure"]["message"]
     assert any("could not be read and was stored" in line.message for line in caplog.records)
     assert '"RejectedDeliveries":[1.0]' in capsys.readouterr().out
-    # This version can read the answer.
+    # The replay reads a body with a valid URL, as a later version would.
     deliveries = DeliveryStore(s3, "images-bucket")
     ((key, delivery),) = deliveries
     body = json.loads(delivery.body)

@@ -22,10 +22,10 @@ PATH = "/tasks/flux-kontext/task12345"
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
     """The recorded pauses of a waiting request, without the actual sleep."""
-    made: list[float] = []
-    monkeypatch.setattr(app.dependencies().api.queries, "_sleep", made.append)
-    monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(made))
-    return made
+    durations: list[float] = []
+    monkeypatch.setattr(app.dependencies().api.queries, "_sleep", durations.append)
+    monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(durations))
+    return durations
 
 
 @pytest.fixture
