@@ -310,11 +310,17 @@ def test_an_item_with_key_and_status_only_gets_the_attributes_of_the_indexes(
         ("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS if status == "PENDING" else 0)
     ]
 
-    # Existing attributes are not overwritten, and an item that was deleted is not created again.
+    # Existing attributes are not overwritten. An item that was deleted or has another status is not written.
     before = store.item("flux-kontext#task1")
-    assert dispatch([record, a_record(2, status)], context) == []
+    store.put("flux-kontext#task3", status="FAILED")
+    deleted, changed = a_record(2, status), a_record(3, status)
+    for image in (deleted["dynamodb"]["NewImage"], changed["dynamodb"]["NewImage"]):
+        for name in COMPLETE:
+            del image[name]
+    assert dispatch([record, deleted, changed], context) == []
     assert store.item("flux-kontext#task1") == before
-    assert store.table.get("flux-kontext#task2") is None
+    assert store.item("flux-kontext#task2") is None
+    assert store.item("flux-kontext#task3") == {"task": "flux-kontext#task3", "status": "FAILED"}
 
 
 @every_aws_fault
@@ -554,7 +560,7 @@ def test_missing_settings_fail_the_batch(
     # A response without failures would let the stream continue, and the changes would be lost.
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")
 
-    with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):
+    with pytest.raises(SettingsError, match="ARCHIVE_QUEUE_URL"):
         dispatch([a_record(1, "SUCCEEDED")], context)
 
 

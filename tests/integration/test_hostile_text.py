@@ -148,7 +148,7 @@ def test_callbacks_with_hostile_text_are_answered_and_logged_in_ascii(
     ],
     ids=["task id", "provider", "token", "reference", "headers", "names"],
 )
-def test_requests_with_hostile_text_outside_of_the_body_are_answered_and_logged_in_ascii(
+def test_requests_with_hostile_text_in_other_parts_are_answered_and_logged_in_ascii(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], event: Callable[[str], dict[str, Any]]
 ) -> None:
     for text in STRINGS:

@@ -11,7 +11,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from catchlight.errors import StoreUnavailableError
+from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, LastAnswer, PollState, TaskStatus, iso, utc_now
 from catchlight.recovery.reconcile import (
     ARCHIVING_TAKES_AT_MOST,
@@ -745,7 +745,7 @@ def test_a_malformed_time_in_an_item_does_not_stop_the_run(
 def test_missing_settings_fail_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIVE_UP_AFTER_SECONDS")
 
-    with pytest.raises(Exception, match="GIVE_UP_AFTER_SECONDS"):
+    with pytest.raises(SettingsError, match="GIVE_UP_AFTER_SECONDS"):
         reconcile()
 
 

@@ -1,4 +1,4 @@
-"""SnapStart: a snapshot of the callback function has no connections or secrets, and restored functions work.
+"""SnapStart: a snapshot of the callback function has no connections or secrets; restored functions get new credentials.
 
 Lambda imports the handler once for each version of the function, and starts all environments from the snapshot:
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html

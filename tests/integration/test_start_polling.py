@@ -1,4 +1,4 @@
-"""StartPolling starts an execution only for tasks without a result, and loses no task when a call fails."""
+"""StartPolling starts executions only for tasks that need polling, and loses no task when a call fails."""
 
 import json
 import time
@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.dispatch import PollingExecutions
-from catchlight.errors import StoreUnavailableError
+from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
 from functions.start_polling import app
 from tests.integration.conftest import TABLE_NAME, Store
@@ -98,7 +98,9 @@ def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "INCOMPLETE", "ARCHIVED", "TIMED_OUT"])
-def test_a_task_with_a_result_starts_no_execution(account: Account, context: LambdaContext, status: str) -> None:
+def test_a_task_that_needs_no_polling_starts_no_execution(
+    account: Account, context: LambdaContext, status: str
+) -> None:
     account.put(TASK, status)
     before = account.store.item(TASK)
 
@@ -363,7 +365,7 @@ def test_missing_settings_fail_the_batch(
 ) -> None:
     monkeypatch.delenv("POLL_TASKS_STATE_MACHINE")
 
-    with pytest.raises(Exception, match="POLL_TASKS_STATE_MACHINE"):
+    with pytest.raises(SettingsError, match="POLL_TASKS_STATE_MACHINE"):
         start(context, a_message(1, TASK))
 
 

@@ -8,7 +8,7 @@ from catchlight.errors import SettingsError
 from functions.archive_images import app
 from tests.canary_secrets import URL_QUERY
 from tests.image_server import content, picture, status
-from tests.integration.archiver import BUCKET, TASK, Archiver
+from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import metric_lines
 
@@ -68,6 +68,7 @@ def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFi
     logged = str([record.__dict__ for record in caplog.records]) + caplog.text
     assert "not archived yet" in logged
     assert URL_QUERY not in logged
+    assert f"{HOST}/" not in logged
 
 
 def test_no_download_starts_without_enough_time_left(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:

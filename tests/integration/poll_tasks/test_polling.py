@@ -389,17 +389,17 @@ def test_without_an_api_key_no_request_is_made(
 
 
 @pytest.mark.parametrize(
-    ("api_key", "named"),
+    ("api_key", "problem"),
     [
-        ("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"),
-        ("s3cret\u201d", "U+201D (RIGHT DOUBLE QUOTATION MARK) at position 7"),
-        ("s3cret\ns3cret", "U+000A at position 7"),
+        ("quartz\u200bpebble", "U+200B (ZERO WIDTH SPACE) at position 7"),
+        ("quartzpebble\u201d", "U+201D (RIGHT DOUBLE QUOTATION MARK) at position 13"),
+        ("quartz\nquartz", "U+000A at position 7"),
         (7, "is not a string"),
     ],
     ids=ascii,
 )
 def test_a_key_that_no_header_can_hold_stops_the_polls_of_its_provider_alone(
-    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, api_key: object, named: str
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, api_key: object, problem: str
 ) -> None:
     keys = {"flux-kontext": {"apiKey": api_key}, "nanobanana": {"apiKey": "\u00a0k3y\n"}}
     boto3.client("secretsmanager").put_secret_value(SecretId="keys", SecretString=json.dumps(keys))
@@ -415,8 +415,8 @@ def test_a_key_that_no_header_can_hold_stops_the_polls_of_its_provider_alone(
     assert record.message == "provider not asked until its key is corrected"
     assert (record.__dict__["provider"], record.__dict__["tasks"]) == ("flux-kontext", [FLUX])
     assert "apiKey of flux-kontext in the provider keys secret" in caplog.text
-    assert named in caplog.text
-    assert "s3" not in caplog.text
+    assert problem in caplog.text
+    assert [part for part in ("quartz", "pebble") if part in caplog.text] == []
 
 
 def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Providers) -> None:
@@ -631,4 +631,5 @@ def test_no_log_line_holds_a_key(
     poll(FLUX, NANO)
 
     assert "status request failed" in caplog.text
-    assert API_KEYS["flux-kontext"] not in caplog.text + str([record.__dict__ for record in caplog.records])
+    logged = caplog.text + str([record.__dict__ for record in caplog.records])
+    assert [provider for provider in ("flux-kontext", "nanobanana") if API_KEYS[provider] in logged] == []
