@@ -140,9 +140,7 @@ def test_the_example_batch_is_dispatched(outbox: Outbox, context: LambdaContext)
 
 
 @pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
-def test_a_task_that_a_callback_hints_at_is_polled_at_once(
-    outbox: Outbox, context: LambdaContext, old: str | None
-) -> None:
+def test_a_hint_of_a_callback_starts_a_poll_at_once(outbox: Outbox, context: LambdaContext, old: str | None) -> None:
     hint, other = a_record(1, old or "PENDING", old), a_record(2, "PENDING")
     hint["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "1"}}
     repeated = a_record(3, "PENDING", "PENDING")
@@ -235,7 +233,7 @@ def test_other_changes_start_nothing(outbox: Outbox, context: LambdaContext, old
         ("TIMED_OUT", "FAILED", "callback"),  # polling gave up
     ],
 )
-def test_a_task_without_an_execution_is_polled_for_at_once(
+def test_a_task_without_an_execution_is_polled_at_once(
     outbox: Outbox, context: LambdaContext, old: str | None, new: str, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, new, old, reported_by=reported_by)], context) == []
@@ -254,7 +252,7 @@ def test_a_task_without_an_execution_is_polled_for_at_once(
         ("FAILED", "callback"),  # confirmed just now, or counted
     ],
 )
-def test_a_failure_that_is_confirmed_or_is_polled_for_starts_no_poll(
+def test_a_failure_that_is_confirmed_or_already_polled_starts_no_poll(
     outbox: Outbox, context: LambdaContext, old: str | None, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, "FAILED", old, reported_by=reported_by)], context) == []

@@ -116,7 +116,7 @@ def test_a_task_that_is_put_with_a_final_status_has_an_event(
 
 
 @pytest.mark.parametrize("status", DETAIL_TYPES)
-def test_a_write_that_keeps_a_final_status_has_no_event(
+def test_a_write_without_a_change_of_the_final_status_has_no_event(
     subscriber: Subscriber, context: LambdaContext, status: TaskStatus
 ) -> None:
     assert publish([a_record(1, status, status), a_record(2, None, status)], context) == []

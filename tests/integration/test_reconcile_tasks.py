@@ -187,7 +187,7 @@ def test_the_tasks_of_positions_in_the_stream_are_redriven(account: Account) -> 
     assert account.dead_letters(DISPATCH) == 0
 
 
-def test_a_task_that_an_execution_polls_for_is_not_polled_for_twice(account: Account) -> None:
+def test_a_task_with_a_running_execution_is_not_polled_twice(account: Account) -> None:
     put_hinted(account, pollingSince=iso(utc_now()))
     account.send(POLL, {"task": HINTED, "change": "1"})
 
@@ -197,7 +197,9 @@ def test_a_task_that_an_execution_polls_for_is_not_polled_for_twice(account: Acc
     assert account.dead_letters(POLL) == 0
 
 
-def test_dead_letters_that_cannot_be_processed_stay(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+def test_dead_letters_that_cannot_be_processed_stay_in_the_queue(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
     account.put("flux-kontext#malformed", "PENDING", MOMENT, rank="high")
     of_a_deleted_stream = account.positions()
     of_a_deleted_stream["DDBStreamBatchInfo"]["streamArn"] += "-deleted"
@@ -215,7 +217,7 @@ def test_dead_letters_that_cannot_be_processed_stay(account: Account, caplog: py
 
 
 @pytest.mark.parametrize("operation", ["StartExecution", "SendMessageBatch", "UpdateItem", "BatchGetItem"])
-def test_a_dead_letter_whose_work_could_not_be_started_stays(account: Account, operation: str) -> None:
+def test_a_dead_letter_whose_work_could_not_be_started_stays_in_the_queue(account: Account, operation: str) -> None:
     put_hinted(account)
     account.put("flux-kontext#succeeded", "SUCCEEDED", MOMENT)
     for task in (HINTED, "flux-kontext#succeeded"):
@@ -324,7 +326,7 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
     assert reports() == []
 
 
-def test_a_task_without_an_execution_is_polled_for_again(account: Account) -> None:
+def test_a_task_without_an_execution_is_polled_again(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
     account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT, pollingSince=iso(utc_now()))
 
@@ -412,7 +414,7 @@ def test_tasks_share_executions(account: Account) -> None:
     assert executions[2].tasks == ("flux-kontext#0",)
 
 
-def test_an_unconfirmed_failure_is_polled_for_until_it_is_confirmed(
+def test_an_unconfirmed_failure_is_polled_until_it_is_confirmed(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unconfirmed = {"reportedBy": "callback"}
@@ -440,7 +442,7 @@ def test_an_unconfirmed_failure_is_polled_for_until_it_is_confirmed(
     assert (item["status"], item["reportedBy"]) == ("FAILED", "callback")
 
 
-def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: Account) -> None:
+def test_an_unconfirmed_success_is_polled_again(account: Account) -> None:
     unconfirmed = {"reportedBy": "callback", "images": []}
     account.put("flux-kontext#unconfirmed", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST + MOMENT, **unconfirmed)
     account.put("flux-kontext#young", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST - MOMENT, **unconfirmed)
@@ -470,7 +472,7 @@ def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: A
         (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
     ],
 )
-def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled_for(
+def test_a_task_with_a_hint_after_its_timeout_is_polled_again(
     account: Account, hinted_ago: timedelta, attributes: dict[str, Any], is_restarted: bool
 ) -> None:
     gave_up = dict.fromkeys(("registeredAt", "updatedAt", "reportedAt"), timedelta(hours=26))
@@ -506,7 +508,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled_for(
         (timedelta(hours=2), {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
     ],
 )
-def test_a_task_that_was_given_up_without_an_answer_is_polled_for_again(
+def test_a_task_that_timed_out_without_an_answer_is_polled_again(
     account: Account, answer: LastAnswer, gave_up: timedelta, attributes: dict[str, Any], may_restart: bool
 ) -> None:
     times = dict.fromkeys(("registeredAt", "updatedAt", "reportedAt"), gave_up)

@@ -201,7 +201,7 @@ def test_headers_are_kept_without_secrets(s3: Any, context: LambdaContext) -> No
     ],
     ids=["wrong token", "no token", "typing error by a stranger", "no base64", "too long", "readable"],
 )
-def test_nothing_else_is_kept(s3: Any, context: LambdaContext, event: dict[str, Any]) -> None:
+def test_refused_and_readable_deliveries_are_not_kept(s3: Any, context: LambdaContext, event: dict[str, Any]) -> None:
     assert call(event, context) in (200, 400, 401, 413)
 
     assert kept(s3) == {}
@@ -299,7 +299,7 @@ def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: DeliverySto
 
 
 @pytest.mark.parametrize("delivery", [a_delivery(UNREADABLE), a_delivery(provider_id="flux-kontex")])
-def test_a_delivery_that_still_cannot_be_read_stays(
+def test_a_delivery_that_still_cannot_be_read_is_not_deleted(
     store: Store, s3: Any, deliveries: DeliveryStore, delivery: StoredDelivery
 ) -> None:
     key = deliveries.keep(delivery)

@@ -104,7 +104,7 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # A webhook key of another provider only: the callbacks of these tests are not signed.
     every = {provider: {"apiKey": key} for provider, key in API_KEYS.items()} | {"later": {"webhookKey": WEBHOOK_KEY}}
     keys = a_secret("every key", json.dumps(every))
-    # Powertools' handler keeps the standard output that it found when it was created.
+    # Powertools' log handler writes to the standard output of its creation, which may be that of another test.
     monkeypatch.setattr(app.logger.registered_handler, "stream", StandardOutput())
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)

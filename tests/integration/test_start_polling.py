@@ -121,7 +121,7 @@ def test_a_task_that_needs_no_polling_starts_no_execution(
         ({"status": "TIMED_OUT", "hintedAt": "2026-01-31T10:00:00.000Z", "reportedAt": GIVEN_UP_AT}, False),
     ],
 )
-def test_unconfirmed_reports_are_polled_for(
+def test_tasks_with_unconfirmed_reports_are_polled(
     account: Account, context: LambdaContext, attributes: dict[str, str], is_polled: bool
 ) -> None:
     account.put(TASK, **attributes)

@@ -450,7 +450,7 @@ def test_a_report_about_a_malformed_item_is_an_error(store: Store, attributes: d
 # ------------------------------------------------------------------------------------------------ races
 
 
-def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
+def test_one_of_many_concurrent_equal_reports_is_applied(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         outcomes = [recorded.outcome for recorded in pool.map(store.reports.record, [success()] * 64)]
 

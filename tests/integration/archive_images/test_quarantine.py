@@ -124,7 +124,7 @@ def test_a_truncated_image_with_an_expired_url_becomes_expired(archiver: Archive
     assert kept(archiver) == {KEY: LARGE[:50_000]}
 
 
-def test_nothing_is_kept_of_an_image_without_bytes(archiver: Archiver) -> None:
+def test_a_download_without_bytes_is_not_kept(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", cut(LARGE, 0)))
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == ["flux-kontext#task12345"]

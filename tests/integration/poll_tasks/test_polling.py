@@ -489,7 +489,7 @@ def test_a_task_that_timed_out_has_the_last_answer(
         assert all(item and "You do not have access" in item["failure"]["message"] for item in items)
 
 
-def test_a_task_that_was_given_up_without_an_answer_is_polled_and_gets_its_result(
+def test_a_task_that_timed_out_without_an_answer_is_polled_and_gets_its_result(
     store: Store, providers: Providers
 ) -> None:
     failure = {"reason": "NO_RESULT", "lastAnswer": "NO_ANSWER"}
@@ -504,7 +504,7 @@ def test_a_task_that_was_given_up_without_an_answer_is_polled_and_gets_its_resul
     assert status_of(store, FLUX) == "SUCCEEDED"
 
 
-def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, providers: Providers) -> None:
+def test_a_task_with_a_hint_after_its_timeout_is_polled(store: Store, providers: Providers) -> None:
     given_up = {"status": "TIMED_OUT", "rank": 10, "reportedAt": "2026-01-31T12:00:00.000Z", "deliveries": 1}
     store.put(FLUX, **given_up, hintedAt="2026-01-31T11:00:00.000Z")
     providers.answers = {FLUX_PATH: running}

@@ -57,7 +57,7 @@ def test_a_failed_round_is_logged_with_its_tasks_and_counted(
 
 
 @every_fault
-def test_a_result_that_cannot_be_written_delays_no_other_and_is_written_later(
+def test_a_result_that_cannot_be_written_does_not_delay_the_others_and_is_written_later(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,

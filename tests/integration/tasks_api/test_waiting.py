@@ -77,7 +77,7 @@ def test_slots_expire_after_the_functions_timeout() -> None:
     assert SLOT_TIME.total_seconds() > FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
 
-def test_a_late_release_does_not_take_the_slot_of_the_next_holder(store: Store, clock: Clock) -> None:
+def test_a_late_release_does_not_release_the_slot_of_the_next_holder(store: Store, clock: Clock) -> None:
     one = WaitSlots(store.table, 1, now=clock)
     with one.slot():
         clock.pass_by(seconds=SLOT_TIME.total_seconds() + 1)
