@@ -39,7 +39,7 @@ COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "ar
 
 @dataclass
 class Outbox:
-    """The queues of the follow-ups, and the dead-dead_letter queue."""
+    """The queues of the follow-ups, and the dead-letter queue."""
 
     sqs: Any
     queue_url: str
@@ -52,7 +52,7 @@ class Outbox:
         return queued
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Returns the messages moved to the dead-dead_letter queue since the last call."""
+        """Returns the messages moved to the dead-letter queue since the last call."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")
         found, queue._messages[:] = [json.loads(message.body) for message in queue._messages], []
         return found

@@ -22,9 +22,8 @@ from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
 TASK = Task(task="acedata#1", status=TaskStatus.SUCCEEDED)
-MIN_CHUNK_BYTES = (
-    8192  # of all but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
-)
+# Of all chunks but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+MIN_CHUNK_BYTES = 8192
 PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
 
 

@@ -300,7 +300,7 @@ def test_the_first_poll_of_an_accepted_submission_is_queued(api: TasksApiHarness
     """DispatchChanges queues it when it reads the stream record of the new item."""
     api.submit()
 
-    key = {"task": {"S": TASK}}
+    key: Any = {"task": {"S": TASK}}
     item = api.store.client.get_item(TableName=TABLE_NAME, Key=key)["Item"]
     record = {"eventName": "INSERT", "dynamodb": {"Keys": key, "NewImage": item, "SequenceNumber": "1"}}
     assert [(change.task, change.follow_up) for change in read_changes([record])] == [(TASK, FollowUp.POLL_LATER)]
