@@ -295,7 +295,7 @@ def test_the_providers_record_of_a_contradicted_callback_is_removed(store: Store
     assert "providerRecord" not in item
 
 
-def test_a_providerrecord_attribute_that_is_text_does_not_make_the_item_unreadable(store: Store) -> None:
+def test_a_provider_record_attribute_that_is_text_does_not_make_the_item_unreadable(store: Store) -> None:
     store.put(TASK, status="PENDING", rank=0, providerRecord="a note of the user")
     assert read(store).provider_record is None
 
