@@ -1,4 +1,4 @@
-"""The archiver's function with its dependencies: DynamoDB, S3 and SQS in memory, images from a loopback server."""
+"""Runs the archiver's function with DynamoDB, S3 and SQS in memory, and images from a loopback server."""
 
 import json
 import time
@@ -27,7 +27,7 @@ HOST = "tempfile.aiquickdraw.com"
 
 
 class Archiver:
-    """The archiver's function and its dependencies."""
+    """The archiver's function, its queues, its bucket and the image server."""
 
     def __init__(self, store: Store, server: ImageServer, context: LambdaContext) -> None:
         self.store = store
@@ -55,7 +55,7 @@ class Archiver:
         """
         provider, _, task_id = task.partition("#")
         now = datetime.now(UTC)
-        wanted = [(ImageKind.RESULT, url, 1440) if isinstance(url, str) else url for url in urls]
+        typed_urls = [(ImageKind.RESULT, url, 1440) if isinstance(url, str) else url for url in urls]
         report = TaskReport(
             provider=provider,
             task_id=task_id,
@@ -63,7 +63,8 @@ class Archiver:
             reported_by=reported_by,
             reported_at=now,
             images=tuple(
-                Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes)) for kind, url, minutes in wanted
+                Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes))
+                for kind, url, minutes in typed_urls
             ),
             skipped=skipped,
         )
@@ -72,9 +73,10 @@ class Archiver:
     def receive(
         self, *tasks: str, tries: int = 1, negative: int | None = None, sent_at: datetime | None = None
     ) -> list[dict[str, Any]]:
-        """Returns messages as the event source delivers them, on this number of receives, each a try.
+        """Queues a message for each task, and returns the messages as the event source delivers them.
 
-        In `negative` of the earlier ones, by default in all, an image's host has given a negative answer.
+        This is try number `tries` of the messages. `negative` is the number of earlier tries in which an image's host
+        gave a negative answer (default: all).
         """
         sent_at = sent_at or datetime.now(UTC)
         for task in tasks or (TASK,):
@@ -104,13 +106,13 @@ class Archiver:
         ]
 
     def handle(self, messages: list[dict[str, Any]]) -> list[str]:
-        """Returns the ids of the messages that are returned to the queue."""
+        """Handles messages. Returns the ids of those that return to the queue."""
         answer = app.handler({"Records": messages}, self.context)
         assert answer.keys() == {"batchItemFailures"}
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def run(self, *tasks: str, tries: int = 1, negative: int | None = None) -> list[str]:
-        """Returns the tasks whose messages are returned to the queue."""
+        """Queues and handles a message for each task. Returns the tasks whose messages return to the queue."""
         messages = self.receive(*tasks, tries=tries, negative=negative)
         failed = self.handle(messages)
         return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
@@ -129,19 +131,19 @@ class Archiver:
         return [image["state"] for image in self.item(task)["images"]]
 
     def images(self) -> dict[str, bytes]:
-        """Returns the archived images by their keys, without what is in quarantine."""
+        """Returns the archived images by their keys, without quarantined bytes."""
         return {key: body for key, body in self.objects().items() if key.startswith("images/")}
 
     def objects(self) -> dict[str, bytes]:
         keys = [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
         return {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
-    def seconds_until_back(self, message: dict[str, Any]) -> float:
+    def seconds_until_visible(self, message: dict[str, Any]) -> float:
         """Returns the seconds until a message is visible again."""
         from moto.sqs.models import sqs_backends
 
         queue = sqs_backends["123456789012"]["us-east-1"].queues["archive"]
-        (found,) = [kept for kept in queue._messages if kept.receipt_handle == message["receiptHandle"]]
+        (found,) = [each for each in queue._messages if each.receipt_handle == message["receiptHandle"]]
         return float(found.visible_at) / 1000 - time.time()
 
 
@@ -153,12 +155,12 @@ def archiving(
     monkeypatch: pytest.MonkeyPatch,
     provider_keys: dict[str, Any],
 ) -> Iterator[Archiver]:
-    """Provides the archiver with its environment and these API keys of the providers."""
-    made = Archiver(store, server, context)
+    """Sets the archiver's environment, with these API keys of the providers, and yields the archiver."""
+    archiver = Archiver(store, server, context)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
-    monkeypatch.setenv("ARCHIVE_QUEUE_URL", made.queue_url)
-    monkeypatch.setenv("ARCHIVE_DEAD_LETTERS_URL", made.dead_letters_url)
+    monkeypatch.setenv("ARCHIVE_QUEUE_URL", archiver.queue_url)
+    monkeypatch.setenv("ARCHIVE_DEAD_LETTERS_URL", archiver.dead_letters_url)
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
     monkeypatch.setenv("PROVIDER_BASE_URLS", "")
     monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("archiver-keys", json.dumps(provider_keys)))
@@ -166,7 +168,7 @@ def archiving(
     monkeypatch.setattr(app, "ImageFetcher", lambda: fetcher)
     app.dependencies.cache_clear()
     with put_object_as_s3_does():
-        yield made
+        yield archiver
     if app.dependencies.cache_info().currsize:
         app.dependencies().messages.shutdown()
         app.dependencies().images.shutdown()

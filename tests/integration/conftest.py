@@ -51,15 +51,15 @@ _create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 class _ReusedClients(botocore.session.Session):
-    """A session that gives its clients to one account after the other, because creating one takes 20 ms.
+    """A session whose clients are reused by later accounts, because creating a client takes 20 ms.
 
-    Within an account no client is given twice. A client with handlers that a test has registered is not used again.
+    Within an account no client is returned twice. A client with handlers that a test has registered is not reused.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._free: defaultdict[str, list[Any]] = defaultdict(list)
-        self._given: list[tuple[str, Any]] = []
+        self._in_use: list[tuple[str, Any]] = []
         self._changed: set[int] = set()
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
@@ -67,39 +67,39 @@ class _ReusedClients(botocore.session.Session):
         settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         key = repr((args, options, settings))
         client = self._free[key].pop() if self._free[key] else self._created(*args, **kwargs)
-        self._given.append((key, client))
+        self._in_use.append((key, client))
         return client
 
     def _created(self, *args: Any, **kwargs: Any) -> Any:
         client: Any = super().create_client(*args, **kwargs)
         events = client.meta.events
-        of_the_code: set[tuple[str, Any]] = set()
+        registered_by_catchlight: set[tuple[str, Any]] = set()
 
-        def watched(register: Callable[..., None], name: str, handler: Any, *more: Any, **options: Any) -> None:
+        def register_once(register: Callable[..., None], name: str, handler: Any, *more: Any, **options: Any) -> None:
             if getattr(handler, "__module__", None) != aws_clients.__name__:
                 self._changed.add(id(client))
-            elif (name, handler) in of_the_code:
+            elif (name, handler) in registered_by_catchlight:
                 return
             else:
-                of_the_code.add((name, handler))
+                registered_by_catchlight.add((name, handler))
             register(name, handler, *more, **options)
 
         for method in ("register", "register_first", "register_last"):
-            setattr(events, method, functools.partial(watched, getattr(events, method)))
+            setattr(events, method, functools.partial(register_once, getattr(events, method)))
         return client
 
-    def take_back(self) -> None:
-        """Ends an account: its clients can be given again."""
-        for key, client in self._given:
+    def release(self) -> None:
+        """Ends an account: its clients can be reused."""
+        for key, client in self._in_use:
             if id(client) not in self._changed:
                 self._free[key].append(client)
-        self._given.clear()
+        self._in_use.clear()
         self._changed.clear()
 
 
 @functools.cache
 def _sessions() -> tuple[_ReusedClients, boto3.Session, _ReusedClients]:
-    """Returns the sessions of all accounts: of tests, as botocore's and as boto3's, and of functions."""
+    """Returns the sessions that all accounts share: the tests' as botocore's and as boto3's, and the functions'."""
     of_tests = _ReusedClients()
     return of_tests, boto3.Session(botocore_session=of_tests), _ReusedClients()
 
@@ -118,8 +118,8 @@ def an_account() -> Iterator[None]:
             with mock_aws(config={"core": {"reset_boto3_session": False}}), atomic_dynamodb_calls():
                 yield
         finally:
-            of_tests.take_back()
-            of_functions.take_back()
+            of_tests.release()
+            of_functions.release()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def aws() -> Iterator[None]:
 
 
 class Store:
-    """The tasks table, for the code under test and for direct access as by a user."""
+    """The tasks table, for the code under test and for direct access, as users have it."""
 
     def __init__(self, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self.client = client

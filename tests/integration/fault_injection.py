@@ -52,14 +52,14 @@ def failing(
     operation: str, fault: Exception, *, when: Callable[[dict[str, Any]], bool] = lambda _: True
 ) -> Iterator[list[str]]:
     """Makes an operation fail in every client, for parameters that match `when`. Yields the list of failed calls."""
-    make = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
+    make_api_call = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
     failed: list[str] = []
 
     def call(client: BaseClient, name: str, parameters: dict[str, Any]) -> Any:
         if name == operation and when(parameters):
             failed.append(name)
             raise fault
-        return make(client, name, parameters)
+        return make_api_call(client, name, parameters)
 
     with mock.patch.object(BaseClient, "_make_api_call", call):
         yield failed

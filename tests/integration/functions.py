@@ -15,7 +15,7 @@ PROVIDER_KEYS = {provider: {"apiKey": key} for provider, key in API_KEYS.items()
 
 
 class StandardOutput:
-    """Writes to the standard output of the moment: pytest replaces it for each phase of a test."""
+    """Writes to the current standard output, which pytest replaces for each phase of a test."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write(text)
@@ -36,7 +36,7 @@ def an_event(path: str) -> dict[str, Any]:
 
 
 def a_callback(body: Any, *, provider: str = "flux-kontext", token: str = TOKEN, **changes: Any) -> dict[str, Any]:
-    """Returns the event of a callback with this body: text as it is, any other body as JSON."""
+    """Returns the event of a callback with this body: text unchanged, any other body as JSON."""
     event = an_event("callbacks/flux-kontext/success.json")
     event["pathParameters"] = {"provider": provider, "token": token}
     event["rawPath"] = f"/callbacks/{provider}/{token}"

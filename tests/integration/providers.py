@@ -1,4 +1,4 @@
-"""Replaces providers by plain functions, and records the requests to them."""
+"""Replaces the providers by plain functions, and records the requests to them."""
 
 import json
 import threading
@@ -24,26 +24,26 @@ RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
 
 
 class Providers:
-    """Answers requests to all providers by path, and records them."""
+    """Responds to requests to all providers, by their path, and records them."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
         self.requests: list[httpx.Request] = []
-        self.at_once = 0
-        self.most_at_once = 0
+        self.concurrent = 0
+        self.max_concurrent = 0
         self._lock = threading.Lock()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
             self.requests.append(request)
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.concurrent += 1
+            self.max_concurrent = max(self.max_concurrent, self.concurrent)
         try:
             answer = self.answers.get(request.url.path)
             return answer(request) if answer else httpx.Response(500)
         finally:
             with self._lock:
-                self.at_once -= 1
+                self.concurrent -= 1
 
     @property
     def hosts(self) -> list[str]:
@@ -84,7 +84,7 @@ def unreachable(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("connection refused", request=request)
 
 
-def not_in_time(request: httpx.Request) -> httpx.Response:
+def timed_out(request: httpx.Request) -> httpx.Response:
     raise httpx.ReadTimeout("timed out", request=request)
 
 

@@ -15,7 +15,7 @@ def test_polling(way: str) -> None:
 
 
 def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The benchmark has a process of its own, and changes both of these.
+    # Outside of tests, the benchmark runs in a separate process, and changes these two objects.
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4", botocore.auth.AUTH_TYPE_MAPS["s3v4"])
 

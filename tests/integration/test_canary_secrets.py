@@ -1,4 +1,4 @@
-"""The search for canary secrets finds them wherever they are written, and does not spread them."""
+"""The search for canary secrets finds them wherever they are written, and its report does not repeat them."""
 
 import os
 
@@ -8,7 +8,7 @@ from local.stack import LOCAL_API_KEY
 from tests.canary_secrets import CANARIES, find_leaks
 from tests.integration.conftest import REPOSITORY
 
-# Made up of two halves, so that no output of these tests holds it.
+# Concatenated from two halves, so that no output of these tests contains it.
 SECRET = "known" + "OnlyInside"
 PREFIX = 'from tests.canary_secrets import canary\nSECRET = canary("made up", "known" + "OnlyInside")\n'
 
@@ -17,7 +17,7 @@ WAYS = {
     "stderr": "import sys\ndef test_it(): print('x' + SECRET + 'x', file=sys.stderr)",
     "a file descriptor": "import os\ndef test_it(): os.write(1, SECRET.encode())",
     "a child": "import subprocess\ndef test_it(): subprocess.run(['echo', SECRET])",
-    "what the test reads": "def test_it(capsys):\n    print(SECRET)\n    assert capsys.readouterr().out",
+    "output that the test captures": "def test_it(capsys):\n    print(SECRET)\n    assert capsys.readouterr().out",
     "a log message": "import logging\ndef test_it(): logging.getLogger('x').warning('it is %s', SECRET)",
     "a log's extra": "import logging\ndef test_it(): logging.getLogger('x').warning('it', extra={'key': SECRET})",
     "a traceback": (
@@ -32,7 +32,7 @@ WAYS = {
     "    (tmp_path / 'logs' / 'api.log').write_text('a\\n' + SECRET)",
     "a log file, encoded": "import base64\ndef test_it(tmp_path):\n"
     "    (tmp_path / 'api.log').write_text(base64.b64encode(('x\\\\/' + SECRET).encode()).decode())",
-    "a token of a stack's own": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
+    "a callback token in a path": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
     "beside half a surrogate pair": 'def test_it(): print(r"\\ud800\\u006b" + SECRET[1:])',
     "a log message, encoded": "from urllib.parse import quote\ndef test_it(): print(quote('/' + SECRET, safe=''))",
     "an object": "def test_it(aws):\n    aws('s3').put_object(Bucket='stored', Key='x', Body=SECRET.encode())",
@@ -83,10 +83,10 @@ def aws():
 
 @pytest.fixture
 def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A separate pytest run with the plugin only."""
+    """A separate pytest run, with this plugin and xdist only."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTEST_ADDOPTS", "")
-    # Plugins that are installed beside it, such as Hypothesis, take longer to load than these runs need.
+    # Other installed plugins, such as Hypothesis, take longer to load than these runs need.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = "-p tests.canary_secrets -p xdist"')
     return pytester
@@ -96,7 +96,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     ("ways", "workers"),
     [
         pytest.param(list(WAYS), 0, id="in one process"),
-        # What workers find is the same; they send it as text.
+        # Workers run the same search, and send their findings as text.
         pytest.param(["stdout", "a log file", "beside half a surrogate pair"], 2, id="in workers"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_worker_without_a_report_fails_the_run(inner: pytest.Pytester) -> None
     result.stdout.fnmatch_lines("worker gw0 ended without a report of its leaks")
 
 
-def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:
+def test_a_run_with_a_leak_and_a_failing_test_fails(inner: pytest.Pytester) -> None:
     inner.makepyfile(PREFIX + "def test_it():\n    print(SECRET)\n    assert False")
 
     assert inner.runpytest_subprocess("-q", "--tb=no", "--show-capture=no").ret == pytest.ExitCode.TESTS_FAILED

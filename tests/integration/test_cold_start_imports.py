@@ -1,4 +1,4 @@
-"""The modules that ReceiveCallback loads until its first answer: each further one makes every cold start slower."""
+"""The modules that ReceiveCallback loads until its first response: each further module slows down every cold start."""
 
 import re
 import sys
@@ -64,26 +64,26 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
     copy_installed(RUNTIME_CLIENT, runtime)
     paths = [str(REPOSITORY / "functions" / "receive_callback"), str(LAYER), str(layer)]
     with stand_in(tmp_path_factory.mktemp("aws"), ANSWERS) as aws:
-        took, _ = Sandbox(paths, a_callback()).start(aws, str(runtime))
-        yield took, aws
+        report, _ = Sandbox(paths, a_callback()).start(aws, str(runtime))
+        yield report, aws
 
 
-def test_the_callback_is_taken(loaded: tuple[dict[str, Any], StandIn]) -> None:
-    took, aws = loaded
+def test_the_first_callback_is_accepted(loaded: tuple[dict[str, Any], StandIn]) -> None:
+    report, aws = loaded
 
-    assert took["answer"]["statusCode"] == 200
+    assert report["answer"]["statusCode"] == 200
     assert aws.calls == {"GetSecretValue": 2, "UpdateItem": 1}
     assert aws.connections == 2
 
 
-def test_no_package_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+def test_exactly_the_listed_packages_are_loaded(loaded: tuple[dict[str, Any], StandIn]) -> None:
     top_level = {name.partition(".")[0] for name in loaded[0]["modules"]}
     foreign = {name for name in top_level if name not in sys.stdlib_module_names and not name.startswith("_")}
 
     assert foreign - {"app", "catchlight"} == PACKAGES
 
 
-def test_no_module_of_ours_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+def test_exactly_the_listed_modules_of_catchlight_are_loaded(loaded: tuple[dict[str, Any], StandIn]) -> None:
     own = {name.removeprefix("catchlight.") for name in loaded[0]["modules"] if name.startswith("catchlight.")}
 
     assert own == OWN_MODULES

@@ -1,4 +1,4 @@
-"""The stream's handler against SQS in memory."""
+"""DispatchChanges against SQS in memory: the follow-ups of changes, and faults of SQS and DynamoDB."""
 
 import json
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ from tests.integration.functions import an_event
 from tests.unit.template.expanded import FUNCTIONS
 
 FIRST_POLL_AFTER_SECONDS = 60
-# Attributes of every item that the stack itself has written.
-COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "there")
+# Attributes that every item has if the stack has written it.
+COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "x")
 
 
 @dataclass
 class Outbox:
-    """The queues to which changes are dispatched."""
+    """The queues of the follow-ups, and the dead-letter queue."""
 
     sqs: Any
     queue_url: str
@@ -52,7 +52,7 @@ class Outbox:
         return queued
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Returns the records put aside since the last call."""
+        """Returns the messages moved to the dead-letter queue since the last call."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")
         found, queue._messages[:] = [json.loads(message.body) for message in queue._messages], []
         return found
@@ -113,16 +113,16 @@ def a_record(
 
 
 def dispatch(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
-    """Returns the sequence numbers from which the stream is read again."""
+    """Handles records. Returns the sequence number from which the stream is read again, if any."""
     answer = app.handler({"Records": records}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what follows
+# ------------------------------------------------------------------------------------------------ follow-ups
 
 
-def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
+def test_the_example_batch_is_dispatched(outbox: Outbox, context: LambdaContext) -> None:
     event = an_event("dynamodb_stream.json")
     changes = [
         (record["dynamodb"]["Keys"]["task"]["S"], record["eventName"], record["dynamodb"]["NewImage"]["status"]["S"])
@@ -140,9 +140,7 @@ def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
 
 
 @pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
-def test_a_task_that_a_callback_hints_at_is_polled_at_once(
-    outbox: Outbox, context: LambdaContext, old: str | None
-) -> None:
+def test_a_hint_of_a_callback_starts_a_poll_at_once(outbox: Outbox, context: LambdaContext, old: str | None) -> None:
     hint, other = a_record(1, old or "PENDING", old), a_record(2, "PENDING")
     hint["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "1"}}
     repeated = a_record(3, "PENDING", "PENDING")
@@ -155,25 +153,25 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
 
 
 @pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
-def test_the_original_of_a_task_without_a_result_is_downloaded(
+def test_the_original_of_a_task_without_a_result_is_queued_for_download(
     outbox: Outbox, context: LambdaContext, old: str | None
 ) -> None:
-    named = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
+    with_original = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
     by_callback, by_poll = a_record(1, old or "PENDING", old), a_record(2, "PENDING", "PENDING")
-    by_callback["dynamodb"]["NewImage"] |= named | {"deliveries": {"N": "1"}}
-    by_poll["dynamodb"]["NewImage"] |= named
-    kept = a_record(3, "PENDING", "PENDING")
+    by_callback["dynamodb"]["NewImage"] |= with_original | {"deliveries": {"N": "1"}}
+    by_poll["dynamodb"]["NewImage"] |= with_original
+    unchanged = a_record(3, "PENDING", "PENDING")
     for image in ("OldImage", "NewImage"):
-        kept["dynamodb"][image] |= named
+        unchanged["dynamodb"][image] |= with_original
 
-    assert dispatch([by_callback, by_poll, kept], context) == []
+    assert dispatch([by_callback, by_poll, unchanged], context) == []
 
     assert outbox.messages() == ["flux-kontext#task1", "flux-kontext#task2"]
-    # The execution that has found the second one already polls for it.
+    # The second task needs no message: the execution that found its original continues to poll it.
     assert outbox.polls() == [("flux-kontext#task1", 0)]
 
 
-def test_a_repeated_callback_of_an_unconfirmed_task_is_asked_about(outbox: Outbox, context: LambdaContext) -> None:
+def test_a_repeated_callback_of_an_unconfirmed_task_starts_a_poll(outbox: Outbox, context: LambdaContext) -> None:
     repeated = a_record(1, "UNCONFIRMED", "UNCONFIRMED", reported_by="callback")
     repeated["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "2"}}
 
@@ -204,7 +202,7 @@ def test_a_task_that_has_just_succeeded_is_archived(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("SUCCEEDED", "SUCCEEDED"),  # a delivery was counted, an image archived
+        ("SUCCEEDED", "SUCCEEDED"),  # a delivery was counted, or an image archived
         ("SUCCEEDED", "ARCHIVED"),
         ("SUCCEEDED", "INCOMPLETE"),
         ("PENDING", "PENDING"),
@@ -229,13 +227,13 @@ def test_other_changes_start_nothing(outbox: Outbox, context: LambdaContext, old
 @pytest.mark.parametrize(
     ("old", "new", "reported_by"),
     [
-        ("SUCCEEDED", "PENDING", ""),  # its provider did not confirm a callback's report
+        ("SUCCEEDED", "PENDING", ""),  # the provider did not confirm the report of a callback
         ("FAILED", "PENDING", ""),
         (None, "FAILED", "callback"),  # never registered
-        ("TIMED_OUT", "FAILED", "callback"),  # given up
+        ("TIMED_OUT", "FAILED", "callback"),  # polling gave up
     ],
 )
-def test_a_task_without_an_execution_is_polled_for_at_once(
+def test_a_task_without_an_execution_is_polled_at_once(
     outbox: Outbox, context: LambdaContext, old: str | None, new: str, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, new, old, reported_by=reported_by)], context) == []
@@ -254,7 +252,7 @@ def test_a_task_without_an_execution_is_polled_for_at_once(
         ("FAILED", "callback"),  # confirmed just now, or counted
     ],
 )
-def test_a_failure_that_is_confirmed_or_is_polled_for_starts_no_poll(
+def test_a_failure_that_is_confirmed_or_already_polled_starts_no_poll(
     outbox: Outbox, context: LambdaContext, old: str | None, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, "FAILED", old, reported_by=reported_by)], context) == []
@@ -270,7 +268,7 @@ def test_each_task_has_a_message_of_its_own(outbox: Outbox, context: LambdaConte
     assert outbox.polls() == [(f"flux-kontext#task{number}", FIRST_POLL_AFTER_SECONDS) for number in range(23)]
 
 
-def test_more_messages_than_one_call_takes_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
+def test_more_messages_than_one_call_accepts_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
     assert dispatch([a_record(number, "SUCCEEDED", "PENDING") for number in range(23)], context) == []
 
     assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(23)]
@@ -291,7 +289,7 @@ def test_an_invalid_key_does_not_stop_the_others(
 
 
 @pytest.mark.parametrize(("status", "rank"), [("PENDING", 0), ("SUCCEEDED", 30)])
-def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
+def test_an_item_with_key_and_status_only_gets_the_attributes_of_the_indexes(
     store: Store, outbox: Outbox, context: LambdaContext, status: str, rank: int
 ) -> None:
     store.put("flux-kontext#task1", status=status)
@@ -310,15 +308,21 @@ def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
         ("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS if status == "PENDING" else 0)
     ]
 
-    # Existing attributes stay; an item that was deleted or has changed is not written.
+    # Existing attributes are not overwritten. An item that was deleted or has another status is not written.
     before = store.item("flux-kontext#task1")
-    assert dispatch([record, a_record(2, status)], context) == []
+    store.put("flux-kontext#task3", status="FAILED")
+    deleted, changed = a_record(2, status), a_record(3, status)
+    for image in (deleted["dynamodb"]["NewImage"], changed["dynamodb"]["NewImage"]):
+        for name in COMPLETE:
+            del image[name]
+    assert dispatch([record, deleted, changed], context) == []
     assert store.item("flux-kontext#task1") == before
-    assert store.table.get("flux-kontext#task2") is None
+    assert store.item("flux-kontext#task2") is None
+    assert store.item("flux-kontext#task3") == {"task": "flux-kontext#task3", "status": "FAILED"}
 
 
 @every_aws_fault
-def test_an_item_that_cannot_be_completed_comes_again(
+def test_the_record_of_an_item_that_cannot_be_completed_is_read_again(
     store: Store, outbox: Outbox, context: LambdaContext, fault: Exception
 ) -> None:
     store.put("flux-kontext#task1", status="PENDING")
@@ -328,10 +332,10 @@ def test_an_item_that_cannot_be_completed_comes_again(
     with failing("UpdateItem", fault):
         assert dispatch([record], context) == [record["dynamodb"]["SequenceNumber"]]
 
-    assert len(outbox.polls()) == 1  # once, and at once
+    assert len(outbox.polls()) == 1  # queued once, although the record is read again
 
 
-def test_an_item_that_dynamodb_refuses_is_reported_and_holds_nothing_up(
+def test_an_item_that_dynamodb_rejects_is_reported_and_does_not_stop_the_batch(
     store: Store, outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     too_large = ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "UpdateItem")
@@ -352,7 +356,7 @@ def test_an_item_that_dynamodb_refuses_is_reported_and_holds_nothing_up(
 
 
 @every_aws_fault
-def test_an_outage_of_sqs_is_waited_for(
+def test_messages_are_queued_after_an_outage_of_sqs(
     outbox: Outbox, context: LambdaContext, clock: OutageClock, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     records = [a_record(1, "PENDING"), *(a_record(number, "SUCCEEDED") for number in range(2, 27))]
@@ -368,7 +372,7 @@ def test_an_outage_of_sqs_is_waited_for(
     assert dispatch(records, context) == []
 
     assert clock.pauses == [1, 2, 4, 8]
-    # A queue that accepts nothing is tried once a round, because each call takes seconds. The last round makes 3 and 1.
+    # Each of 4 failing rounds makes one call per queue. The last round queues all messages with 3 calls and 1 call.
     assert len(calls) == 4 * 2 + 4
     assert reported(caplog.records, "flux-kontext#task1") == {"NotQueuedError"}
     assert outbox.polls() == [("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS)]
@@ -376,13 +380,13 @@ def test_an_outage_of_sqs_is_waited_for(
     assert outbox.dead_letters() == []
 
 
-def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: OutageClock) -> None:
-    """An original lives 600 s. The event source invokes the function again with the records that are left."""
+def test_no_task_is_lost_in_five_minutes_without_sqs(outbox: Outbox, clock: OutageClock) -> None:
+    """The URL of an original expires after 600 s. The event source repeats the records that were not queued."""
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
     begun, seconds = clock.now, 300
 
     def fail_during_the_outage(**_: Any) -> None:
-        clock.now += 7  # the tries of a call without a response
+        clock.now += 7  # the duration of all tries of a call without a response
         if clock.now < begun + seconds:
             raise AWS_FAULTS["unanswered"]
 
@@ -433,7 +437,7 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     error = type(fault).__name__ if isinstance(fault, KeyError) else "NotQueuedError"
     for number in (1, 2, 3):
         assert reported(caplog.records, f"flux-kontext#task{number}") == {error}
-    # One call for each queue and delay, at once and after each pause. A last round of tries has the time it needs.
+    # One call for each queue and delay, at once and after each of the four pauses.
     assert clock.pauses == [1, 2, 4, 8]
     assert counted(capsys) == [error] * 3 * 5
     assert outbox.dead_letters() == []
@@ -445,7 +449,7 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
 
 
 @pytest.mark.parametrize("queue", ["archive", "poll"])
-def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
+def test_a_queue_that_refuses_messages_does_not_delay_the_other_queue(
     outbox: Outbox, context: LambdaContext, queue: str
 ) -> None:
     def refuse(params: dict[str, Any], **_: Any) -> None:
@@ -461,7 +465,7 @@ def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
     assert (len(outbox.messages()), len(outbox.polls())) == (queue == "poll", queue == "archive")
 
 
-def test_messages_that_sqs_refuses_one_by_one_are_sent_again(
+def test_single_messages_that_sqs_refuses_are_sent_again(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [a_record(number, "SUCCEEDED") for number in range(12)]
@@ -485,11 +489,11 @@ def test_messages_that_sqs_refuses_one_by_one_are_sent_again(
     assert counted(capsys) == ["NotQueuedError"]
 
 
-def test_messages_that_an_answer_does_not_name_come_again(
+def test_messages_missing_from_the_response_of_sqs_count_as_not_queued(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
-        parsed.clear()  # botocore parses truncated JSON as an empty answer
+        parsed.clear()  # botocore parses truncated JSON as an empty response
 
     app.dependencies().archive_queue._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
@@ -504,7 +508,7 @@ def test_messages_that_an_answer_does_not_name_come_again(
     [({"Keys": {}}, ""), ({"Keys": None}, ""), ({"NewImage": {"status": "SUCCEEDED"}}, "flux-kontext#task1")],
     ids=str,
 )
-def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
+def test_a_malformed_record_is_moved_to_the_dead_letters_and_does_not_delay_the_others(
     outbox: Outbox,
     context: LambdaContext,
     clock: OutageClock,
@@ -528,17 +532,19 @@ def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
 
 
 @pytest.mark.parametrize("status", ["done", "pending"])
-def test_an_item_with_an_unknown_status_is_put_aside(
+def test_an_item_with_an_unknown_status_is_moved_to_the_dead_letters(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, status: str
 ) -> None:
     assert dispatch([a_record(1, status)], context) == []
 
-    assert [letter["task"] for letter in outbox.dead_letters()] == ["flux-kontext#task1"]
+    assert [dead_letter["task"] for dead_letter in outbox.dead_letters()] == ["flux-kontext#task1"]
     (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert vars(error)["task"] == "flux-kontext#task1"
 
 
-def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: LambdaContext) -> None:
+def test_a_record_that_cannot_be_moved_to_the_dead_letters_is_read_again(
+    outbox: Outbox, context: LambdaContext
+) -> None:
     broken = a_record(1, "SUCCEEDED")
     broken["dynamodb"]["Keys"] = {}
 
@@ -546,17 +552,17 @@ def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: 
         assert dispatch([broken], context) == [broken["dynamodb"]["SequenceNumber"]]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An answer without failures would let the stream continue, and the changes would be lost.
+    # A response without failures would let the stream continue, and the changes would be lost.
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")
 
-    with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):
+    with pytest.raises(SettingsError, match="ARCHIVE_QUEUE_URL"):
         dispatch([a_record(1, "SUCCEEDED")], context)
 
 
-def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
+def test_an_error_that_ends_an_invocation_is_reported_with_all_its_tasks(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")

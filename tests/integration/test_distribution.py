@@ -1,4 +1,4 @@
-"""The distribution that the build backend makes of this checkout."""
+"""The distribution that the build backend builds from this checkout."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_the_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert version == f"catchlight {__version__}"
 
 
-def test_the_page_names_the_wheel() -> None:
+def test_docs_applications_names_the_wheel() -> None:
     page = (REPOSITORY / "docs" / "applications.md").read_text()
 
     assert f"pip install dist/catchlight-{__version__}-py3-none-any.whl" in page

@@ -13,18 +13,18 @@ MAX_ROUNDING = 1.3
 
 
 def documented() -> dict[str, list[float]]:
-    """Returns the figures of the page's table by the kind of callback."""
+    """Returns the figures in the page's table, by the kind of callback."""
     section = (REPOSITORY / "docs/security.md").read_text().split(HEADING)[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     return {name: [float(figure.replace(",", "")) for figure in figures] for name, *figures in rows[2:]}
 
 
-def test_the_page_has_every_kind() -> None:
+def test_docs_security_lists_every_kind_of_forged_callback() -> None:
     assert [*documented()] == [forgery.name for forgery in FORGERIES]
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.name)
-def test_a_thousand_of_a_kind_cost_what_the_page_says(forgery: Forgery) -> None:
+def test_the_cost_of_a_thousand_forged_callbacks_is_as_documented(forgery: Forgery) -> None:
     found = cost(forgery)
     computed = [
         found.transitions,

@@ -1,4 +1,4 @@
-"""Untrusted text in callbacks and answers is logged as one line of ASCII, and published in valid events."""
+"""Untrusted text in callbacks and poll responses is logged as one line of ASCII, and published in valid events."""
 
 import json
 import re
@@ -25,7 +25,7 @@ FUNCTIONS = sorted(app.parent.name for app in (REPOSITORY / "functions").glob("*
 NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 URL = "https://tempfile.aiquickdraw.com/r/1.png"
 
-# Every field of a callback that is stored, logged or quoted in an answer; by provider.
+# Callbacks with the text in every field that is stored, logged or quoted in a response; by provider.
 BODIES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "failure": ("flux-kontext", lambda text: {"code": 501, "msg": text}),
     "code": ("flux-kontext", lambda text: {"code": text, "msg": text}),
@@ -100,7 +100,7 @@ def environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """Returns the lines that the functions have logged: each of them is JSON in printable ASCII."""
+    """Returns the lines that the functions have logged, after checking that each is JSON in printable ASCII."""
     output = "".join(capsys.readouterr())
     assert not NOT_ASCII.search(output)
     return [json.loads(line) for line in output.splitlines()]
@@ -123,7 +123,7 @@ def test_every_function_logs_lines_of_ascii(
 
 
 @pytest.mark.parametrize(("provider", "body"), BODIES.values(), ids=BODIES)
-def test_callbacks(
+def test_callbacks_with_hostile_text_are_answered_and_logged_in_ascii(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], provider: str, body: Callable[[str], Any]
 ) -> None:
     for number, text in enumerate(STRINGS):
@@ -148,7 +148,7 @@ def test_callbacks(
     ],
     ids=["task id", "provider", "token", "reference", "headers", "names"],
 )
-def test_the_rest_of_a_request(
+def test_requests_with_hostile_text_in_other_parts_are_answered_and_logged_in_ascii(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], event: Callable[[str], dict[str, Any]]
 ) -> None:
     for text in STRINGS:
@@ -159,7 +159,9 @@ def test_the_rest_of_a_request(
     assert len(log_lines(capsys)) >= len(STRINGS)
 
 
-def test_answers_to_polls(store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poll_responses_with_hostile_text_are_recorded_and_logged_in_ascii(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def text_of(task_id: str) -> str:
         return STRINGS[int(task_id.removeprefix("t"))]
 
@@ -193,7 +195,7 @@ def test_answers_to_polls(store: Store, capsys: pytest.CaptureFixture[str], monk
 
 
 class Bus:
-    """Accepts all events."""
+    """An event bus that accepts all events and records their details."""
 
     def __init__(self) -> None:
         self.details: list[str] = []
@@ -214,7 +216,7 @@ def a_stream_record(item: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["failure", "record", "market", "error", "image"])
-def test_events_have_the_text_in_a_json_string(
+def test_events_contain_hostile_text_as_json_strings(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider, body = BODIES[kind]

@@ -1,4 +1,4 @@
-"""What is sent to S3 while an image is downloaded: a whole object with a checksum that S3 verifies, or none."""
+"""Uploads to S3 during the download: a complete object with a checksum that S3 verifies, or no object."""
 
 import base64
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ IMAGE = large_picture(1)
 KEY = "images/acedata/1/result-0.png"
 
 
-def coming(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> ImageStream:
+def arriving(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> ImageStream:
     """Returns an image that arrives in pieces."""
     pieces = (content[at : at + piece] for at in range(0, len(content), piece))
     return ImageStream(pieces, len(content) if size is None else size, "images.example")
@@ -34,26 +34,30 @@ class Bucket(ImageBucket):
         super().__init__(AwsClients().s3(S3_CONFIG), "images")
         self._s3.create_bucket(Bucket="images")
         self.requests: list[dict[str, str]] = []
+        self.broken_connections = 0
         self._s3.meta.events.register_first("before-send.s3.PutObject", self._note)
 
-    def put_it(self, image: ImageStream) -> str:
+    def upload(self, image: ImageStream) -> str:
         with image:
             return self.put(KEY, image, Task(task="acedata#1", status=TaskStatus.SUCCEEDED))
 
-    def break_off_once(self) -> None:
+    def break_connection_once(self) -> None:
         """Makes S3 read part of the next body and close the connection."""
-        times = iter(range(1))
 
         def break_off(request: Any, **_: Any) -> None:
-            for _time in times:
+            if self.broken_connections == 0:
+                self.broken_connections += 1
                 request.body.read(2 * BLOCK_BYTES)
                 raise ConnectionClosedError(endpoint_url=request.url)
 
         self._s3.meta.events.register_first("before-send.s3.PutObject", break_off)
 
     def objects(self) -> dict[str, bytes]:
-        listed = self._s3.list_objects_v2(Bucket="images").get("Contents", [])
-        return {found["Key"]: self._s3.get_object(Bucket="images", Key=found["Key"])["Body"].read() for found in listed}
+        found_objects = self._s3.list_objects_v2(Bucket="images").get("Contents", [])
+        return {
+            found["Key"]: self._s3.get_object(Bucket="images", Key=found["Key"])["Body"].read()
+            for found in found_objects
+        }
 
     def _note(self, request: Any, **_: Any) -> None:
         self.requests.append(
@@ -71,8 +75,8 @@ def bucket() -> Iterator[Bucket]:
         yield Bucket()
 
 
-def test_a_body_is_signed_unseen_and_followed_by_its_checksum(bucket: Bucket) -> None:
-    digest = bucket.put_it(coming())
+def test_a_body_is_sent_with_an_unsigned_payload_and_a_checksum_trailer(bucket: Bucket) -> None:
+    digest = bucket.upload(arriving())
 
     (request,) = bucket.requests
     assert request["url"].startswith("https://")
@@ -96,7 +100,7 @@ def test_a_body_that_arrives_damaged_is_not_stored(bucket: Bucket) -> None:
     bucket._s3.meta.events.register_first("before-send.s3.PutObject", damage)
 
     with pytest.raises(ImageUnavailableError, match="BadDigest"):
-        bucket.put_it(coming())
+        bucket.upload(arriving())
     assert bucket.objects() == {}
 
 
@@ -113,7 +117,7 @@ def test_a_file_that_is_found_to_be_invalid_at_its_end_is_sent_once_and_not_stor
     bucket: Bucket, content: bytes, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        bucket.put_it(coming(content))
+        bucket.upload(arriving(content))
 
     assert len(bucket.requests) == 1
     assert bucket.objects() == {}
@@ -125,50 +129,51 @@ def test_an_incomplete_image_is_not_stored(bucket: Bucket) -> None:
         raise ImageUnavailableError("the connection failed: it was interrupted")
 
     with pytest.raises(ImageUnavailableError, match="it was interrupted"):
-        bucket.put_it(ImageStream(breaking_off(), len(IMAGE), "images.example"))
+        bucket.upload(ImageStream(breaking_off(), len(IMAGE), "images.example"))
 
     assert len(bucket.requests) == 1
     assert bucket.objects() == {}
 
 
 def test_all_but_the_end_can_be_read_before_the_image_is_verified() -> None:
-    come = []
+    arrived = []
 
     def pieces() -> Iterator[bytes]:
         for at in range(0, len(IMAGE), 10_000):
-            come.append(at)
+            arrived.append(at)
             yield IMAGE[at : at + 10_000]
 
     with ImageStream(pieces(), len(IMAGE), "images.example") as image:
-        read, come_by_then = [], []
+        read, arrived_by_then = [], []
         while block := image.read(BLOCK_BYTES):
             read.append(block)
-            come_by_then.append(10_000 * len(come))
+            arrived_by_then.append(10_000 * len(arrived))
 
     assert b"".join(read) == IMAGE
     assert len(read) > 4
-    assert come_by_then[0] < 2 * BLOCK_BYTES
+    assert arrived_by_then[0] < 2 * BLOCK_BYTES
     # The last bytes are held back until the whole image has arrived and is verified.
-    assert come_by_then[-2] < len(IMAGE) <= come_by_then[-1]
+    assert arrived_by_then[-2] < len(IMAGE) <= arrived_by_then[-1]
 
 
-def test_after_a_broken_connection_all_of_it_is_sent_again(bucket: Bucket) -> None:
-    bucket.break_off_once()
+def test_after_a_broken_connection_the_whole_body_is_sent_again(bucket: Bucket) -> None:
+    bucket.break_connection_once()
 
-    assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
+    assert bucket.upload(arriving()) == sha256(IMAGE).hexdigest()
 
+    assert bucket.broken_connections == 1
     assert bucket.objects() == {KEY: IMAGE}
 
 
-def test_the_same_image_is_as_good_as_written(bucket: Bucket) -> None:
-    bucket.put_it(coming())
+def test_an_image_that_is_already_stored_counts_as_written(bucket: Bucket) -> None:
+    bucket.upload(arriving())
 
-    assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
+    assert bucket.upload(arriving()) == sha256(IMAGE).hexdigest()
 
 
-def test_another_image_replaces_nothing(bucket: Bucket) -> None:
-    bucket.put_it(coming())
+def test_a_different_image_does_not_replace_a_stored_image(bucket: Bucket) -> None:
+    bucket.upload(arriving())
 
     with pytest.raises(ImageRejectedError, match="holds another image"):
-        bucket.put_it(coming(large_picture(2)))
+        bucket.upload(arriving(large_picture(2)))
     assert bucket.objects() == {KEY: IMAGE}

@@ -1,4 +1,4 @@
-"""The bytes that are sent to S3 while an image is downloaded, parsed as strictly as S3 does."""
+"""The bytes of uploads to S3 during the download, parsed as strictly as S3 does."""
 
 import base64
 import socket
@@ -22,17 +22,18 @@ from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
 TASK = Task(task="acedata#1", status=TaskStatus.SUCCEEDED)
-LEAST_CHUNK = 8192  # of all but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+# Of all chunks but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+MIN_CHUNK_BYTES = 8192
 PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
 
 
 @dataclass
 class StrictS3:
-    """Accepts streamed uploads, refuses what S3 would refuse, and stores complete objects."""
+    """Accepts streamed uploads, rejects those that S3 would reject, and stores complete objects."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
-    answers: list[int] = field(default_factory=list)
-    broken_off: int = 0
+    statuses: list[int] = field(default_factory=list)
+    aborted_uploads: int = 0
 
     def behave(self, connection: socket.socket) -> None:
         stream = connection.makefile("rb")
@@ -48,7 +49,7 @@ class StrictS3:
             try:
                 body = self._unchunked(stream)
             except EOFError:
-                self.broken_off += 1
+                self.aborted_uploads += 1
                 return
             content, checksum = self._decoded(body, headers)
             computed = base64.b64encode(sha256(content).digest()).decode()
@@ -58,8 +59,8 @@ class StrictS3:
             connection.sendall(self._answer(200 if is_whole else 400, b"", f"x-amz-checksum-sha256: {computed}\r\n"))
 
     def _answer(self, status: int, body: bytes, more: str = "") -> bytes:
-        self.answers.append(status)
-        return f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+        self.statuses.append(status)
+        return f"HTTP/1.1 {status} Status\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
 
     @staticmethod
     def _headers(stream: BufferedReader) -> Iterator[tuple[str, str]]:
@@ -70,10 +71,10 @@ class StrictS3:
     @staticmethod
     def _unchunked(stream: BufferedReader) -> bytes:
         body = b""
-        while size := int(stream.readline() or _end(), 16):
+        while size := int(stream.readline() or _raise_end_of_stream(), 16):
             chunk = stream.read(size + 2)
             if len(chunk) < size + 2:
-                _end()
+                _raise_end_of_stream()
             body += chunk[:-2]
         stream.readline()
         return body
@@ -91,13 +92,13 @@ class StrictS3:
                 break
             assert body[sizes[-1] : sizes[-1] + 2] == b"\r\n"
             content, body = content + body[: sizes[-1]], body[sizes[-1] + 2 :]
-        assert all(size >= LEAST_CHUNK for size in sizes[:-2])
+        assert all(size >= MIN_CHUNK_BYTES for size in sizes[:-2])
         name, _, checksum = body.decode().strip().partition(":")
         assert name == headers["x-amz-trailer"]
         return content, checksum
 
 
-def _end() -> bytes:
+def _raise_end_of_stream() -> bytes:
     raise EOFError
 
 
@@ -119,18 +120,18 @@ def bucket(
         yield ImageBucket(AwsClients().s3(S3_CONFIG.merge(PATH_STYLE)), "images")
 
 
-def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> ImageStream:
+def arriving(content: bytes = IMAGE, *, piece: int = 10_000) -> ImageStream:
     pieces = (content[at : at + piece] for at in range(0, len(content), piece))
     return ImageStream(pieces, len(content), "images.example")
 
 
 @pytest.mark.parametrize("piece", [100, 10_000, 65_536, 1_000_000])
-def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
-    with coming(piece=piece) as image:
+def test_s3_accepts_a_streamed_image(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
+    with arriving(piece=piece) as image:
         assert bucket.put("a.png", image, TASK) == sha256(IMAGE).hexdigest()
 
     assert s3.objects == {"/images/a.png": IMAGE}
-    assert s3.answers == [200]
+    assert s3.statuses == [200]
 
 
 @pytest.mark.parametrize(
@@ -141,29 +142,29 @@ def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, pi
 def test_the_upload_of_an_invalid_file_is_aborted_at_its_end(
     bucket: ImageBucket, s3: StrictS3, content: bytes, error: type[Exception]
 ) -> None:
-    with coming(content) as image, pytest.raises(error):
+    with arriving(content) as image, pytest.raises(error):
         bucket.put("a.png", image, TASK)
-    with coming() as image:
+    with arriving() as image:
         bucket.put("b.png", image, TASK)
 
     assert s3.objects == {"/images/b.png": IMAGE}
-    assert (s3.answers, s3.broken_off) == ([200], 1)
+    assert (s3.statuses, s3.aborted_uploads) == ([200], 1)
 
 
-def test_an_object_that_is_there_is_not_sent_for(
+def test_the_body_of_an_object_that_exists_is_not_sent(
     bucket: ImageBucket, s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.objects["/images/a.png"] = IMAGE
-    asked = []
+    head_requests = []
 
     def head(key: str) -> dict[str, Any]:
-        asked.append(key)
+        head_requests.append(key)
         return {"ChecksumSHA256": base64.b64encode(sha256(IMAGE).digest()).decode(), "Metadata": {}}
 
     monkeypatch.setattr(bucket, "_head", head)
 
-    with coming() as image:
+    with arriving() as image:
         assert bucket.put("a.png", image, TASK) == sha256(IMAGE).hexdigest()
 
-    assert asked == ["a.png"]
-    assert s3.answers == [412]
+    assert head_requests == ["a.png"]
+    assert s3.statuses == [412]

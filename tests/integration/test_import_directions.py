@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).parents[2]
 LAYER = "layers/catchlight/python"
 
 
-# Folders without an __init__ have parts all along the path, and the checkout is installed: it must not mix with a copy.
+# The checkout is installed. Packages without __init__.py are merged from all entries of sys.path: without this removal,
+# import-linter would mix the modules of a copy with those of the checkout.
 LINT = f"""
 import sys
 checkout = {[str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / LAYER)]}
@@ -56,8 +57,8 @@ def a_copy(to: Path) -> Path:
     return to
 
 
-# An import that is not allowed, and the contract that it breaks.
-WRONG = [
+# The importing module, the module that it must not import, and the contract that forbids it.
+FORBIDDEN_IMPORTS = [
     ("catchlight.models", "catchlight.settings", "Within the package imports go one way"),
     ("catchlight.settings", "catchlight.tasks.table", "Within the package imports go one way"),
     ("catchlight.providers.payloads", "catchlight.polling", "Within the package imports go one way"),
@@ -77,13 +78,13 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def broken() -> Mapping[str, str]:
-    """What import-linter says of each contract that a copy with all wrong imports breaks.
+    """Returns import-linter's report on each contract that a copy with all forbidden imports breaks.
 
-    One run for all of them takes a tenth of the time of one run for each.
+    One run with all imports takes a tenth of the time of separate runs.
     """
     with TemporaryDirectory() as folder:
         copy = a_copy(Path(folder))
-        for module, imported, _ in WRONG:
+        for module, imported, _ in FORBIDDEN_IMPORTS:
             root = copy if module.startswith(("functions", "local")) else copy / LAYER
             with (root / f"{module.replace('.', '/')}.py").open("a") as file:
                 file.write(f"\nimport {imported}\n")
@@ -93,8 +94,8 @@ def broken() -> Mapping[str, str]:
     return dict(zip(contracts[::2], contracts[1::2], strict=True))
 
 
-@pytest.mark.parametrize(("module", "imported", "contract"), WRONG)
-def test_an_import_the_other_way_is_noticed(
+@pytest.mark.parametrize(("module", "imported", "contract"), FORBIDDEN_IMPORTS)
+def test_a_forbidden_import_breaks_its_contract(
     broken: Mapping[str, str], module: str, imported: str, contract: str
 ) -> None:
     (reported,) = [text for name, text in broken.items() if name.startswith(contract)]
@@ -104,7 +105,7 @@ def test_an_import_the_other_way_is_noticed(
     assert f"- {module} -> {imported} (" in re.sub(r"- +", "- ", reported)
 
 
-def test_a_module_without_a_place_is_noticed(copy: Path) -> None:
+def test_a_module_outside_of_all_layers_is_reported(copy: Path) -> None:
     (copy / LAYER / "catchlight" / "helpers.py").write_text("")
 
     result = lint_imports(copy)

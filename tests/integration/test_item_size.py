@@ -1,4 +1,4 @@
-"""The largest item that reports can make stays below DynamoDB's limit, at which no report could be written."""
+"""The largest item that reports can create stays below DynamoDB's limit, beyond which no report could be written."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -97,7 +97,7 @@ def test_the_largest_item_stays_below_the_limit(store: Store) -> None:
     assert 0.7 * LIMIT < size(store) < 0.9 * LIMIT
 
 
-def test_urls_without_room_are_left_out_and_the_others_stay(store: Store) -> None:
+def test_urls_beyond_the_size_limit_are_left_out_and_the_others_stay(store: Store) -> None:
     urls = [a_url(number, end) for end in (".png", ".mp4") for number in range(MAX_IMAGES_PER_TASK)]
     (report,) = MARKET.parse_poll(
         MARKET.poll_request([TASK_ID]), 200, {"code": 200, "data": a_record(urls)}, received_at=NOW
@@ -112,7 +112,7 @@ def test_urls_without_room_are_left_out_and_the_others_stay(store: Store) -> Non
 
 @pytest.mark.parametrize("character", ["u", "é", "字", WIDE])
 def test_no_url_of_a_callback_is_left_out(character: str) -> None:
-    """Percent-encoding makes three bytes of each byte of the body."""
+    """Percent-encoding turns each byte of the body into three bytes."""
     start, frame = "https://1.example/", 200
     count = ((MAX_BODY_BYTES - frame) // MAX_IMAGES_PER_TASK - len(start) - 8) // len(character.encode())
     urls = [f"{start}{number}{character * count}" for number in range(MAX_IMAGES_PER_TASK)]
@@ -121,4 +121,5 @@ def test_no_url_of_a_callback_is_left_out(character: str) -> None:
 
     report = MARKET.parse_callback(body, received_at=NOW)
 
+    assert len(report.images) == MAX_IMAGES_PER_TASK
     assert all(image.url.startswith(start) for image in report.images)

@@ -1,4 +1,4 @@
-"""The original of a task: it is kept before there is a result, and the status of a task without it."""
+"""Originals are stored before the task has a result; the parameter Originals sets whether a task needs its original."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,14 +24,14 @@ KEPT_AT = "quarantine/flux-kontext/task12345/origin-0"
 
 @pytest.fixture
 def archiver(store: Store, context: LambdaContext, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archiver]:
-    with serving() as server, archiving(store, server, context, monkeypatch, {}) as made:
-        yield made
+    with serving() as server, archiving(store, server, context, monkeypatch, {}) as running_archiver:
+        yield running_archiver
 
 
 @pytest.fixture
 def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
-    with polling(monkeypatch) as made:
-        yield made
+    with polling(monkeypatch) as fake_providers:
+        yield fake_providers
 
 
 def a_callback(origin: str, result: str | None = None) -> TaskReport:
@@ -40,8 +40,8 @@ def a_callback(origin: str, result: str | None = None) -> TaskReport:
     return PROVIDERS["flux-kontext"].parse_callback(body, received_at=datetime.now(UTC))
 
 
-def naming(origin: str, result: str | None = None) -> Any:
-    """Returns an answer whose record reports a success with these URLs."""
+def record_of(origin: str, result: str | None = None) -> Any:
+    """Returns a handler that responds with the record of a success with these URLs."""
     response = {"originImageUrl": origin, "resultImageUrl": result}
     return lambda request: record(request, successFlag=1, response=response)
 
@@ -51,7 +51,7 @@ def set_originals(monkeypatch: pytest.MonkeyPatch, originals: str) -> None:
     app.dependencies.cache_clear()
 
 
-# ------------------------------------------------------------------------------------------------ no result yet
+# ------------------------------------------------------------------------------------------------ before the result
 
 
 def test_a_callback_with_the_original_only_leaves_the_task_pending(store: Store) -> None:
@@ -98,10 +98,10 @@ def test_an_original_that_cannot_be_downloaded_is_tried_again_until_the_last_try
     assert (archiver.item()["status"], archiver.states(), archiver.dead_letters()) == ("PENDING", ["PENDING"], [])
 
 
-def test_a_poll_that_finds_the_original_only_notes_it_and_goes_on(store: Store, providers: Providers) -> None:
+def test_polling_continues_after_a_poll_that_found_only_the_original(store: Store, providers: Providers) -> None:
     store.register(TASK)
     before = store.item(TASK)
-    providers.answers = {FLUX_PATH: naming("https://delivery.bfl.ai/o.png")}
+    providers.answers = {FLUX_PATH: record_of("https://delivery.bfl.ai/o.png")}
 
     assert poll(TASK)["tasks"] == [TASK]
     noted = store.item(TASK)
@@ -111,11 +111,11 @@ def test_a_poll_that_finds_the_original_only_notes_it_and_goes_on(store: Store, 
     assert noted is not None
     assert store.item(TASK) == noted
     assert [image["url"] for image in noted["images"]] == ["https://delivery.bfl.ai/o.png"]
-    # The time that the hourly run sorts by and the number of callbacks do not change.
+    # The number of callbacks and `updatedAt`, which the hourly run sorts by, do not change.
     assert {name: noted.get(name) for name in before} == before
     assert "deliveries" not in noted
 
-    providers.answers = {FLUX_PATH: naming("https://delivery.bfl.ai/o.png", "https://delivery.bfl.ai/r.png")}
+    providers.answers = {FLUX_PATH: record_of("https://delivery.bfl.ai/o.png", "https://delivery.bfl.ai/r.png")}
     assert poll(TASK)["tasks"] == []
     item = store.item(TASK)
     assert item is not None
@@ -133,15 +133,15 @@ def test_a_failure_replaces_the_original(store: Store, providers: Providers) -> 
     assert (item["status"], "images" in item) == ("FAILED", False)
 
 
-# ------------------------------------------------------------------------------------------------ no result in the end
+# ------------------------------------------------------------------------------------------------ no result at the end
 
 
-def test_a_success_without_a_result_in_the_end_is_incomplete_with_its_original(
+def test_if_polling_ends_with_only_the_original_the_task_is_incomplete(
     archiver: Archiver, providers: Providers
 ) -> None:
     origin = archiver.serve("o", JPEG)
     archiver.store.reports.record(a_callback(origin))
-    providers.answers = {FLUX_PATH: naming(origin)}
+    providers.answers = {FLUX_PATH: record_of(origin)}
 
     assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
     assert (archiver.item()["status"], archiver.item()["reportedBy"]) == ("SUCCEEDED", "poll")
@@ -151,13 +151,13 @@ def test_a_success_without_a_result_in_the_end_is_incomplete_with_its_original(
     assert archiver.images() == {"images/flux-kontext/task12345/origin-0.jpg": JPEG}
 
 
-def test_a_task_with_its_original_only_is_polled_for_again_by_a_redrive(
+def test_a_redrive_polls_a_task_with_only_its_original_again(
     archiver: Archiver, providers: Providers, store: Store
 ) -> None:
     origin = archiver.serve("o", JPEG)
     archiver.store.reports.record(a_callback(origin))
     archiver.run()
-    providers.answers = {FLUX_PATH: naming(origin)}
+    providers.answers = {FLUX_PATH: record_of(origin)}
     poll(TASK, wait_seconds=120, waited_seconds=21_480)
     archiver.run()
     task = store.table.get(TASK)
@@ -165,14 +165,14 @@ def test_a_task_with_its_original_only_is_polled_for_again_by_a_redrive(
     assert store.restarts.reopen(task, now=datetime.now(UTC))
     archiver.serve("o", status(403))
 
-    providers.answers = {FLUX_PATH: naming(origin, archiver.serve("r", PNG))}
+    providers.answers = {FLUX_PATH: record_of(origin, archiver.serve("r", PNG))}
     assert poll(TASK, wait_seconds=0)["tasks"] == []
     assert archiver.run() == []
 
     assert (archiver.item()["status"], archiver.states()) == ("ARCHIVED", ["ARCHIVED", "ARCHIVED"])
 
 
-def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
+def test_a_task_whose_original_only_a_callback_reported_becomes_unconfirmed(
     archiver: Archiver, providers: Providers
 ) -> None:
     archiver.store.reports.record(a_callback(archiver.serve("o", JPEG)))
@@ -188,25 +188,25 @@ def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
     assert archiver.objects() == {KEPT_AT: JPEG}
 
 
-# ------------------------------------------------------------------------------------------------ the parameter
+# ------------------------------------------------------------------------------------------------ Originals
 
 
 @pytest.mark.parametrize(
-    ("originals", "lifetime", "status_in_the_end"),
+    ("originals", "lifetime", "final_status"),
     [
-        ("BestEffort", -5, "ARCHIVED"),  # its provider says when the task was completed
-        ("BestEffort", 10, "ARCHIVED"),  # expired early: the image is older than its report
+        ("BestEffort", -5, "ARCHIVED"),  # the provider's record has the time of completion
+        ("BestEffort", 10, "ARCHIVED"),  # the URL has expired early: the image is older than its report
         ("Required", -5, "INCOMPLETE"),
         ("Required", 10, "INCOMPLETE"),
     ],
 )
-def test_an_original_that_had_expired_before_its_report(
+def test_an_original_that_expired_before_its_report_is_needed_only_if_required(
     archiver: Archiver,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     originals: str,
     lifetime: int,
-    status_in_the_end: str,
+    final_status: str,
 ) -> None:
     set_originals(monkeypatch, originals)
     origin, result = archiver.serve("o", status(403)), archiver.serve("r", PNG)
@@ -214,12 +214,12 @@ def test_an_original_that_had_expired_before_its_report(
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
-    assert (archiver.item()["status"], archiver.states()) == (status_in_the_end, ["EXPIRED", "ARCHIVED"])
+    assert (archiver.item()["status"], archiver.states()) == (final_status, ["EXPIRED", "ARCHIVED"])
     (line,) = metric_lines(capsys)
     assert ("ImagesExpired" in line) is (originals == "Required")
 
 
-def test_an_original_that_expires_while_it_is_tried_is_missed(
+def test_a_task_whose_original_expires_between_tries_is_incomplete(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin, result = archiver.serve("o", status(503)), archiver.serve("r", PNG)
@@ -234,7 +234,7 @@ def test_an_original_that_expires_while_it_is_tried_is_missed(
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
 
 
-def test_an_original_that_is_no_image_makes_the_task_incomplete(archiver: Archiver) -> None:
+def test_an_original_that_is_not_an_image_makes_the_task_incomplete(archiver: Archiver) -> None:
     archiver.succeed((ORIGIN, archiver.serve("o", b"<!DOCTYPE html>"), 10), archiver.serve("r", PNG))
 
     assert archiver.run() == []
@@ -273,7 +273,7 @@ def test_a_task_without_a_result_is_never_archived(
 
 
 def test_an_item_without_a_report_needs_its_original(archiver: Archiver) -> None:
-    """A user has written the item: it does not have the time at which its URLs were reported."""
+    """A user has written the item, so it has no time at which its URLs were reported."""
     url = archiver.serve("o", status(403))
     expires_at = "2026-01-01T00:00:00.000Z"
     images = [

@@ -32,7 +32,7 @@ class Subscriber:
     queue_url: str
 
     def received(self) -> list[dict[str, Any]]:
-        """Returns the events since the last call, in their order."""
+        """Returns the events received since the last call, in their order."""
         events = []
         while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in batch:
@@ -41,7 +41,7 @@ class Subscriber:
         return events
 
     def tasks(self) -> list[str]:
-        """Returns the tasks of the events since the last call."""
+        """Returns the tasks of the events received since the last call."""
         return [event["detail"]["task"] for event in self.received()]
 
 
@@ -84,10 +84,10 @@ def publish(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what is published
+# ------------------------------------------------------------------------------------------------ published events
 
 
-def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_the_example_batch_is_published_as_the_example_events(subscriber: Subscriber, context: LambdaContext) -> None:
     assert publish(an_event("dynamodb_stream_ends.json")["Records"], context) == []
 
     received = subscriber.received()
@@ -116,7 +116,7 @@ def test_a_task_that_is_put_with_a_final_status_has_an_event(
 
 
 @pytest.mark.parametrize("status", DETAIL_TYPES)
-def test_a_write_that_keeps_a_final_status_has_no_event(
+def test_a_write_without_a_change_of_the_final_status_has_no_event(
     subscriber: Subscriber, context: LambdaContext, status: TaskStatus
 ) -> None:
     assert publish([a_record(1, status, status), a_record(2, None, status)], context) == []
@@ -183,7 +183,7 @@ def test_a_task_has_one_event_for_each_final_status(subscriber: Subscriber, cont
     assert changed_at == sorted(changed_at)
 
 
-# ------------------------------------------------------------------------------------------------ what fails
+# ------------------------------------------------------------------------------------------------ faults
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> OutageClock:
 
 
 @every_aws_fault
-def test_a_bus_that_is_out_for_a_while_is_waited_for(
+def test_events_are_published_after_an_outage_of_the_bus(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -216,7 +216,7 @@ def test_a_bus_that_is_out_for_a_while_is_waited_for(
 
 
 @every_aws_fault
-def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
+def test_the_stream_is_read_again_from_the_first_failed_call(
     subscriber: Subscriber, context: LambdaContext, clock: OutageClock, fault: Exception
 ) -> None:
     records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
@@ -230,9 +230,9 @@ def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
     app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_after_the_first)
 
     assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
-    # Of the function's 60 s, time is left for a last call.
+    # The function has 60 s. It stops early enough for a last call.
     assert clock.pauses == [1, 2, 4, 8, 15, 15]
-    # No later event is published before it.
+    # No event after the failed call is published.
     app.dependencies().events.meta.events.unregister("before-call.events.PutEvents", fail_after_the_first)
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
@@ -241,7 +241,7 @@ def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
 
 
 def refuse_two_of_the_second_call(code: str) -> list[str]:
-    """Makes EventBridge refuse two entries of the second call. Returns the list of the calls."""
+    """Makes EventBridge reject two entries of the second call. Returns the list of calls, which grows."""
     calls: list[str] = []
 
     def refuse(parsed: dict[str, Any], **_: Any) -> None:
@@ -255,7 +255,7 @@ def refuse_two_of_the_second_call(code: str) -> list[str]:
     return calls
 
 
-def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
+def test_an_entry_with_a_temporary_error_is_put_again(
     subscriber: Subscriber, context: LambdaContext, clock: OutageClock
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
@@ -269,7 +269,7 @@ def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
     assert published[20:] == [f"flux-kontext#task{number}" for number in range(13, 25)]
 
 
-def test_an_entry_that_eventbridge_refuses_comes_again(
+def test_the_stream_is_read_again_from_an_entry_that_eventbridge_rejects(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -285,22 +285,22 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
     assert (refused["reason"], refused["ProcessingErrors"]) == ("InvalidArgument", [1.0])
     assert line["EventsPublished"] == [13.0]
 
-    # Events of the second call after it are published twice.
+    # Events of the second call after the rejected entry are published twice.
     subscriber.received()
     assert publish(records[13:], context) == []
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(13, 25)]
 
 
-def test_an_item_of_which_no_event_can_be_made_is_put_aside_and_named(
+def test_an_item_that_cannot_become_an_event_fails_its_record_and_is_logged(
     subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = [
         a_record(1, "ARCHIVED", "SUCCEEDED"),
-        a_record(2, "ARCHIVED", "SUCCEEDED", images="a user's note"),
+        a_record(2, "ARCHIVED", "SUCCEEDED", images="a note of the user"),
         a_record(3, "ARCHIVED", "SUCCEEDED"),
     ]
 
-    # Once it is alone in its batch and has failed five times, the event source puts it aside.
+    # The event source repeats the record until its retries are used up, and then sends it to the dead-letter queue.
     assert publish(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert publish(records[1:2], context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert publish(records[2:], context) == []
@@ -321,7 +321,7 @@ def test_an_archived_task_with_an_image_that_is_not_archived_has_no_event(
     assert subscriber.received() == []
 
 
-def test_a_bug_in_a_call_publishes_nothing_twice(
+def test_a_bug_in_a_call_is_reported_and_not_retried(
     subscriber: Subscriber,
     context: LambdaContext,
     clock: OutageClock,
@@ -337,6 +337,7 @@ def test_a_bug_in_a_call_publishes_nothing_twice(
     for task in ("flux-kontext#task10", "flux-kontext#task11"):
         assert reported(caplog.records, task) == {"KeyError"}
     assert counted(capsys) == ["KeyError"]
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_a_bug_in_a_call_publishes_nothing_twice(
     ],
     ids=str,
 )
-def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
+def test_a_malformed_record_is_reported_and_the_records_before_it_are_published(
     subscriber: Subscriber,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
@@ -366,7 +367,7 @@ def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
     assert len(counted(capsys)) == 1
 
 
-def test_a_record_that_cannot_be_read_is_logged_with_its_place_in_the_stream(
+def test_a_malformed_record_is_logged_with_its_sequence_number(
     subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = a_record(1, "FAILED")
@@ -378,13 +379,13 @@ def test_a_record_that_cannot_be_read_is_logged_with_its_place_in_the_stream(
     assert error["sequence_number"] == record["dynamodb"]["SequenceNumber"]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     subscriber: Subscriber,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # An answer without failures would let the stream continue, and the events would be lost.
+    # A response without failures would let the stream continue, and the events would be lost.
     monkeypatch.delenv("EVENT_BUS")
 
     with pytest.raises(SettingsError, match="EVENT_BUS"):

@@ -1,4 +1,4 @@
-"""The callback's handler against DynamoDB and Secrets Manager in memory."""
+"""ReceiveCallback with DynamoDB, S3 and Secrets Manager in memory."""
 
 import base64
 import gc
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from inspect import CO_NEWLOCALS, CO_OPTIMIZED
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from catchlight.models import Reporter
 from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, URL_QUERY, WEBHOOK_KEY, canary
@@ -48,7 +50,7 @@ SUCCESS = {
 
 @pytest.fixture(autouse=True)
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The function's environment. Returns the ids of its secrets."""
+    """Sets the function's environment. Returns the ids of its secrets."""
     token, keys = a_secret("token", TOKEN), a_secret("keys", json.dumps(PROVIDER_KEYS))
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
@@ -62,14 +64,14 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 @pytest.fixture(autouse=True)
 def log_to_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Powertools' handler keeps the standard output that it found when it was created: another test's, or none."""
+    """Powertools' log handler writes to the standard output of its creation, which may be that of another test."""
     handler = app.logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     monkeypatch.setattr(handler, "stream", StandardOutput())
 
 
 def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
-    """Returns the answer's status and body, after checking that API Gateway accepts its format."""
+    """Returns the status and body of the response, after checking that API Gateway accepts its format."""
     answer = app.handler(event, context)
     assert answer.keys() == {"statusCode", "headers", "body"}
     assert answer["headers"] == {"content-type": "application/json"}
@@ -78,7 +80,7 @@ def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, 
 
 # ------------------------------------------------------------------------------------------------ modules
 
-# A reader who follows a callback from its event to the write and the answer opens these modules of ours, and no others.
+# The modules of Catchlight that process a callback, from its event to the write and the response.
 MODULES = {
     "functions.receive_callback.app",
     "catchlight.aws.clients",
@@ -96,7 +98,7 @@ MODULES = {
 
 
 def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
-    """Returns the modules of ours whose functions are called while the handler answers."""
+    """Returns the modules of Catchlight whose functions are called while the handler runs."""
     called = set()
 
     def note(frame: FrameType, kind: str, _: Any) -> None:
@@ -106,7 +108,7 @@ def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
             if name.partition(".")[0] in ("catchlight", "functions"):
                 called.add(name)
 
-    # The collector may finalize what earlier tests left behind, by calls of other modules.
+    # Garbage collection may finalize objects of earlier tests, and so call functions of other modules.
     gc.collect()
     gc.disable()
     sys.setprofile(note)
@@ -118,13 +120,13 @@ def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
     return called
 
 
-def test_a_callback_crosses_these_modules(context: LambdaContext) -> None:
+def test_a_callback_calls_functions_of_these_modules_only(context: LambdaContext) -> None:
     # The first callback of a process: it also reads the settings and creates the clients.
     assert modules_called(a_callback(SUCCESS), context) == MODULES
     assert len(MODULES) <= 12
 
 
-# ------------------------------------------------------------------------------------------------ taken
+# ------------------------------------------------------------------------------------------------ accepted
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
@@ -144,7 +146,7 @@ def test_a_failure_is_written_and_answered(store: Store, context: LambdaContext)
 
 
 @pytest.mark.parametrize("path", ["base64", "trailing_slash"])
-def test_other_spellings_of_the_same_request_are_taken(store: Store, context: LambdaContext, path: str) -> None:
+def test_base64_bodies_and_trailing_slashes_are_accepted(store: Store, context: LambdaContext, path: str) -> None:
     assert call(an_event(f"callbacks/flux-kontext/{path}.json"), context) == (200, {"status": "received"})
 
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
@@ -182,7 +184,7 @@ def test_headers_are_not_needed(store: Store, context: LambdaContext, headers: d
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfff\ud800", "😀", "\x00", "\u202e"])
-def test_odd_characters_in_messages_are_stored_in_some_way(store: Store, context: LambdaContext, text: str) -> None:
+def test_messages_with_unusual_characters_are_stored(store: Store, context: LambdaContext, text: str) -> None:
     body = {"code": 501, "msg": f"failed {text}", "data": {"taskId": "task12345"}}
 
     assert call(a_callback(body), context) == (200, {"status": "received"})
@@ -191,7 +193,7 @@ def test_odd_characters_in_messages_are_stored_in_some_way(store: Store, context
     assert item["failure"]["message"].startswith("failed ")
 
 
-def test_a_body_as_long_as_allowed_is_taken(store: Store, context: LambdaContext) -> None:
+def test_a_body_of_the_maximum_length_is_accepted(store: Store, context: LambdaContext) -> None:
     body = json.dumps(SUCCESS)
     padded = body + " " * (app.MAX_BODY_BYTES - len(body))
 
@@ -201,7 +203,6 @@ def test_a_body_as_long_as_allowed_is_taken(store: Store, context: LambdaContext
 
 # ------------------------------------------------------------------------------------------------ refused
 
-ITEM = {"code": 200, "data": {"taskId": "x"}}
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no body": (a_callback(""), 400, "malformed_body"),
     "null body": (a_callback("") | {"body": None}, 400, "malformed_body"),
@@ -290,7 +291,7 @@ def test_an_invalid_request_is_answered_with_its_error_and_nothing_is_written(
     assert store.items() == []
 
 
-def test_every_wrong_token_has_the_same_answer(context: LambdaContext) -> None:
+def test_every_wrong_token_has_the_same_response(context: LambdaContext) -> None:
     answers = {
         json.dumps(call(a_callback(SUCCESS, token=token), context))
         for token in ("", "x", TOKEN[:-1], TOKEN[:-1] + "x", TOKEN + "x")
@@ -303,7 +304,7 @@ def test_every_wrong_token_has_the_same_answer(context: LambdaContext) -> None:
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
+def aws_calls() -> Iterator[list[str]]:
     """Yields the list of AWS operations that the function calls in the block."""
     calls: list[str] = []
 
@@ -321,25 +322,25 @@ def counted() -> Iterator[list[str]]:
 FAILURE = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
 
 
-def test_a_callback_costs_one_call_once_the_secrets_are_known(context: LambdaContext) -> None:
-    with counted() as calls:
+def test_a_callback_costs_one_call_once_the_secrets_are_cached(context: LambdaContext) -> None:
+    with aws_calls() as calls:
         call(a_callback(SUCCESS), context)
     assert calls == ["GetSecretValue", "GetSecretValue", "UpdateItem"]
 
     # A repeated callback; a contradicting one, which is new evidence; the same one again.
     for body, expected in ((SUCCESS, 1), (FAILURE, 2), (FAILURE, 1)):
-        with counted() as calls:
+        with aws_calls() as calls:
             call(a_callback(body), context)
         assert calls == ["UpdateItem"] * expected
 
 
-def test_wrong_tokens_cost_no_call_of_dynamodb(context: LambdaContext) -> None:
-    with counted() as calls:
+def test_wrong_tokens_cause_no_call_of_dynamodb(context: LambdaContext) -> None:
+    with aws_calls() as calls:
         for _ in range(10):
             call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
             call(a_callback(SUCCESS, token="x"), context)
 
-    # The current version is read, and the previous one.
+    # The current and the previous version of the token are read.
     assert calls == ["GetSecretValue"] * 2
 
 
@@ -359,7 +360,7 @@ def put_webhook_key(secrets: dict[str, str], key: str) -> None:
     client.put_secret_value(SecretId=secrets["keys"], SecretString=json.dumps({"flux-kontext": {"webhookKey": key}}))
 
 
-def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+def test_a_signed_callback_is_accepted(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
     put_webhook_key(secrets, WEBHOOK_KEY)
 
     assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
@@ -373,7 +374,8 @@ def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secret
         signed("other"),
         signed(WEBHOOK_KEY, task_id="task12346"),
         signed(WEBHOOK_KEY, age=4000),
-        signed(WEBHOOK_KEY, age=-4000),  # signed when the tests were collected, minutes before they end
+        # The margin is large because the signature is computed at collection, minutes before the test may run.
+        signed(WEBHOOK_KEY, age=-4000),
         signed(""),
     ],
     ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
@@ -395,7 +397,7 @@ def test_with_an_empty_key_or_a_placeholder_all_callbacks_are_refused(
 ) -> None:
     put_webhook_key(secrets, key)
 
-    # Anyone could sign with it.
+    # Anyone could sign with such a key.
     assert call(signed(key.strip()), context)[0] == 401
     assert call(a_callback(SUCCESS), context)[0] == 401
     assert store.items() == []
@@ -412,7 +414,7 @@ def test_the_previous_webhook_key_is_valid_while_it_is_rotated(
 
 
 @pytest.mark.parametrize("around", ["\n", "\u200b", "\ufeff"], ids=ascii)
-def test_what_is_pasted_around_secrets_is_ignored(
+def test_blank_characters_around_secrets_are_ignored(
     store: Store, context: LambdaContext, secrets: dict[str, str], around: str
 ) -> None:
     token = f"{around}{TOKEN}{around}"
@@ -431,7 +433,7 @@ def test_secrets_may_be_stored_as_bytes(store: Store, context: LambdaContext, se
 
 
 @pytest.mark.parametrize("api_key", [7, None, "k\u200bey", ["key"]], ids=str)
-def test_an_api_key_that_cannot_be_used_concerns_no_callback(
+def test_an_unusable_api_key_does_not_affect_callbacks(
     store: Store, context: LambdaContext, secrets: dict[str, str], api_key: object
 ) -> None:
     keys = {"flux-kontext": {"apiKey": api_key, "webhookKey": WEBHOOK_KEY}}
@@ -440,7 +442,7 @@ def test_an_api_key_that_cannot_be_used_concerns_no_callback(
     assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
 
 
-def test_a_placeholder_is_no_key_and_logged(
+def test_a_placeholder_for_an_api_key_is_logged(
     store: Store, context: LambdaContext, secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = {"flux-kontext": {"apiKey": "..."}}
@@ -452,7 +454,9 @@ def test_a_placeholder_is_no_key_and_logged(
     assert (json.loads(line)["provider"], json.loads(line)["key"]) == ("flux-kontext", "apiKey")
 
 
-def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+def test_callbacks_of_a_provider_without_a_webhook_key_need_no_signature(
+    store: Store, context: LambdaContext, secrets: dict[str, str]
+) -> None:
     put_webhook_key(secrets, WEBHOOK_KEY)
 
     assert call(an_event("callbacks/nanobanana/success.json"), context)[0] == 200
@@ -470,7 +474,7 @@ def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext
     ],
     ids=["500", "throttled", "timeout"],
 )
-def test_without_dynamodb_the_provider_is_asked_to_send_it_again(
+def test_a_callback_is_answered_with_503_if_dynamodb_fails(
     store: Store, context: LambdaContext, fault: Exception
 ) -> None:
     def fail(**_: Any) -> None:
@@ -487,7 +491,7 @@ def test_without_dynamodb_the_provider_is_asked_to_send_it_again(
     assert len(store.items()) == 1
 
 
-def test_without_secrets_manager_the_provider_is_asked_to_send_it_again(store: Store, context: LambdaContext) -> None:
+def test_a_callback_is_answered_with_503_if_secrets_manager_fails(store: Store, context: LambdaContext) -> None:
     def fail(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
 
@@ -519,9 +523,7 @@ def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, capsys: py
     assert "aiquickdraw" not in written
 
 
-def test_each_callback_is_counted_by_what_became_of_it(
-    context: LambdaContext, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_callback_is_counted_by_its_outcome(context: LambdaContext, capsys: pytest.CaptureFixture[str]) -> None:
     for body in (SUCCESS, SUCCESS, {"code": 501, "data": {"taskId": "task12345"}}):
         call(a_callback(body), context)
     call(a_callback("{"), context)
@@ -554,7 +556,7 @@ def test_a_late_success_after_a_failure_is_not_counted_as_resolved_again(
     assert "ResolvedByCallback" not in second
 
 
-def test_the_access_log_and_the_task_meet_in_the_request_id(
+def test_the_task_is_logged_with_the_request_id_of_the_access_log(
     context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event = a_callback(SUCCESS)
@@ -569,7 +571,7 @@ def test_the_access_log_and_the_task_meet_in_the_request_id(
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns the log lines of level ERROR, and the reasons by which failures were counted."""
+    """Returns the log lines of level ERROR, and the reasons with which failures were counted."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     errors = [line for line in lines if line.get("level") == "ERROR"]
     return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
@@ -577,7 +579,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], l
 
 @every_fault
 @pytest.mark.parametrize("operation", ["GetSecretValue", "UpdateItem", "PutObject"])
-def test_a_callback_that_fails_is_in_the_log_with_its_request_and_counted(
+def test_a_failed_callback_is_logged_with_its_request_and_counted(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], operation: str, fault: Exception
 ) -> None:
     event = a_callback("{}" if operation == "PutObject" else SUCCESS)
@@ -599,7 +601,7 @@ def test_a_callback_that_fails_is_in_the_log_with_its_request_and_counted(
 
 
 @every_aws_fault
-def test_evidence_that_cannot_be_written_is_reported_and_the_report_stays(
+def test_evidence_that_cannot_be_written_is_logged_and_the_report_is_recorded(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)
@@ -614,7 +616,7 @@ def test_evidence_that_cannot_be_written_is_reported_and_the_report_stays(
 
 
 @pytest.mark.parametrize("event", [{}, {"pathParameters": None}, {"pathParameters": {}, "body": 7}], ids=str)
-def test_an_event_of_another_shape_is_reported(
+def test_a_malformed_event_is_reported(
     event: dict[str, Any], context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises((KeyError, TypeError, AttributeError)) as caught:
@@ -625,7 +627,7 @@ def test_an_event_of_another_shape_is_reported(
 
 
 @pytest.mark.parametrize("event", [a_callback(SUCCESS, token="x" * 48), a_callback("{"), a_callback("x" * 70_000)])
-def test_a_refused_callback_is_in_the_log_with_its_request(
+def test_a_refused_callback_is_logged_with_its_request(
     event: dict[str, Any], context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(event, context)
@@ -640,7 +642,7 @@ def test_a_refused_callback_is_in_the_log_with_its_request(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("provider", "token"), [("flux-kontext", TOKEN), ("flux-kontext", "x"), ("unknown", "y/z/")])
-def test_opening_the_url_is_answered_the_same_for_every_token(
+def test_get_and_head_have_the_same_response_for_every_token(
     store: Store,
     context: LambdaContext,
     monkeypatch: pytest.MonkeyPatch,
@@ -651,7 +653,7 @@ def test_opening_the_url_is_answered_the_same_for_every_token(
 ) -> None:
     route = f"{method} /callbacks/{{provider}}/{{token+}}"
     event = a_callback("", provider=provider, token=token, routeKey=route)
-    monkeypatch.delenv("TASKS_TABLE")  # without it, anything that reads a secret or the table fails
+    monkeypatch.delenv("TASKS_TABLE")  # without this setting, every access to a secret or to the table fails
 
     answer = app.handler(event, context)
 
@@ -681,7 +683,7 @@ def test_opening_the_url_is_answered_the_same_for_every_token(
         (None, None),
     ],
 )
-def test_the_reference_in_the_url_is_kept(
+def test_a_valid_reference_in_the_url_is_stored(
     store: Store, context: LambdaContext, query: dict[str, str] | None, ref: str | None
 ) -> None:
     event = a_callback(SUCCESS, queryStringParameters=query)
@@ -692,16 +694,20 @@ def test_the_reference_in_the_url_is_kept(
     assert item.get("ref") == ref
 
 
-def test_the_reference_is_kept_if_a_poll_was_faster(store: Store, context: LambdaContext) -> None:
-    assert app.handler(a_callback(SUCCESS), context)["statusCode"] == 200
+@pytest.mark.parametrize("reporter", Reporter)
+def test_a_reference_is_added_to_a_task_that_already_has_a_result(
+    store: Store, context: LambdaContext, reporter: Reporter
+) -> None:
+    report = PROVIDERS["flux-kontext"].parse_callback(SUCCESS, received_at=datetime.now(UTC))
+    store.reports.record(report.model_copy(update={"reported_by": reporter}))
     for ref in ("first", "second"):
         app.handler(a_callback(SUCCESS, queryStringParameters={"ref": ref}), context)
 
     (item,) = store.items()
-    assert (item["ref"], item["deliveries"]) == ("first", 1)
+    assert (item["ref"], item.get("deliveries")) == ("first", 1 if reporter is Reporter.CALLBACK else None)
 
 
-def test_the_reference_of_a_hint_is_kept(store: Store, context: LambdaContext) -> None:
+def test_the_reference_of_a_hint_is_stored(store: Store, context: LambdaContext) -> None:
     hint = {"code": 200, "data": {"taskId": "task12345"}}
 
     assert app.handler(a_callback(hint, queryStringParameters={"ref": "order-17"}), context)["statusCode"] == 200

@@ -1,4 +1,4 @@
-"""The interpreter of the rehearsal's functions imports what Lambda has, and nothing of MiniStack's environment."""
+"""The rehearsal's functions can import only what Lambda has, and nothing from MiniStack's virtual environment."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ from local import REPOSITORY
 
 
 @pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
-def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
-    # The test's environment takes the place of MiniStack's: it has botocore as well.
+def test_only_workers_are_restricted_to_their_own_packages(layers: dict[str, str], is_found: bool) -> None:
+    # The environment of this test replaces MiniStack's: both contain botocore. Only workers have the variable.
     code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
 

@@ -1,4 +1,4 @@
-"""Deliveries that cannot be read are kept without secrets, and a later version can replay them."""
+"""Deliveries that cannot be read are stored without secrets, and a later version can replay them."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ SUCCESS = {
     "code": 200,
     "data": {"taskId": "task12345", "info": {"resultImageUrl": f"https://x.aiquickdraw.com/1?{URL_QUERY}"}},
 }
-# A format that this version cannot read: a URL in a list.
+# A format that this version cannot read: a list in place of the URL.
 UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345", "info": {"resultImageUrl": ["https://x"]}}}
 HINT = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
 SESSION = canary("cookie", "canarySessionCookie")
@@ -46,7 +46,7 @@ def s3(aws: None) -> Any:
 
 @pytest.fixture(autouse=True)
 def keys_secret(store: Store, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The callback's environment. Returns the id of the provider keys secret."""
+    """Sets the environment of ReceiveCallback. Returns the id of the provider keys secret."""
     keys = a_secret("keys", "{}")
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
@@ -67,7 +67,7 @@ def call(event: dict[str, Any], context: LambdaContext) -> int:
 
 
 def kept(s3: Any) -> dict[str, dict[str, Any]]:
-    """The documents under `rejected/`, by key."""
+    """Returns the documents in the bucket, by key."""
     keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     return {key: json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys}
 
@@ -119,7 +119,7 @@ def test_a_delivery_that_is_repeated_is_one_version_of_one_object(s3: Any, conte
     assert len(s3.list_object_versions(Bucket=BUCKET)["Versions"]) == 1
 
 
-def test_a_delivery_that_was_processed_is_stored_when_it_comes_again(
+def test_a_delivery_that_was_processed_is_stored_when_it_is_sent_again(
     s3: Any, deliveries: DeliveryStore, context: LambdaContext
 ) -> None:
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
@@ -201,7 +201,7 @@ def test_headers_are_kept_without_secrets(s3: Any, context: LambdaContext) -> No
     ],
     ids=["wrong token", "no token", "typing error by a stranger", "no base64", "too long", "readable"],
 )
-def test_nothing_else_is_kept(s3: Any, context: LambdaContext, event: dict[str, Any]) -> None:
+def test_refused_and_readable_deliveries_are_not_kept(s3: Any, context: LambdaContext, event: dict[str, Any]) -> None:
     assert call(event, context) in (200, 400, 401, 413)
 
     assert kept(s3) == {}
@@ -224,7 +224,7 @@ def test_a_delivery_without_a_valid_signature_is_not_kept(s3: Any, context: Lamb
     ],
     ids=["refused", "unreachable"],
 )
-def test_without_s3_the_provider_is_asked_to_send_it_again(s3: Any, context: LambdaContext, fault: Exception) -> None:
+def test_a_delivery_is_answered_with_503_if_s3_fails(s3: Any, context: LambdaContext, fault: Exception) -> None:
     events = app.dependencies().rejected_deliveries._s3.meta.events
 
     def fail(**_: Any) -> None:
@@ -275,7 +275,7 @@ def test_a_delivery_that_can_be_read_now_is_applied_and_deleted(
     ]
 
     (item,) = store.items()
-    # Its URLs expire as of its arrival, not as of the replay; and its report is unconfirmed, as any callback's.
+    # URLs expire relative to the delivery's arrival, not to the replay. The report counts as a callback: unconfirmed.
     assert (item["status"], item["reportedBy"], item["reportedAt"]) == (
         "SUCCEEDED",
         "callback",
@@ -299,7 +299,7 @@ def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: DeliverySto
 
 
 @pytest.mark.parametrize("delivery", [a_delivery(UNREADABLE), a_delivery(provider_id="flux-kontex")])
-def test_a_delivery_that_still_cannot_be_read_stays(
+def test_a_delivery_that_still_cannot_be_read_is_not_deleted(
     store: Store, s3: Any, deliveries: DeliveryStore, delivery: StoredDelivery
 ) -> None:
     key = deliveries.keep(delivery)
@@ -321,13 +321,15 @@ def test_a_typing_error_in_a_callback_url_can_be_corrected(store: Store, s3: Any
     assert kept(s3) == {}
 
 
-def test_replayed_reports_that_are_outdated_harm_nothing(store: Store, deliveries: DeliveryStore) -> None:
-    for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
+def test_replayed_reports_that_are_outdated_do_not_change_the_result(store: Store, deliveries: DeliveryStore) -> None:
+    deliveries.keep(a_delivery(SUCCESS))
+    assert [each.outcome for each in replay(deliveries, store.reports)] == ["applied"]
+    for body in (SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
         deliveries.keep(a_delivery(body))
 
     outcomes = sorted(each.outcome for each in replay(deliveries, store.reports))
 
-    assert set(outcomes) <= {"applied", "duplicate", "conflict"}
+    assert outcomes == ["conflict", "duplicate"]
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
@@ -348,7 +350,7 @@ def test_a_delivery_that_is_not_applied_is_not_deleted(store: Store, s3: Any, de
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> None:
+def stack_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the command use the stack in memory."""
     stack = a_stack(TasksTable=TABLE_NAME, ImagesBucket=BUCKET)
     monkeypatch.setattr(StackChoice, "find", lambda _: stack)
@@ -359,7 +361,7 @@ def run(*arguments: str) -> int:
 
 
 def test_the_command_prints_the_outcome_of_each_delivery(
-    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, stack_in_memory: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
     assert "There are no kept deliveries to process." in capsys.readouterr().out
@@ -378,7 +380,7 @@ def test_the_command_prints_the_outcome_of_each_delivery(
 
 
 def test_json_output_is_one_document(
-    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, stack_in_memory: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = deliveries.keep(a_delivery())
 
@@ -399,9 +401,9 @@ def test_json_output_is_one_document(
 
 
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
-def test_a_refusal_of_aws_is_one_line(
+def test_a_missing_permission_is_reported_by_the_command(
     deliveries: DeliveryStore,
-    found: None,
+    stack_in_memory: None,
     capsys: pytest.CaptureFixture[str],
     operation: str,
 ) -> None:
@@ -417,7 +419,7 @@ def test_a_refusal_of_aws_is_one_line(
     assert "Your AWS credentials do not allow" in capsys.readouterr().err
 
 
-def test_deliveries_come_oldest_day_first(deliveries: DeliveryStore) -> None:
+def test_deliveries_are_read_by_day_oldest_first(deliveries: DeliveryStore) -> None:
     for days in (3, 1, 2):
         deliveries.keep(replace(a_delivery(), received_at=NOW + timedelta(days=days)))
 
@@ -455,7 +457,7 @@ def test_accepted_deliveries_are_kept_without_secrets_and_unreadable_ones_apart(
     assert len(list(deliveries)) == 1
 
 
-def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
+def test_a_callback_whose_accepted_delivery_cannot_be_stored_is_answered_and_logged(
     accepted: DeliveryStore,
     store: Store,
     context: LambdaContext,
@@ -472,7 +474,7 @@ def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
     assert "an accepted delivery was not kept" in caplog.text
 
 
-def test_accepted_deliveries_write_a_lost_item_again_and_stay(
+def test_a_replay_of_accepted_deliveries_restores_a_deleted_item_and_keeps_them(
     accepted: DeliveryStore, store: Store, context: LambdaContext
 ) -> None:
     assert call(a_callback(SUCCESS), context) == 200

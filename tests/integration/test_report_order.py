@@ -1,4 +1,4 @@
-"""Callbacks and polls in any order, and repeated, end in the same status, and none moves a task down."""
+"""Callbacks and polls in any order, also repeated, end in the same status, and none lowers the rank of a task."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from tests.integration.conftest import REPOSITORY, Store
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
 fresh_ids = (f"task{number}" for number in itertools.count())
 
-# A fixture is shared by all examples: every example has a task of its own.
+# All examples share the fixture, so each example creates tasks of its own.
 examples = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -55,7 +55,7 @@ any_report = st.one_of(
 
 
 def deliver(store: Store, reports: Iterable[TaskReport]) -> dict[str, Any]:
-    """Records these reports of a new task, checks every step, and returns the item."""
+    """Records these reports of a new task, checks the item after each report, and returns it."""
     task_id = next(fresh_ids)
     task = f"flux-kontext#{task_id}"
     rank, delivered = -1, 0
@@ -110,7 +110,7 @@ def test_the_first_report_with_the_highest_rank_stays(store: Store, reports: lis
         st.sampled_from([ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED]), min_size=1, max_size=1
     ),
 )
-def test_what_is_archived_stays_archived(
+def test_later_reports_do_not_change_an_archived_or_incomplete_task(
     store: Store, before: list[TaskReport], after: list[TaskReport], states: list[ImageState]
 ) -> None:
     success = report(TaskStatus.SUCCEEDED, Reporter.CALLBACK, 0, None, "a")

@@ -1,6 +1,7 @@
 """No copy of the callback token or of an API key is stored, logged or published, wherever a body repeats it.
 
-Bodies of kie.ai's Market and of Replicate contain the callback URL; here those of the other providers do, too.
+Bodies of kie.ai's Market and of Replicate contain the callback URL. In these tests, those of the other providers
+contain it, too.
 """
 
 import base64
@@ -32,7 +33,7 @@ URL = f"https://api.example/prod/callbacks/flux-kontext/{TOKEN}"
 KEY = API_KEYS["flux-kontext"]
 RESULT = "https://x.aiquickdraw.com/r/1.png"
 
-# Delivered to the wrong provider, with a code that no provider uses.
+# Delivered to another provider's URL, with a code that no provider uses.
 MARKET = {
     "code": "ok",
     "msg": "Playground task completed successfully.",
@@ -85,8 +86,8 @@ def escaped(text: str) -> str:
     return "".join(f"\\u{ord(character):04x}" for character in text)
 
 
-# How a program may write the secret in a JSON string.
-SPELLINGS: dict[str, Callable[[str], str]] = {
+# Ways in which a program may write a secret in a JSON string.
+ENCODINGS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "escaped": escaped,
     "escaped in a JSON string": lambda text: json.dumps(escaped(text))[1:-1],
@@ -98,12 +99,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture(autouse=True)
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The callback's environment. Returns the id of the provider keys secret."""
+    """Sets the environment of ReceiveCallback. Returns the id of the provider keys secret."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     # A webhook key of another provider only: the callbacks of these tests are not signed.
     every = {provider: {"apiKey": key} for provider, key in API_KEYS.items()} | {"later": {"webhookKey": WEBHOOK_KEY}}
     keys = a_secret("every key", json.dumps(every))
-    # Powertools' handler keeps the standard output that it found when it was created.
+    # Powertools' log handler writes to the standard output of its creation, which may be that of another test.
     monkeypatch.setattr(app.logger.registered_handler, "stream", StandardOutput())
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
@@ -114,10 +115,10 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     app.dependencies.cache_clear()
 
 
-def spelt(body: Any, spelling: Callable[[str], str]) -> str:
+def with_encoded_secrets(body: Any, encode: Callable[[str], str]) -> str:
     text = json.dumps(body)
     for secret in (TOKEN, WEBHOOK_KEY, *API_KEYS.values()):
-        text = text.replace(secret, spelling(secret))
+        text = text.replace(secret, encode(secret))
     return text
 
 
@@ -138,30 +139,30 @@ def assert_no_copy(capsys: pytest.CaptureFixture[str], *, logged: str = "") -> N
     assert list(find_leaks(log, "the log", levels=2)) == []
 
 
-def test_the_search_finds_every_spelling(store: Store) -> None:
+def test_the_search_finds_every_encoding(store: Store) -> None:
     """Otherwise the tests below could not fail."""
-    for name, spelling in SPELLINGS.items():
+    for name, encode in ENCODINGS.items():
         for secret in (TOKEN, KEY):
-            body = base64.b64encode(spelt({"msg": f"see {secret}."}, spelling).encode()).decode()
+            body = base64.b64encode(with_encoded_secrets({"msg": f"see {secret}."}, encode).encode()).decode()
             assert list(find_stored_leaks([("an object", json.dumps({"body": body}))])), name
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
 @pytest.mark.parametrize("body", [MARKET, REPLICATE], ids=["kie.ai's Market", "Replicate"])
 def test_a_delivery_that_cannot_be_read_is_kept_without_secrets(
-    store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], body: Any, spelling: Callable[[str], str]
+    store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], body: Any, encode: Callable[[str], str]
 ) -> None:
-    assert call(a_callback(spelt(body, spelling)), context) == 422
+    assert call(a_callback(with_encoded_secrets(body, encode)), context) == 422
 
     (document,) = kept()
     read = json.loads(base64.b64decode(document["body"]))
-    # What a later version needs is there.
+    # The URL of the result, which a later version needs, is kept.
     assert RESULT in json.dumps(read)
     assert MASK in json.dumps(read)
     assert_no_copy(capsys, logged="could not be parsed and was stored")
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
 @pytest.mark.parametrize(
     ("provider", "body", "status"),
     [
@@ -179,9 +180,9 @@ def test_an_item_holds_no_secret(
     provider: str,
     body: Any,
     status: str,
-    spelling: Callable[[str], str],
+    encode: Callable[[str], str],
 ) -> None:
-    assert call(a_callback(spelt(body, spelling), provider=provider), context) == 200
+    assert call(a_callback(with_encoded_secrets(body, encode), provider=provider), context) == 200
 
     (item,) = store.items()
     assert item["status"] == status
@@ -199,7 +200,7 @@ def test_an_item_holds_no_secret(
         (TOKEN, json.dumps(SUCCESS), 404),
         ("flux-kontext", json.dumps({"code": 501, "data": {"taskId": TOKEN}}), 422),
     ],
-    ids=["cut off", "a form", "no UTF-8", "nulls", "a typing error", "token as provider", "token as task id"],
+    ids=["cut off", "a form", "not UTF-8", "nulls", "a typing error", "token as provider", "token as task id"],
 )
 def test_a_delivery_that_is_not_a_callback_is_kept_without_secrets(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], provider: str, body: str, status: int
@@ -226,7 +227,7 @@ def test_a_body_in_utf_16_is_kept_without_secrets(context: LambdaContext, capsys
 def test_a_callback_url_with_another_token_is_kept_without_it(
     context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The token from before a rotation, or of another stack."""
+    """For example a token from before a rotation, or that of another stack."""
     assert call(a_callback(json.dumps(MARKET).replace(TOKEN, OTHER_TOKEN)), context) == 422
 
     assert len(kept()) == 1
@@ -234,7 +235,7 @@ def test_a_callback_url_with_another_token_is_kept_without_it(
 
 
 @pytest.mark.parametrize("value", ["no JSON", '{"flux-kontext": "a key"}', "[]"])
-def test_an_unreadable_secret_does_not_keep_deliveries_from_being_kept(
+def test_deliveries_are_kept_although_the_provider_keys_secret_is_malformed(
     context: LambdaContext, capsys: pytest.CaptureFixture[str], secrets: str, value: str
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=secrets, SecretString=value)
@@ -245,11 +246,11 @@ def test_an_unreadable_secret_does_not_keep_deliveries_from_being_kept(
     assert_no_copy(capsys)
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_no_view_of_a_task_has_a_secret(store: Store, context: LambdaContext, spelling: Callable[[str], str]) -> None:
-    """In the tasks API, which the gallery, `list` and `get` use, and in `describe`."""
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
+def test_no_view_of_a_task_has_a_secret(store: Store, context: LambdaContext, encode: Callable[[str], str]) -> None:
+    """Views are responses of the tasks API, which the gallery, `list` and `get` use, and the output of `describe`."""
     for provider, body in (("nanobanana", RECORD), ("acedata", ACE_FAILURE)):
-        assert call(a_callback(spelt(body, spelling), provider=provider), context) == 200
+        assert call(a_callback(with_encoded_secrets(body, encode), provider=provider), context) == 200
 
     links = PresignedLinks(lambda: boto3.client("s3"), BUCKET, seconds=60, now=utc_now())
     for item in store.items():
@@ -264,7 +265,7 @@ def test_no_view_of_a_task_has_a_secret(store: Store, context: LambdaContext, sp
         answer = task_answer(StoredTask.model_validate(item), links)
         for shown in (explanation.model_dump_json(), answer.model_dump_json()):
             assert MASK in shown
-            assert list(find_leaks(shown, "what is shown", levels=3)) == []
+            assert list(find_leaks(shown, "a view", levels=3)) == []
 
 
 # ------------------------------------------------------------------------------------------------ replayed
@@ -301,22 +302,23 @@ def test_deliveries_of_earlier_versions_leave_no_copy_in_items(
 # ------------------------------------------------------------------------------------------------ polls
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
 def test_a_polled_result_is_stored_without_secrets(
     store: Store,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    spelling: Callable[[str], str],
+    encode: Callable[[str], str],
 ) -> None:
-    # The poller does not know the token: it knows where in a URL it is. That works for text that can be read as a URL.
-    url = URL if spelling(URL) == base64.b64encode(b"x" + URL.encode() + b"y").decode() else spelling(URL)
+    # The poller does not read the callback token. It masks the part of a callback URL that holds the token, which
+    # works only if the URL is not encoded as base64.
+    url = URL if encode(URL) == base64.b64encode(b"x" + URL.encode() + b"y").decode() else encode(URL)
     store.register("flux-kontext#f1", "acedata#a1")
     with polling(monkeypatch) as providers:
         providers.answers[FLUX_PATH] = lambda request: record(
             request,
             successFlag=3,
             errorCode=501,
-            errorMessage=f"not delivered to {url} with {spelling(KEY)}",
+            errorMessage=f"not delivered to {url} with {encode(KEY)}",
             paramJson=json.dumps({"prompt": f"see {url}", "callBackUrl": URL}),
         )
         providers.answers[ACE_PATH] = saying({"items": [ACE | {"id": "a1", "response": ACE}], "count": 1})

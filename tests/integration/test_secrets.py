@@ -1,4 +1,4 @@
-"""Secrets: rotation without a gap, and a limit for the reads that wrong tokens cause."""
+"""Secrets: rotation without refused callbacks, and a limit for the reads that wrong tokens cause."""
 
 import json
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class SecretsManager:
 
 
 @pytest.fixture
-def store(aws: None) -> SecretsManager:
+def manager(aws: None) -> SecretsManager:
     client = boto3.client("secretsmanager")
     arn = client.create_secret(Name="token", SecretString=FIRST)["ARN"]
-    store = SecretsManager(client, arn)
-    client.meta.events.register("before-call.secrets-manager.GetSecretValue", store.count)
-    return store
+    manager = SecretsManager(client, arn)
+    client.meta.events.register("before-call.secrets-manager.GetSecretValue", manager.count)
+    return manager
 
 
 def accepts(secret: RotatingSecret, token: str) -> bool:
@@ -54,153 +54,153 @@ def accepts(secret: RotatingSecret, token: str) -> bool:
 # ------------------------------------------------------------------------------------------------ rotation
 
 
-def test_a_secret_that_was_never_rotated_has_one_version(store: SecretsManager) -> None:
-    assert list(store.secret().versions()) == [FIRST]
+def test_a_secret_that_was_never_rotated_has_one_version(manager: SecretsManager) -> None:
+    assert list(manager.secret().versions()) == [FIRST]
 
 
-def test_the_new_and_the_previous_version_are_valid_the_one_before_is_not(store: SecretsManager) -> None:
-    store.put(SECOND)
-    store.put(THIRD)
-    secret = store.secret()
+def test_the_new_and_the_previous_version_are_valid_the_one_before_is_not(manager: SecretsManager) -> None:
+    manager.put(SECOND)
+    manager.put(THIRD)
+    secret = manager.secret()
 
     assert accepts(secret, THIRD)
     assert accepts(secret, SECOND)
     assert not accepts(secret, FIRST)
 
 
-def test_a_new_version_is_accepted_after_the_recheck_time(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_a_new_version_is_accepted_after_the_recheck_time(manager: SecretsManager) -> None:
+    secret = manager.secret()
     assert accepts(secret, FIRST)
 
-    store.put(SECOND)
-    store.now += RECHECK_SECONDS + 1
+    manager.put(SECOND)
+    manager.now += RECHECK_SECONDS + 1
 
     assert accepts(secret, SECOND)
     assert accepts(secret, FIRST)
 
 
-def test_a_second_rotation_is_accepted(store: SecretsManager) -> None:
-    secret = store.secret()
-    store.put(SECOND)
+def test_a_second_rotation_is_accepted(manager: SecretsManager) -> None:
+    secret = manager.secret()
+    manager.put(SECOND)
     assert accepts(secret, SECOND)
-    store.put(THIRD)
-    store.now += RECHECK_SECONDS + 1
+    manager.put(THIRD)
+    manager.now += RECHECK_SECONDS + 1
 
     assert accepts(secret, THIRD)
     assert accepts(secret, SECOND)
 
 
-def test_a_token_that_was_rotated_away_is_refused_once_the_cache_is_old(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_a_token_of_an_earlier_rotation_is_refused_once_the_cache_has_expired(manager: SecretsManager) -> None:
+    secret = manager.secret()
     assert accepts(secret, FIRST)
-    store.put(SECOND)
-    store.put(THIRD)
+    manager.put(SECOND)
+    manager.put(THIRD)
 
-    store.now += CACHE_SECONDS + 1
+    manager.now += CACHE_SECONDS + 1
 
     assert not accepts(secret, FIRST)
 
 
 @pytest.mark.parametrize(("seconds", "reads"), [(RECHECK_SECONDS, 2), (RECHECK_SECONDS + 1, 4)])
 def test_a_wrong_token_refreshes_the_cache_once_the_recheck_time_is_over(
-    store: SecretsManager, seconds: float, reads: int
+    manager: SecretsManager, seconds: float, reads: int
 ) -> None:
-    secret = store.secret()
+    secret = manager.secret()
     assert not accepts(secret, WRONG)
 
-    store.now += seconds
+    manager.now += seconds
 
     assert not accepts(secret, WRONG)
-    assert store.reads == reads
+    assert manager.reads == reads
 
 
-def test_the_current_value_is_as_old_as_the_cache_at_most(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_the_current_value_is_cached_for_the_cache_time(manager: SecretsManager) -> None:
+    secret = manager.secret()
     assert secret.current() == FIRST
-    store.put(SECOND)
+    manager.put(SECOND)
 
-    store.now += CACHE_SECONDS
+    manager.now += CACHE_SECONDS
     assert secret.current() == FIRST
-    store.now += 1
+    manager.now += 1
     assert secret.current() == SECOND
 
 
 # ------------------------------------------------------------------------------------------------ calls
 
 
-def test_right_tokens_cost_one_call_per_cache_time(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_right_tokens_cost_one_call_per_cache_time(manager: SecretsManager) -> None:
+    secret = manager.secret()
 
     for _ in range(1000):
         assert accepts(secret, FIRST)
-        store.now += 1
+        manager.now += 1
 
-    assert store.reads == 4  # at 0, 301, 602, 903 s
+    assert manager.reads == 4  # at 0, 301, 602, 903 s
 
 
-def test_a_flood_of_wrong_tokens_costs_two_calls_per_recheck_time(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_a_flood_of_wrong_tokens_costs_two_calls_per_recheck_time(manager: SecretsManager) -> None:
+    secret = manager.secret()
     seconds = 600
 
     for _ in range(seconds * 10):
         assert not accepts(secret, WRONG)
-        store.now += 0.1
+        manager.now += 0.1
 
-    # The current and the previous version are read, however many callers there are.
-    assert 2 <= store.reads <= 2 * (seconds / RECHECK_SECONDS + 1)
+    # The current and the previous version are read, whatever the number of requests.
+    assert 2 <= manager.reads <= 2 * (seconds / RECHECK_SECONDS + 1)
 
 
-def test_a_missing_previous_version_is_remembered_too(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_a_missing_previous_version_is_cached(manager: SecretsManager) -> None:
+    secret = manager.secret()
 
     for _ in range(100):
         assert not accepts(secret, WRONG)
 
-    assert store.reads == 2
+    assert manager.reads == 2
 
 
 # ------------------------------------------------------------------------------------------------ faults
 
 
-def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -> None:
-    secret = RotatingSecret("missing", store.client)
+def test_a_missing_secret_is_a_settings_error(manager: SecretsManager) -> None:
+    secret = RotatingSecret("missing", manager.client)
 
     with pytest.raises(SettingsError, match="no current version"):
         secret.current()
 
 
 @pytest.mark.parametrize(
-    ("fault", "named"),
+    ("fault", "error"),
     [
         (ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "GetSecretValue"), "ClientError"),
         (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetSecretValue"), "ClientError"),
         (ConnectTimeoutError(endpoint_url="https://secrets.example"), "ConnectTimeoutError"),
     ],
 )
-def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(
-    store: SecretsManager, fault: Exception, named: str
+def test_errors_of_secrets_manager_are_retryable_and_not_cached(
+    manager: SecretsManager, fault: Exception, error: str
 ) -> None:
     def fail(**_: Any) -> None:
         raise fault
 
-    secret = store.secret()
-    store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
-    with pytest.raises(StoreUnavailableError, match=f"did not return a secret: {named}"):
+    secret = manager.secret()
+    manager.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
+    with pytest.raises(StoreUnavailableError, match=f"did not return a secret: {error}"):
         secret.current()
 
-    store.client.meta.events.unregister("before-call.secrets-manager.GetSecretValue", fail)
+    manager.client.meta.events.unregister("before-call.secrets-manager.GetSecretValue", fail)
     assert secret.current() == FIRST
 
 
-def test_a_fault_during_a_refresh_does_not_refuse_cached_tokens(store: SecretsManager) -> None:
-    secret = store.secret()
+def test_a_fault_during_a_refresh_does_not_refuse_cached_tokens(manager: SecretsManager) -> None:
+    secret = manager.secret()
     assert accepts(secret, FIRST)
 
     def fail(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "InternalServiceError", "Message": "no"}}, "GetSecretValue")
 
-    store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
-    store.now += RECHECK_SECONDS + 1
+    manager.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
+    manager.now += RECHECK_SECONDS + 1
 
     assert accepts(secret, FIRST)
 
@@ -234,15 +234,13 @@ def test_a_provider_without_an_entry_has_no_keys(secret: str) -> None:
         ("{}", None),
     ],
 )
-def test_an_api_key_is_usable_if_there_is_something_in_it(
-    store: SecretsManager, secret: str, usable: str | None
-) -> None:
-    store.put(secret)
+def test_an_api_key_is_usable_if_it_is_not_empty(manager: SecretsManager, secret: str, usable: str | None) -> None:
+    manager.put(secret)
 
-    assert store.secret().provider_keys("acedata").usable_api_key == usable
+    assert manager.secret().provider_keys("acedata").usable_api_key == usable
 
 
-def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
+def test_an_empty_webhook_key_differs_from_a_missing_one() -> None:
     assert provider_keys('{"flux-kontext": {"webhookKey": ""}}', "flux-kontext").webhook_key == ""
     assert provider_keys('{"flux-kontext": {"webhookKey": " \\n"}}', "flux-kontext").webhook_key == ""
 
@@ -267,7 +265,7 @@ def test_a_malformed_secret_is_a_settings_error_without_its_value(secret: str) -
     assert refused.value.__context__ is None
 
 
-def test_keys_do_not_show_in_texts() -> None:
+def test_keys_are_not_in_their_string_representations() -> None:
     keys = provider_keys('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": "s3cret"}}', "flux-kontext")
 
     assert "s3cret" not in f"{keys!r} {keys}"
@@ -275,7 +273,8 @@ def test_keys_do_not_show_in_texts() -> None:
 
 # ------------------------------------------------------------------------------------------------ pasted characters
 
-# Pasted characters: blanks, line ends, no-break spaces, zero-width characters, byte order marks, control codes.
+# Characters that are pasted by mistake: blanks, line ends, no-break spaces, zero-width characters, byte order marks,
+# control codes.
 AROUND = [
     " ",
     "\n",
@@ -294,19 +293,19 @@ AROUND = [
 
 
 @pytest.mark.parametrize("around", AROUND, ids=ascii)
-def test_what_is_pasted_around_a_secret_is_ignored(store: SecretsManager, around: str) -> None:
-    store.put(f"{around}{SECOND}{around}")
-    secret = store.secret()
+def test_blank_characters_around_a_secret_are_ignored(manager: SecretsManager, around: str) -> None:
+    manager.put(f"{around}{SECOND}{around}")
+    secret = manager.secret()
 
     assert secret.current() == SECOND
     assert accepts(secret, SECOND)
 
 
 @pytest.mark.parametrize("around", AROUND, ids=ascii)
-def test_what_is_pasted_around_a_key_is_ignored(store: SecretsManager, around: str) -> None:
+def test_blank_characters_around_a_key_are_ignored(manager: SecretsManager, around: str) -> None:
     key = f"{around}k3y{around}"
-    store.put(f"\ufeff{json.dumps({'acedata': {'apiKey': key, 'webhookKey': key}})}\n")
-    keys = store.secret().provider_keys("acedata")
+    manager.put(f"\ufeff{json.dumps({'acedata': {'apiKey': key, 'webhookKey': key}})}\n")
+    keys = manager.secret().provider_keys("acedata")
 
     assert (keys.usable_api_key, keys.webhook_key) == ("k3y", "k3y")
     assert keys.problem_of_webhook_key() is None
@@ -360,7 +359,7 @@ def test_every_visible_character_of_ascii_may_be_in_a_key() -> None:
 
 @pytest.mark.parametrize("value", [7, 7.5, True, ["s3cret"], {"key": "s3cret"}], ids=str)
 @pytest.mark.parametrize("name", ["apiKey", "webhookKey"])
-def test_a_key_that_is_no_text_is_refused_for_its_provider_alone(name: str, value: object) -> None:
+def test_a_key_that_is_not_a_string_is_refused_for_its_provider_alone(name: str, value: object) -> None:
     secret = json.dumps({"acedata": {name: value}, "flux-kontext": {"apiKey": "g00d"}})
     keys = provider_keys(secret, "acedata")
 
@@ -382,15 +381,16 @@ def test_a_key_that_is_no_text_is_refused_for_its_provider_alone(name: str, valu
         (b"\xff\xfe" + FIRST.encode(), f"\ufffd\ufffd{FIRST}"),
     ],
 )
-def test_a_secret_may_be_stored_as_bytes(store: SecretsManager, binary: bytes, value: str) -> None:
-    store.client.put_secret_value(SecretId=store.secret_id, SecretBinary=binary)
-    secret = store.secret()
+def test_a_secret_may_be_stored_as_bytes(manager: SecretsManager, binary: bytes, value: str) -> None:
+    manager.client.put_secret_value(SecretId=manager.secret_id, SecretBinary=binary)
+    secret = manager.secret()
 
     assert secret.current() == value
     assert accepts(secret, FIRST)  # the previous version
 
 
 @pytest.mark.parametrize("token", ["\ud800" * 40, "ä" * 40, ""])
-def test_a_token_that_no_url_can_hold_matches_nothing(token: str) -> None:
-    with pytest.raises(UnauthorizedError):
-        verify_token(WRONG, [token])
+def test_a_stored_value_that_is_not_a_valid_token_matches_no_token(token: str) -> None:
+    for presented in (WRONG, token):
+        with pytest.raises(UnauthorizedError):
+            verify_token(presented, [token])

@@ -1,10 +1,11 @@
-"""SendWebhooks: what is delivered is deleted, what is not comes again by the schedule, and nothing is lost."""
+"""SendWebhooks deletes the messages of accepted webhooks, and retries the others by the schedule."""
 
 import base64
 import io
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
@@ -39,11 +40,11 @@ DETAIL = json.loads(EVENT)["detail"]
 
 @dataclass
 class Account:
-    """The two queues, the secret, and a receiver whose answers tests set."""
+    """The two queues, the secret, and a receiver whose responses the tests set."""
 
     sqs: Any
-    queue: str
-    dead_letters: str
+    queue_url: str
+    dead_letters_url: str
     secret: str
     respond: Callable[[httpx.Request], httpx.Response] = lambda _: httpx.Response(204)
     requests: list[httpx.Request] = field(default_factory=list)
@@ -56,11 +57,11 @@ class Account:
         self.respond = lambda _: httpx.Response(status, headers=headers)
 
     def queued(self, *bodies: str, age: timedelta = timedelta(0)) -> list[dict[str, Any]]:
-        """Messages as Lambda hands them over, of this age."""
+        """Queues messages. Returns them as the event source delivers them, with this age."""
         for body in bodies:
-            self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
         received = self.sqs.receive_message(
-            QueueUrl=self.queue, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+            QueueUrl=self.queue_url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
         )["Messages"]
         sent_at = str(int((utc_now() - age).timestamp() * 1000))
         return [
@@ -73,20 +74,22 @@ class Account:
             for message in received
         ]
 
-    def put_aside(self) -> list[str]:
-        messages = self.sqs.receive_message(QueueUrl=self.dead_letters, MaxNumberOfMessages=10).get("Messages", [])
+    def dead_letters(self) -> list[str]:
+        messages = self.sqs.receive_message(QueueUrl=self.dead_letters_url, MaxNumberOfMessages=10).get("Messages", [])
         return [message["Body"] for message in messages]
 
 
 @pytest.fixture
 def account(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     sqs = boto3.client("sqs")
-    queue, dead_letters = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("webhooks", "dead-letters"))
-    account = Account(sqs, queue, dead_letters, a_secret("webhooks", SECRET))
+    queue_url, dead_letters_url = (
+        sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("webhooks", "dead-letters")
+    )
+    account = Account(sqs, queue_url, dead_letters_url, a_secret("webhooks", SECRET))
     monkeypatch.setenv("WEBHOOK_URL", URL)
     monkeypatch.setenv("WEBHOOK_SECRET", account.secret)
-    monkeypatch.setenv("WEBHOOK_QUEUE_URL", queue)
-    monkeypatch.setenv("WEBHOOK_DEAD_LETTERS_URL", dead_letters)
+    monkeypatch.setenv("WEBHOOK_QUEUE_URL", queue_url)
+    monkeypatch.setenv("WEBHOOK_DEAD_LETTERS_URL", dead_letters_url)
     monkeypatch.setattr(app, "WebhookSender", lambda url, keys: WebhookSender(url, keys, FakeHttp(account.receive)))
     app.dependencies.cache_clear()
     yield account
@@ -108,7 +111,7 @@ def visibility(monkeypatch: pytest.MonkeyPatch, account: Account) -> list[int]:
 
 
 def send(context: LambdaContext, messages: list[dict[str, Any]]) -> list[str]:
-    """The messages that are to be received again."""
+    """Handles messages. Returns the ids of those that return to the queue."""
     answer = app.handler({"Records": messages}, context)
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
@@ -121,7 +124,7 @@ def counts(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------ accepted
 
 
-def test_an_event_is_delivered_signed_and_its_message_deleted(
+def test_an_event_is_sent_as_a_signed_webhook_and_its_message_deleted(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert send(context, account.queued(EVENT)) == []
@@ -133,14 +136,20 @@ def test_an_event_is_delivered_signed_and_its_message_deleted(
     assert counts(capsys) == {"WebhooksDelivered": 1, "WebhooksFailed": 0}
     (line,) = [vars(record) for record in caplog.records if record.message == "webhook delivered"]
     assert (line["task"], line["event_id"], line["status"]) == (DETAIL["task"], DETAIL["eventId"], 204)
-    assert account.put_aside() == []
+    assert account.dead_letters() == []
 
 
-def test_a_batch_is_sent_at_the_same_time_and_only_its_failures_come_again(
+def test_the_webhooks_of_a_batch_are_sent_concurrently_and_only_failed_ones_again(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str], visibility: list[int]
 ) -> None:
     events = [EVENT.replace(DETAIL["eventId"], f"event-{number}") for number in range(10)]
-    account.respond = lambda request: httpx.Response(500 if request.headers["webhook-id"] == "event-7" else 200)
+    all_sent = threading.Barrier(len(events), timeout=60)
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        all_sent.wait()  # raises BrokenBarrierError unless all webhooks are sent at the same time
+        return httpx.Response(500 if request.headers["webhook-id"] == "event-7" else 200)
+
+    account.respond = respond
     messages = account.queued(*events)
 
     failed = send(context, messages)
@@ -152,16 +161,16 @@ def test_a_batch_is_sent_at_the_same_time_and_only_its_failures_come_again(
 
 
 @pytest.mark.parametrize(("at_once", "name"), [(10, "at load"), (1, "one task at a time")])
-def test_a_million_webhooks_cost_what_the_pages_say(
+def test_the_cost_of_a_million_webhooks_is_as_documented(
     account: Account, context: LambdaContext, template: Template, at_once: int, name: str
 ) -> None:
-    """At load a batch is full. A message is put by EventBridge, received and deleted; the receiver takes 300 ms."""
+    """At load, batches are full. Each message is sent, received and deleted. The receiver responds after 300 ms."""
     messages = account.queued(*(EVENT.replace(DETAIL["eventId"], f"{number:036}") for number in range(at_once)))
     log, handler = io.StringIO(), app.logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     with ExitStack() as captured:
         captured.enter_context(redirect_stdout(log))
-        # Powertools' handler keeps the standard output of its creation.
+        # Powertools' handler writes to the standard output that existed when the handler was created.
         captured.callback(handler.setStream, handler.setStream(log))
         send(context, messages)
     price, takes, assumed = (prices()[table] for table in ("per_unit", "milliseconds", "assumed"))
@@ -197,7 +206,7 @@ def test_a_webhook_that_is_not_accepted_is_sent_again_by_the_schedule(
     assert send(context, messages) == [messages[0]["messageId"]]
 
     assert [abs(found - seconds) <= 2 for found in visibility] == [True]
-    assert account.put_aside() == []
+    assert account.dead_letters() == []
 
 
 def test_the_second_try_has_the_same_id_and_body_and_a_new_time(
@@ -224,7 +233,7 @@ def test_retry_after_delays_the_next_try(account: Account, context: LambdaContex
     assert visibility == [600]
 
 
-def test_each_failed_try_is_a_log_line_that_says_why(
+def test_each_failed_try_is_logged_with_its_reason(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     account.answer(404)
@@ -242,25 +251,25 @@ def test_after_the_last_retry_the_message_is_a_dead_letter(
 
     assert send(context, account.queued(EVENT, age=timedelta(days=2))) == []
 
-    assert account.put_aside() == [EVENT]
+    assert account.dead_letters() == [EVENT]
     assert "moved to the dead letters" in caplog.text
 
 
-def test_a_receiver_that_is_gone_gets_no_retry(account: Account, context: LambdaContext) -> None:
+def test_a_webhook_that_is_answered_with_410_is_not_retried(account: Account, context: LambdaContext) -> None:
     account.answer(410)
 
     assert send(context, account.queued(EVENT)) == []
 
     assert len(account.requests) == 1
-    assert account.put_aside() == [EVENT]
+    assert account.dead_letters() == [EVENT]
 
 
-def test_a_message_that_is_no_event_is_a_dead_letter_and_counted(
+def test_a_message_that_is_not_an_event_is_a_dead_letter_and_counted(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert send(context, account.queued("no JSON", EVENT)) == []
 
-    assert account.put_aside() == ["no JSON"]
+    assert account.dead_letters() == ["no JSON"]
     assert len(account.requests) == 1
     lines = metric_lines(capsys)
     assert [line["reason"] for line in lines if "ProcessingErrors" in line] == ["InvalidMessageError"]
@@ -271,7 +280,7 @@ def test_a_message_that_is_no_event_is_a_dead_letter_and_counted(
 DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "any")
 
 
-def test_without_its_secret_nothing_is_sent_and_everything_comes_again(
+def test_without_the_webhook_secret_nothing_is_sent_and_the_messages_are_retried(
     account: Account, context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     messages = account.queued(EVENT)
@@ -313,7 +322,7 @@ def test_after_a_rotation_receivers_with_either_secret_accept_webhooks(
         assert Receiver(secret).verify(request.content, dict(request.headers)) == DETAIL
 
 
-def test_a_previous_value_that_was_no_secret_is_not_signed_with(account: Account, context: LambdaContext) -> None:
+def test_an_invalid_previous_secret_is_not_used_for_signing(account: Account, context: LambdaContext) -> None:
     secrets = boto3.client("secretsmanager")
     for value in ("a mistake", NEXT_SECRET):
         secrets.put_secret_value(SecretId=account.secret, SecretString=value)
@@ -326,7 +335,7 @@ def test_a_previous_value_that_was_no_secret_is_not_signed_with(account: Account
         Receiver(SECRET).verify(request.content, dict(request.headers))
 
 
-def test_a_secret_that_is_none_is_reported_by_name(
+def test_an_invalid_webhook_secret_is_reported(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=account.secret, SecretString="a mistake")

@@ -1,6 +1,6 @@
-"""The callback function in a snapshot: what is in it, and what it finds when it is restored.
+"""SnapStart: a snapshot of the callback function has no connections or secrets; restored functions get new credentials.
 
-With SnapStart Lambda imports the handler once, for a version, and all environments go on from there:
+Lambda imports the handler once for each version of the function, and starts all environments from the snapshot:
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 """
 
@@ -20,7 +20,7 @@ from catchlight.aws.clients import AwsClients
 REPOSITORY = Path(__file__).parents[2]
 
 # Objects that restored environments must not share: connections, clients, secrets, OpenSSL's random numbers.
-LOOK = """
+SEARCH = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
 import botocore.client, botocore.session
@@ -40,7 +40,7 @@ def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
     """Imports the handler. Returns the types of objects that must not be in a snapshot, and the number of threads."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/catchlight/python")])
     run = subprocess.run(
-        [sys.executable, "-c", LOOK, *arguments],
+        [sys.executable, "-c", SEARCH, *arguments],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": paths, **environment},
         check=True,
         capture_output=True,
@@ -50,11 +50,11 @@ def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
     return found, threads
 
 
-def test_nothing_is_connected_read_or_drawn_before_the_snapshot() -> None:
+def test_importing_the_handler_creates_no_connection_client_or_secret() -> None:
     assert imported() == ([], 1)
 
 
-def test_what_must_not_be_in_a_snapshot_would_be_found() -> None:
+def test_the_search_finds_objects_that_must_not_be_in_a_snapshot() -> None:
     settings = dict.fromkeys(
         ["CALLBACK_TOKEN_SECRET", "PROVIDER_KEYS_SECRET", "TASKS_TABLE", "IMAGES_BUCKET", "TASK_RETENTION_DAYS"], "0"
     )
@@ -93,7 +93,7 @@ class RestoredEnvironment(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The environment after a restore: without access keys, with the address at which the function gets them."""
+    """The environment after a restore: it has no access keys, but the URL that returns them. Yields the callers."""
     RestoredEnvironment.callers = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), RestoredEnvironment)
     thread = threading.Thread(target=server.serve_forever)
@@ -112,7 +112,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server.server_close()
 
 
-def test_a_restored_function_calls_with_the_credentials_that_it_is_given_then(restored: list[str]) -> None:
+def test_a_restored_function_uses_the_credentials_of_its_environment(restored: list[str]) -> None:
     # Access keys from before the snapshot would have expired.
     client = AwsClients().dynamodb()
 

@@ -1,4 +1,4 @@
-"""StartPolling starts an execution for overdue tasks only, and loses no task when a call fails."""
+"""StartPolling starts executions only for tasks that need polling, and loses no task when a call fails."""
 
 import json
 import time
@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.dispatch import PollingExecutions
-from catchlight.errors import StoreUnavailableError
+from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
 from functions.start_polling import app
 from tests.integration.conftest import TABLE_NAME, Store
@@ -29,7 +29,7 @@ TASK, OTHER = "flux-kontext#task1", "acedata#task2"
 
 @dataclass
 class Account:
-    """The table, and the state machine."""
+    """The table and the state machine of a stack."""
 
     store: Store
     step_functions: Any
@@ -40,7 +40,7 @@ class Account:
         self.store.put(task, status=status, **{**registered, **attributes})
 
     def executions(self) -> list[PollState]:
-        """Returns the tasks of each execution, oldest first."""
+        """Returns the input of each execution, oldest first."""
         found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
         arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
         inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
@@ -71,13 +71,13 @@ def a_message(number: int, task: str) -> dict[str, Any]:
 
 
 def start(context: LambdaContext, *messages: dict[str, Any]) -> list[str]:
-    """Returns the ids of the messages that are returned to the queue."""
+    """Handles messages. Returns the ids of those that return to the queue."""
     answer = app.handler({"Records": list(messages)}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what is polled
+# ------------------------------------------------------------------------------------------------ polled tasks
 
 
 def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
@@ -98,7 +98,7 @@ def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "INCOMPLETE", "ARCHIVED", "TIMED_OUT"])
-def test_a_task_whose_callback_has_come_costs_no_execution(
+def test_a_task_that_needs_no_polling_starts_no_execution(
     account: Account, context: LambdaContext, status: str
 ) -> None:
     account.put(TASK, status)
@@ -121,7 +121,7 @@ def test_a_task_whose_callback_has_come_costs_no_execution(
         ({"status": "TIMED_OUT", "hintedAt": "2026-01-31T10:00:00.000Z", "reportedAt": GIVEN_UP_AT}, False),
     ],
 )
-def test_unconfirmed_reports_are_polled_for(
+def test_tasks_with_unconfirmed_reports_are_polled(
     account: Account, context: LambdaContext, attributes: dict[str, str], is_polled: bool
 ) -> None:
     account.put(TASK, **attributes)
@@ -145,7 +145,7 @@ def test_a_full_batch_is_one_execution(account: Account, context: LambdaContext)
 
 
 def test_callbacks_without_a_url_start_no_further_execution(account: Account, context: LambdaContext) -> None:
-    """The message of its first poll, and one of each of these callbacks."""
+    """The messages are that of the first poll and one for each of these callbacks."""
     account.put(TASK, registeredAt=iso(utc_now()))
     for number in range(20):
         assert start(context, a_message(number, TASK)) == []
@@ -153,10 +153,10 @@ def test_callbacks_without_a_url_start_no_further_execution(account: Account, co
     assert len(account.executions()) == 1
 
 
-def test_a_task_that_has_changed_since_its_execution_started_has_another(
+def test_a_task_that_has_changed_since_its_execution_started_gets_another_one(
     account: Account, context: LambdaContext
 ) -> None:
-    """It was given up and is PENDING again, or its provider has not confirmed a later success."""
+    """The first task timed out and was reopened; the second became UNCONFIRMED after the start."""
     earlier = iso(utc_now() - timedelta(hours=3))
     account.put(TASK, pollingSince=earlier, registeredAt=earlier)
     account.put(OTHER, "UNCONFIRMED", reportedBy="callback", deliveries=1, registeredAt=earlier, pollingSince=earlier)
@@ -167,10 +167,10 @@ def test_a_task_that_has_changed_since_its_execution_started_has_another(
 
 
 @pytest.mark.parametrize(("hours", "is_polled"), [(6, False), (8, True)])
-def test_a_task_whose_execution_has_given_up_has_another(
+def test_a_task_whose_execution_has_ended_gets_another_one(
     account: Account, context: LambdaContext, hours: int, is_polled: bool
 ) -> None:
-    """A callback of an UNCONFIRMED task is repeated."""
+    """A callback of an UNCONFIRMED task was repeated."""
     times = {"updatedAt": iso(utc_now() - timedelta(hours=9)), "pollingSince": iso(utc_now() - timedelta(hours=hours))}
     account.put(TASK, "UNCONFIRMED", reportedBy="callback", deliveries=2, **times)
 
@@ -200,7 +200,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     messages = [a_message(1, TASK), a_message(2, OTHER)]
     account.put(TASK)
     account.put(OTHER)
-    # The first run is stopped before it has noted its execution in the items.
+    # The first run cannot note its execution in the items.
     with failing("UpdateItem", KeyError("stopped")):
         assert start(context, *messages) == []
     assert account.polling_since(TASK) is None
@@ -208,11 +208,11 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     assert start(context, *(messages[index] for index in order)) == []
 
     assert len(account.executions()) == 1
-    # An execution drops a task whose item has another start. ReconcileTasks polls for tasks without an execution.
+    # An execution stops polling a task whose item notes another start. ReconcileTasks restarts polling without a note.
     assert account.polling_since(TASK) is None
 
 
-def test_of_two_runs_at_the_same_time_one_execution_goes_on_polling(
+def test_of_the_executions_of_two_concurrent_runs_one_polls(
     account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(TASK)
@@ -246,7 +246,7 @@ def test_two_messages_about_a_task_are_one_task_of_one_execution(account: Accoun
 
 
 @every_fault
-def test_an_execution_that_is_not_started_is_started_when_the_messages_come_again(
+def test_an_execution_that_could_not_be_started_is_started_when_the_messages_are_received_again(
     account: Account,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
@@ -272,7 +272,7 @@ def test_an_execution_that_is_not_started_is_started_when_the_messages_come_agai
 def test_after_five_minutes_without_step_functions_polling_starts_in_time_for_an_original(
     account: Account, context: LambdaContext
 ) -> None:
-    """An original lives 600 s, and polls every 30 s find it. The outage begins with the first poll."""
+    """The URL of an original expires after 600 s; polls are 30 s apart. The outage begins with the first poll."""
     account.put(TASK)
     queue = QUEUES["PollQueue"]
     now = begun = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"] + BATCHING_WINDOW_SECONDS
@@ -302,7 +302,7 @@ def test_a_table_that_cannot_be_read_fails_the_batch(
 
 
 @every_fault
-def test_a_start_that_is_not_noted_is_reported_and_stays(
+def test_an_execution_whose_start_cannot_be_noted_is_reported_and_not_started_again(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     account.put(TASK)
@@ -314,7 +314,7 @@ def test_a_start_that_is_not_noted_is_reported_and_stays(
     assert reported(caplog.records, TASK)
 
 
-def test_a_callback_that_comes_meanwhile_stays(account: Account, context: LambdaContext) -> None:
+def test_a_callback_during_the_start_is_not_overwritten(account: Account, context: LambdaContext) -> None:
     account.put(TASK)
 
     def arrive(**_: Any) -> None:
@@ -334,7 +334,7 @@ def test_a_callback_that_comes_meanwhile_stays(account: Account, context: Lambda
     ["", "[]", "{}", '{"task": 7}', '{"task": "no task"}', '{"task": "flux-kontext#task1"}', "[" * 10_000],
     ids=["empty", "list", "no task", "number", "no key", "no change", "nested"],
 )
-def test_a_message_of_another_form_keeps_no_other_back(
+def test_a_malformed_message_does_not_affect_the_others(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, body: str
 ) -> None:
     account.put(OTHER)
@@ -346,7 +346,7 @@ def test_a_message_of_another_form_keeps_no_other_back(
     assert vars(error)["message_id"] == "message-1"
 
 
-def test_an_item_that_cannot_be_read_is_reported_and_keeps_no_other_back(
+def test_a_malformed_item_is_reported_and_does_not_affect_the_others(
     account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.put(TASK, images="none")
@@ -360,17 +360,17 @@ def test_an_item_that_cannot_be_read_is_reported_and_keeps_no_other_back(
     assert counted(capsys) == ["UnreadableItem"]
 
 
-def test_settings_that_are_missing_fail_the_batch(
+def test_missing_settings_fail_the_batch(
     account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("POLL_TASKS_STATE_MACHINE")
 
-    with pytest.raises(Exception, match="POLL_TASKS_STATE_MACHINE"):
+    with pytest.raises(SettingsError, match="POLL_TASKS_STATE_MACHINE"):
         start(context, a_message(1, TASK))
 
 
-def test_a_task_whose_request_is_a_note_of_its_user_is_polled_for(account: Account, context: LambdaContext) -> None:
-    account.put(TASK, request="a lighthouse, for the calendar")
+def test_a_task_whose_request_attribute_is_text_is_polled(account: Account, context: LambdaContext) -> None:
+    account.put(TASK, request="a note of the user")
 
     assert start(context, a_message(1, TASK)) == []
 

@@ -1,4 +1,4 @@
-"""The deployed state machine with very short waits: every branch, and the function's inputs."""
+"""The deployed state machine with shortened waits: every branch, and the inputs of the function."""
 
 import inspect
 import json
@@ -33,7 +33,7 @@ from tests.unit.template.execution_history import (
 
 DEFINITION = REPOSITORY / "statemachines/poll_tasks.asl.yaml"
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:poll-tasks"
-# 100,000 s of a day's polling take 10 s.
+# A wait of 100,000 s takes 10 s.
 TIME_SCALE = 0.0001
 
 FLUX = "flux-kontext#f1"
@@ -57,7 +57,7 @@ class Run:
     status: str
     output: dict[str, Any] | None
     states: list[str]  # in the order of entering them
-    seen: list[dict[str, Any]]  # what the function was called with
+    inputs: list[dict[str, Any]]  # of the function, in the order of its calls
     events: int  # in the execution's history
 
 
@@ -66,13 +66,13 @@ class Machine:
     """The state machine, with a function that each test defines."""
 
     function: Function = lambda state: {**state, "tasks": []}
-    seen: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
 
     def invoke(self, name: str, payload: bytes) -> Outcome:
-        """Lambda's Invoke."""
+        """Invokes the function, as Lambda does."""
         assert name == FUNCTION_ARN
         state = json.loads(payload)
-        self.seen.append(state)
+        self.inputs.append(state)
         try:
             return Outcome(json.dumps(self.function(state)).encode())
         except FunctionError as exc:
@@ -98,7 +98,7 @@ class Machine:
             event["stateEnteredEventDetails"]["name"] for event in history if "stateEnteredEventDetails" in event
         ]
         output = json.loads(found["output"]) if "output" in found else None
-        return Run(found["status"], output, entered, self.seen, len(history))
+        return Run(found["status"], output, entered, self.inputs, len(history))
 
 
 @pytest.fixture
@@ -145,19 +145,19 @@ def test_one_round_is_enough_if_all_tasks_have_a_result(machine: Machine) -> Non
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
+    assert run.inputs == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
     assert run.output is not None
     assert run.output["tasks"] == []
 
 
-def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
+def test_rounds_continue_while_a_task_is_running(machine: Machine) -> None:
     machine.function = script(running, lambda state: still(state, "b#2"), done)
 
     run = machine.run(("a#1", "b#2"))
 
     assert run.status == "SUCCEEDED"
     assert run.states == [POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
-    assert run.seen == [
+    assert run.inputs == [
         {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0},
         {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1},
         {"tasks": ["b#2"], "waitSeconds": 30, "waitedSeconds": 90, "polls": 2},
@@ -175,17 +175,17 @@ def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
         "Lambda.ClientExecutionTimeoutException",
     ],
 )
-def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: Machine, error: str) -> None:
+def test_transient_errors_are_retried_up_to_five_times(machine: Machine, error: str) -> None:
     machine.function = script(*[error] * 5, done)
 
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
+    assert run.inputs == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
 
 
 @pytest.mark.parametrize("error", ["KeyError", "Sandbox.Timedout", "Runtime.ExitError", "SettingsError"])
-def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> None:
+def test_any_other_error_is_retried_once(machine: Machine, error: str) -> None:
     machine.function = script(error, done)
 
     run = machine.run()
@@ -194,7 +194,9 @@ def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> Non
 
 
 @pytest.mark.parametrize(("error", "tries"), [("KeyError", 2), ("StoreUnavailableError", 6)])
-def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, error: str, tries: int) -> None:
+def test_after_errors_that_exhaust_the_retries_polling_continues_with_all_tasks(
+    machine: Machine, error: str, tries: int
+) -> None:
     machine.function = script(*[error] * tries, *[error] * tries, running, done)
 
     run = machine.run(("a#1", "b#2"))
@@ -206,9 +208,9 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
         *[POLL, CHOICE, WAIT],
         *[POLL, CHOICE, "Done"],
     ]
-    assert [state["tasks"] for state in run.seen] == [["a#1", "b#2"]] * (2 * tries + 2)
-    # After an error, the function's input still has all its own fields.
-    for state in run.seen:
+    assert [state["tasks"] for state in run.inputs] == [["a#1", "b#2"]] * (2 * tries + 2)
+    # After an error, the input of the function is complete.
+    for state in run.inputs:
         assert PollState.model_validate(state).tasks == ("a#1", "b#2")
 
 
@@ -220,7 +222,7 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
         pytest.param(["StoreUnavailableError"] * 5 + ["KeyError"], 7, id="both retriers"),
     ],
 )
-def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
+def test_the_execution_history_has_as_many_events_as_computed(
     machine: Machine, failures: list[str], attempts: int
 ) -> None:
     """An execution writes as many events as `tests/unit/template/test_polling.py` computes."""
@@ -234,7 +236,7 @@ def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
     assert run.events == beside + (once + 4) + (retried + 4) + (once + EVENTS_OF_A_STATE)
 
 
-def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> None:
+def test_a_poll_that_exhausts_the_retries_writes_as_many_events_as_computed(machine: Machine) -> None:
     machine.function = script(*["StoreUnavailableError"] * 5, *["KeyError"] * 2, done)
 
     run = machine.run()
@@ -248,7 +250,7 @@ def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> N
 
 
 class Provider:
-    """Flux Kontext, with one answer for each request."""
+    """Responds as Flux Kontext: each answer to one request, the last one to all further requests."""
 
     def __init__(self) -> None:
         self.answers: list[httpx.Response | Exception] = []
@@ -273,7 +275,7 @@ FAILED = record(successFlag=2, errorMessage="no")
 
 @pytest.fixture
 def provider(machine: Machine, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A registered task and its provider; the machine runs the real function."""
+    """Registers a task and makes the state machine run the real function. Returns the task's provider."""
     keys = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
     environment = {
         "TASKS_TABLE": TABLE_NAME,
@@ -310,7 +312,7 @@ def status_of(store: Store) -> str:
     return str(item["status"])
 
 
-def test_a_task_is_found_by_the_third_poll(machine: Machine, provider: Provider, store: Store) -> None:
+def test_a_result_is_found_by_the_third_poll(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING, RUNNING, SUCCEEDED]
 
     run = machine.run()
@@ -318,7 +320,7 @@ def test_a_task_is_found_by_the_third_poll(machine: Machine, provider: Provider,
     assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 3, "SUCCEEDED")
 
 
-def test_a_task_has_failed(machine: Machine, provider: Provider, store: Store) -> None:
+def test_a_failed_task_is_polled_once(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [FAILED]
 
     run = machine.run()
@@ -326,17 +328,17 @@ def test_a_task_has_failed(machine: Machine, provider: Provider, store: Store) -
     assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 1, "FAILED")
 
 
-def test_a_task_is_given_up(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_gives_up_after_the_configured_time(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING]
 
     run = machine.run()
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "TIMED_OUT")
     # After 60, 90, 120, 240, 360 s, and at the end.
-    assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.seen] == [60, 90, 120, 240, 360, 400]
+    assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.inputs] == [60, 90, 120, 240, 360, 400]
 
 
-def test_a_callback_makes_further_polls_needless(machine: Machine, provider: Provider, store: Store) -> None:
+def test_no_further_request_is_made_after_a_callback(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [RUNNING]
     function = machine.function
 
@@ -352,7 +354,7 @@ def test_a_callback_makes_further_polls_needless(machine: Machine, provider: Pro
     assert (run.status, run.states.count(POLL), provider.requests) == ("SUCCEEDED", 2, 1)
 
 
-def test_a_provider_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_continues_after_an_outage_of_the_provider(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [
         httpx.ConnectError("refused"),
         httpx.Response(200, json={"code": 455, "msg": "maintenance"}),
@@ -364,10 +366,10 @@ def test_a_provider_is_down_and_up_again(machine: Machine, provider: Provider, s
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
     assert run.states.count(POLL) == 4
-    assert [state["waitSeconds"] for state in run.seen] == [60, 30, 120, 120]
+    assert [state["waitSeconds"] for state in run.inputs] == [60, 30, 120, 120]
 
 
-def test_the_table_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+def test_polling_continues_after_an_outage_of_the_table(machine: Machine, provider: Provider, store: Store) -> None:
     provider.answers = [SUCCEEDED]
     faults = iter([EndpointConnectionError(endpoint_url="https://dynamodb.example")] * 8)
 
@@ -381,7 +383,7 @@ def test_the_table_is_down_and_up_again(machine: Machine, provider: Provider, st
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
     assert run.states == [POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
-    assert len(run.seen) == 9
+    assert len(run.inputs) == 9
 
 
 # ------------------------------------------------------------------------------------------------ the definition
@@ -392,7 +394,7 @@ def definition() -> dict[str, Any]:
     return read
 
 
-def test_every_error_that_is_named_exists() -> None:
+def test_every_error_name_in_the_definition_is_an_error_class() -> None:
     named = {
         name
         for state in definition()["States"].values()
@@ -406,7 +408,7 @@ def test_every_error_that_is_named_exists() -> None:
     assert named <= known
 
 
-def test_the_error_that_the_function_raises_on_purpose_is_among_them() -> None:
+def test_the_first_retrier_matches_store_unavailable_errors() -> None:
     assert "StoreUnavailableError" in definition()["States"][POLL]["Retry"][0]["ErrorEquals"]
 
 

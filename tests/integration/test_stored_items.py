@@ -1,4 +1,4 @@
-"""Whole items of the tasks table: each attribute has the name and format that other programs rely on."""
+"""Complete items of the tasks table, attribute by attribute: other programs rely on their names and formats."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,13 +62,13 @@ def report(status: TaskStatus, *images: Image, by: Reporter, minute: int, failur
 
 
 @pytest.fixture
-def kept(store: Store) -> Store:
-    """The same table with a retention."""
+def retaining(store: Store) -> Store:
+    """The same table, with a retention of finished tasks."""
     return Store(store.client, retention=RETENTION)
 
 
-def read(kept: Store) -> Task:
-    task = kept.table.get(TASK)
+def read(retaining: Store) -> Task:
+    task = retaining.table.get(TASK)
     assert task is not None
     return task
 
@@ -86,17 +86,17 @@ REGISTERED = {
 }
 
 
-def test_a_task_that_was_registered(store: Store) -> None:
+def test_the_item_of_a_registered_task(store: Store) -> None:
     assert Registry(store.table).register("acedata", ["t1"], now=NOW) == [True]
 
     assert store.items() == [REGISTERED]
 
 
-def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
+def test_the_items_of_a_submission_and_its_task(store: Store) -> None:
     records = IdempotencyStore(TABLE_NAME, store.client, retention=RETENTION)
     record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     records.reserve(record)
-    asked = {
+    reserved = {
         "task": "#submission#order-1",
         "key": "order-1",
         "provider": "acedata",
@@ -106,17 +106,17 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
         "state": "IN_PROGRESS",
         "deleteAfter": delete_after(0),
     }
-    assert store.items() == [asked]
+    assert store.items() == [reserved]
 
     records.record_unknown_outcome(record, "no answer came")
-    assert store.items() == [asked | {"state": "UNKNOWN_OUTCOME", "reason": "no answer came"}]
+    assert store.items() == [reserved | {"state": "UNKNOWN_OUTCOME", "reason": "no answer came"}]
 
     records.complete(record, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
-    assert store.item("#submission#order-1") == asked | {"state": "COMPLETED", "taskId": "t1"}
+    assert store.item("#submission#order-1") == reserved | {"state": "COMPLETED", "taskId": "t1"}
     assert store.item(TASK) == REGISTERED | {"request": STORED_REQUEST, "idempotencyKey": "order-1"}
 
 
-def test_a_key_that_was_released(store: Store) -> None:
+def test_the_item_of_a_released_idempotency_key(store: Store) -> None:
     records = IdempotencyStore(TABLE_NAME, store.client)
     record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     records.reserve(record)
@@ -129,9 +129,9 @@ def test_a_key_that_was_released(store: Store) -> None:
     assert "deleteAfter" not in item
 
 
-def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
+def test_the_item_of_a_task_at_each_step_of_archiving(store: Store, retaining: Store) -> None:
     Registry(store.table).register("acedata", ["t1"], now=NOW)
-    kept.reports.record(
+    retaining.reports.record(
         report(TaskStatus.SUCCEEDED, image("o", ImageKind.ORIGIN), image("r"), by=Reporter.POLL, minute=1)
     )
     succeeded = REGISTERED | {
@@ -171,12 +171,12 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
         height=6,
         archivedAt=TIMES[2],
     )
-    kept.images.save(read(kept), {0: archived}, now=at(2))
+    retaining.images.save(read(retaining), {0: archived}, now=at(2))
     one_archived = succeeded | {"images": [stored_archived, stored_image("r")], "updatedAt": TIMES[2]}
     assert store.item(TASK) == one_archived
 
     refused = image("r").model_copy(update={"state": ImageState.REJECTED, "reason": "it is no image"})
-    kept.images.save(read(kept), {1: refused}, now=at(3))
+    retaining.images.save(read(retaining), {1: refused}, now=at(3))
     assert store.item(TASK) == one_archived | {
         "status": "INCOMPLETE",
         "rank": 40,
@@ -186,14 +186,14 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
         "deleteAfter": delete_after(3),
     }
 
-    kept.images.replace(read(kept), {1: image("r2")}, now=at(4))
+    retaining.images.replace(read(retaining), {1: image("r2")}, now=at(4))
     assert store.item(TASK) == one_archived | {
         "images": [stored_archived, stored_image("r2")],
         "updatedAt": TIMES[4],
     }
 
 
-def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_up(store: Store) -> None:
+def test_a_run_that_confirmed_a_task_archives_it_although_another_run_gave_up(store: Store) -> None:
     store.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
     as_read = read(store)
     checked = store.confirmations.settle(as_read, report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=1))
@@ -210,9 +210,9 @@ def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_
     assert "failure" not in item
 
 
-def test_a_false_failure(store: Store, kept: Store) -> None:
+def test_the_item_of_a_failure_that_a_success_replaces(store: Store, retaining: Store) -> None:
     failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
-    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
+    retaining.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
     known = {key: value for key, value in REGISTERED.items() if key != "registeredAt"}
     failed = known | {
         "status": "FAILED",
@@ -225,12 +225,14 @@ def test_a_false_failure(store: Store, kept: Store) -> None:
     }
     assert store.item(TASK) == failed
 
-    kept.confirmations.confirm(read(kept), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=failure))
+    retaining.confirmations.confirm(
+        read(retaining), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=failure)
+    )
     confirmed = failed | {"confirmedAt": TIMES[1], "updatedAt": TIMES[1], "request": STORED_REQUEST}
     assert store.item(TASK) == confirmed
 
     other = Failure(reason=FailureReason.INTERNAL)
-    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    retaining.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
     evidence = {
         "reportedBy": "callback",
         "reportedAt": TIMES[2],
@@ -240,23 +242,23 @@ def test_a_false_failure(store: Store, kept: Store) -> None:
     }
     assert store.item(TASK) == confirmed | {"deliveries": 2, "conflicts": [evidence]}
 
-    kept.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=3))
-    overruled = {
+    retaining.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=3))
+    replaced_failure = {
         "reportedBy": "callback",
         "reportedAt": TIMES[0],
         "status": "FAILED",
         "urls": [],
         "failure": {"reason": "CONTENT_POLICY", "code": "400", "message": "words"},
     }
-    healed = {key: value for key, value in confirmed.items() if key not in ("failure", "confirmedAt", "deleteAfter")}
-    assert store.item(TASK) == healed | {
+    succeeded = {key: value for key, value in confirmed.items() if key not in ("failure", "confirmedAt", "deleteAfter")}
+    assert store.item(TASK) == succeeded | {
         "status": "SUCCEEDED",
         "rank": 30,
         "images": [stored_image("r")],
         "reportedAt": TIMES[3],
         "updatedAt": TIMES[3],
         "deliveries": 3,
-        "conflicts": [evidence, overruled],
+        "conflicts": [evidence, replaced_failure],
     }
 
 
@@ -283,7 +285,7 @@ def test_the_providers_record_is_completed_by_the_answer_that_confirms_a_callbac
     assert item["providerRecord"] == together
 
 
-def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> None:
+def test_the_providers_record_of_a_contradicted_callback_is_removed(store: Store) -> None:
     success = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
     store.reports.record(success.model_copy(update={"provider_record": ProviderRecord(trace_id="forged")}))
     store.confirmations.correct(read(store), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
@@ -293,20 +295,20 @@ def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> N
     assert "providerRecord" not in item
 
 
-def test_an_attribute_of_the_users_own_with_this_name_does_not_make_the_item_unreadable(store: Store) -> None:
-    store.put(TASK, status="PENDING", rank=0, providerRecord="my own")
+def test_a_provider_record_attribute_that_is_text_does_not_make_the_item_unreadable(store: Store) -> None:
+    store.put(TASK, status="PENDING", rank=0, providerRecord="a note of the user")
     assert read(store).provider_record is None
 
 
-def test_a_success_that_its_provider_contradicts(store: Store, kept: Store) -> None:
-    kept.reports.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
-    kept.confirmations.correct(read(kept), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
+def test_the_item_of_a_success_that_the_provider_reports_as_running(store: Store, retaining: Store) -> None:
+    retaining.reports.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
+    retaining.confirmations.correct(read(retaining), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
 
     item = store.item(TASK)
     assert item is not None
     assert item == {
         **REGISTERED,
-        # The provider's answer that the task is running registers it.
+        # The provider's response that the task is running registers the task.
         "registeredAt": TIMES[1],
         "updatedAt": TIMES[1],
         "deliveries": 1,
@@ -322,14 +324,14 @@ def test_a_success_that_its_provider_contradicts(store: Store, kept: Store) -> N
     }
 
 
-def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
+def test_the_item_of_a_reopened_task(store: Store, retaining: Store) -> None:
     given_up = Failure(reason=FailureReason.NO_RESULT, message="words")
-    kept.reports.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
+    retaining.reports.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"], item["deleteAfter"]) == ("TIMED_OUT", 10, delete_after(0))
 
-    assert kept.restarts.reopen(read(kept), now=at(1)) is True
+    assert retaining.restarts.reopen(read(retaining), now=at(1)) is True
 
     assert store.item(TASK) == {
         **{key: value for key, value in REGISTERED.items() if key != "registeredAt"},
@@ -338,10 +340,12 @@ def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
     }
 
 
-def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, kept: Store) -> None:
+def test_a_correction_changes_the_time_of_deletion_with_the_status(store: Store, retaining: Store) -> None:
     other = Failure(reason=FailureReason.INTERNAL, code="500")
-    kept.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
-    kept.confirmations.correct(read(kept), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other))
+    retaining.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
+    retaining.confirmations.correct(
+        read(retaining), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other)
+    )
 
     item = store.item(TASK)
     assert item is not None
@@ -356,8 +360,10 @@ def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, k
     assert item["deleteAfter"] == delete_after(1)
 
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
-    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
-    kept.confirmations.correct(read(kept), report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=3))
+    retaining.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    retaining.confirmations.correct(
+        read(retaining), report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=3)
+    )
 
     item = store.item(TASK)
     assert item is not None

@@ -1,4 +1,4 @@
-"""Queries of the index by status, for a span of time."""
+"""Queries of the index by status, limited to a period."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ def index(store: Store) -> TasksByStatus:
         (NOON + 2 * HOUR, NOON + HOUR, []),
     ],
 )
-def test_a_span_begins_with_its_first_moment_and_ends_before_its_last(
+def test_since_is_inclusive_and_before_is_exclusive(
     index: TasksByStatus, since: datetime | None, before: datetime | None, hours: list[int]
 ) -> None:
     found = [task.task for task in index.tasks(TaskStatus.FAILED, since=since, before=before)]

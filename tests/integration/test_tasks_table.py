@@ -1,4 +1,4 @@
-"""One conditional write for all reports: what is applied, what is counted, what is kept as evidence."""
+"""Reports are written by one conditional write, and are applied, counted, or kept as evidence of a conflict."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -95,14 +95,16 @@ def test_a_hint_leaves_the_time_of_the_last_change_of_status(store: Store) -> No
     assert item["updatedAt"] == "2026-01-06T00:00:00.000Z"
 
 
-def test_a_task_takes_a_bounded_number_of_hints(store: Store) -> None:
+def test_the_number_of_recorded_hints_of_a_task_is_limited(store: Store) -> None:
     outcomes = [store.reports.record(hint(NOW + timedelta(minutes=minute))).outcome for minute in range(20)]
 
     assert outcomes == [ReportOutcome.APPLIED] * 11 + [ReportOutcome.DUPLICATE] * 9
 
 
 @pytest.mark.parametrize(("reporter", "is_registered"), [(Reporter.CALLBACK, False), (Reporter.POLL, True)])
-def test_only_its_provider_or_a_user_can_register_a_task(store: Store, reporter: Reporter, is_registered: bool) -> None:
+def test_a_report_of_a_running_task_registers_it_only_if_it_comes_from_a_poll(
+    store: Store, reporter: Reporter, is_registered: bool
+) -> None:
     store.reports.record(a_report(TaskStatus.PENDING, reporter=reporter))
 
     item = store.item(TASK)
@@ -115,17 +117,17 @@ def test_only_its_provider_or_a_user_can_register_a_task(store: Store, reporter:
 
 def fill_evidence(store: Store) -> None:
     for number in range(MAX_CONFLICTS):
-        lie = a_report(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
-            update={"failure": Failure(reason=FailureReason.OTHER, message=f"lie {number}")}
+        contradiction = a_report(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
+            update={"failure": Failure(reason=FailureReason.OTHER, message=f"failure {number}")}
         )
-        assert store.reports.record(lie).outcome is ReportOutcome.CONFLICT
+        assert store.reports.record(contradiction).outcome is ReportOutcome.CONFLICT
 
 
 @pytest.mark.parametrize("is_confirmed", [False, True], ids=["reported by a poll", "confirmed"])
 def test_callbacks_of_a_task_with_full_evidence_do_not_replace_the_providers_own_answer(
     store: Store, is_confirmed: bool
 ) -> None:
-    """Otherwise each callback would be contradicted and replaced by the next one, without end."""
+    """Otherwise, each forged callback would replace the result and be corrected again, without end."""
     store.put(
         TASK,
         status="FAILED",
@@ -152,7 +154,7 @@ def test_a_success_replaces_an_unconfirmed_failure_also_with_full_evidence(store
 
 
 @pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT"])
-def test_a_hint_is_noted_while_there_is_no_result_and_again_after_a_minute(store: Store, status: str) -> None:
+def test_hints_of_a_task_without_a_result_are_recorded_once_a_minute(store: Store, status: str) -> None:
     store.put(TASK, status=status, rank=TaskStatus(status).rank)
 
     assert store.reports.record(hint()) == Recorded(ReportOutcome.APPLIED, None)
@@ -165,7 +167,7 @@ def test_a_hint_is_noted_while_there_is_no_result_and_again_after_a_minute(store
 
 
 @pytest.mark.parametrize("status", ["FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
-def test_a_hint_changes_nothing_of_a_result(store: Store, status: str) -> None:
+def test_a_hint_does_not_change_a_task_with_a_result(store: Store, status: str) -> None:
     store.put(TASK, status=status, rank=TaskStatus(status).rank)
     before = store.items()
 
@@ -173,7 +175,7 @@ def test_a_hint_changes_nothing_of_a_result(store: Store, status: str) -> None:
     assert store.items() == before
 
 
-def test_a_repeated_callback_of_an_unconfirmed_task_is_noted_once_a_minute(store: Store) -> None:
+def test_repeated_callbacks_of_an_unconfirmed_task_are_recorded_once_a_minute(store: Store) -> None:
     image = an_image()
     images = [{"kind": "result", "url": image.url, "expiresAt": "2026-01-20T00:17:05.120Z", "state": "PENDING"}]
     store.put(TASK, status="UNCONFIRMED", rank=35, reportedBy="callback", deliveries=1, images=images)
@@ -225,7 +227,7 @@ def test_a_success_of_an_unregistered_task_creates_an_item(store: Store) -> None
     ]
 
 
-def test_a_failure_says_why(store: Store) -> None:
+def test_a_failure_is_stored_with_its_reason(store: Store) -> None:
     store.reports.record(failure())
 
     item = store.item(TASK)
@@ -236,7 +238,7 @@ def test_a_failure_says_why(store: Store) -> None:
     assert "images" not in item
 
 
-def test_a_registered_task_is_moved_on_and_keeps_what_the_user_put(store: Store) -> None:
+def test_a_report_keeps_the_users_attributes_of_a_registered_task(store: Store) -> None:
     store.put(TASK, status="PENDING", rank=0, registeredAt="2026-01-06T00:16:00.000Z", customer="7", prompt="a cat")
 
     assert store.reports.record(success()) == Recorded(ReportOutcome.APPLIED, TaskStatus.PENDING)
@@ -259,7 +261,7 @@ def test_an_item_without_a_rank_is_below_all_reports(store: Store, attributes: d
     assert (item["status"], item["rank"]) == ("FAILED", 20)
 
 
-def test_a_late_success_heals_a_failure(store: Store) -> None:
+def test_a_late_success_replaces_a_failure(store: Store) -> None:
     store.reports.record(failure())
 
     assert store.reports.record(success(at=LATER)) == Recorded(ReportOutcome.APPLIED, TaskStatus.FAILED)
@@ -272,7 +274,7 @@ def test_a_late_success_heals_a_failure(store: Store) -> None:
 
 
 @pytest.mark.parametrize("better", [failure(), success()])
-def test_any_answer_of_the_provider_replaces_a_timeout(store: Store, better: TaskReport) -> None:
+def test_a_result_replaces_a_timeout(store: Store, better: TaskReport) -> None:
     store.reports.record(given_up())
 
     assert store.reports.record(better) == Recorded(ReportOutcome.APPLIED, TaskStatus.TIMED_OUT)
@@ -292,7 +294,7 @@ def test_a_polls_report_is_not_counted_as_a_delivery(store: Store) -> None:
     assert "deliveries" not in item
 
 
-def test_a_callback_that_says_still_running_makes_a_task_that_is_not_registered(store: Store) -> None:
+def test_a_callback_about_a_running_task_creates_an_unregistered_task(store: Store) -> None:
     assert store.reports.record(a_report(TaskStatus.PENDING)).outcome is ReportOutcome.APPLIED
     assert store.reports.record(a_report(TaskStatus.PENDING, at=LATER)).outcome is ReportOutcome.DUPLICATE
 
@@ -327,7 +329,7 @@ def test_the_same_object_with_another_signature_is_a_duplicate(store: Store) -> 
 
 
 @pytest.mark.parametrize("status", [TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED])
-def test_a_late_failure_never_harms_a_success(store: Store, status: TaskStatus) -> None:
+def test_a_late_failure_does_not_replace_a_success(store: Store, status: TaskStatus) -> None:
     store.reports.record(success())
     finish(store, status)
     before = store.item(TASK)
@@ -358,7 +360,7 @@ def finish(store: Store, status: TaskStatus) -> None:
         assert store.images.save(task, settled, now=NOW).status is status
 
 
-def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None:
+def test_different_images_of_a_task_with_images_are_kept_as_evidence(store: Store) -> None:
     store.reports.record(success())
 
     assert store.reports.record(success(an_image("b"))).outcome is ReportOutcome.CONFLICT
@@ -369,7 +371,7 @@ def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None
     assert [conflict["urls"] for conflict in item["conflicts"]] == [["https://host.example/b.png?sig=1"]]
 
 
-def test_timeouts_and_running_tasks_are_no_evidence_of_anything(store: Store) -> None:
+def test_timeouts_and_reports_of_running_tasks_are_not_kept_as_evidence(store: Store) -> None:
     store.reports.record(success())
     before = store.item(TASK)
 
@@ -406,7 +408,7 @@ def test_evidence_is_bounded(store: Store) -> None:
     assert item["deliveries"] == 1 + MAX_CONFLICTS
 
 
-def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
+def test_evidence_of_concurrent_reports_is_bounded(store: Store) -> None:
     store.reports.record(success())
 
     with ThreadPoolExecutor(16) as pool:
@@ -448,7 +450,7 @@ def test_a_report_about_a_malformed_item_is_an_error(store: Store, attributes: d
 # ------------------------------------------------------------------------------------------------ races
 
 
-def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
+def test_one_of_many_concurrent_equal_reports_is_applied(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         outcomes = [recorded.outcome for recorded in pool.map(store.reports.record, [success()] * 64)]
 
@@ -460,7 +462,7 @@ def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def test_a_task_that_is_not_there(store: Store) -> None:
+def test_a_missing_task_is_read_as_none(store: Store) -> None:
     assert store.table.get(TASK) is None
     assert store.table.get_many([TASK]) == {}
     assert store.table.get_many([]) == {}
@@ -477,7 +479,7 @@ def test_a_task_reads_as_it_was_written(store: Store) -> None:
     assert store.table.get_many([TASK]) == {TASK: task}
 
 
-def test_more_tasks_are_read_than_one_call_takes(store: Store) -> None:
+def test_more_tasks_can_be_read_than_one_call_accepts(store: Store) -> None:
     tasks = [f"flux-kontext#{number}" for number in range(MAX_KEYS_PER_GET + 30)]
     store.register(*tasks)
 
@@ -486,7 +488,7 @@ def test_more_tasks_are_read_than_one_call_takes(store: Store) -> None:
     assert found.keys() == set(tasks)
 
 
-def test_keys_that_were_not_processed_are_asked_for_again(store: Store) -> None:
+def test_unprocessed_keys_are_requested_again(store: Store) -> None:
     tasks = [f"flux-kontext#{number}" for number in range(7)]
     store.register(*tasks)
 
@@ -501,7 +503,7 @@ def test_keys_that_were_not_processed_are_asked_for_again(store: Store) -> None:
     assert store.table.get_many(tasks).keys() == set(tasks)
 
 
-def test_a_malformed_item_does_not_take_the_others_with_it(store: Store) -> None:
+def test_a_malformed_item_does_not_prevent_reading_the_others(store: Store) -> None:
     store.put("flux-kontext#malformed", status="NEW")
     store.register("flux-kontext#1")
 
@@ -577,9 +579,9 @@ def test_images_are_saved_one_after_the_other(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", [ImageState.EXPIRED, ImageState.REJECTED])
-def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageState) -> None:
+def test_a_task_with_a_missing_image_is_incomplete(store: Store, state: ImageState) -> None:
     task = two_images(store)
-    lost = task.images[0].model_copy(update={"state": state, "reason": "the URL is dead"})
+    lost = task.images[0].model_copy(update={"state": state, "reason": "the URL has expired"})
 
     after = store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
 
@@ -587,22 +589,22 @@ def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageSta
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("INCOMPLETE", 40)
-    assert item["images"][0]["reason"] == "the URL is dead"
+    assert item["images"][0]["reason"] == "the URL has expired"
 
 
-def test_of_two_runs_at_once_the_further_status_stays(store: Store) -> None:
+def test_a_run_that_read_an_outdated_item_does_not_lower_the_status(store: Store) -> None:
     task = two_images(store)
     lost = {index: image.model_copy(update={"state": ImageState.EXPIRED}) for index, image in enumerate(task.images)}
     store.images.save(task, dict(enumerate(map(archived, task.images))), now=LATER)
     before = store.item(TASK)
 
-    # This run read the task before the other one wrote.
+    # This run read the task before the write of the other run.
     store.images.save(task, lost, now=LATER)
 
     assert store.item(TASK) == before
 
 
-def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
+def test_the_different_images_that_two_runs_settled_are_both_stored(store: Store) -> None:
     task = two_images(store)
 
     store.images.save(task, {0: archived(task.images[0])}, now=LATER)
@@ -614,7 +616,7 @@ def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
 
 
 def lost(image: Image) -> Image:
-    return image.model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+    return image.model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL has expired"})
 
 
 def states(store: Store) -> tuple[str, list[str]]:
@@ -627,13 +629,13 @@ def test_an_image_that_another_run_has_archived_does_not_become_expired(store: S
     task = two_images(store)
     store.images.save(task, {0: archived(task.images[0])}, now=LATER)
 
-    # This run read the task before the other one wrote, and its download came after the URL had expired.
+    # This run read the task before the write of the other run, and downloaded after the URL had expired.
     store.images.save(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["ARCHIVED", "PENDING"])
 
 
-def test_an_image_that_was_renewed_meanwhile_is_not_settled_by_its_old_url(store: Store) -> None:
+def test_an_image_that_was_renewed_in_the_meantime_is_not_settled_by_its_old_url(store: Store) -> None:
     task = two_images(store)
     fresh = task.images[0].model_copy(update={"url": "https://host.example/o.png?sig=2"})
     assert store.images.replace(task, {0: fresh}, now=LATER)
@@ -643,7 +645,7 @@ def test_an_image_that_was_renewed_meanwhile_is_not_settled_by_its_old_url(store
     assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
-def test_a_final_status_rests_on_the_other_images_as_they_are(store: Store) -> None:
+def test_a_final_status_is_not_written_if_another_image_was_renewed(store: Store) -> None:
     task = two_images(store)
     store.images.save(task, {1: archived(task.images[1])}, now=LATER)
     halfway = store.table.get(TASK)
@@ -657,7 +659,7 @@ def test_a_final_status_rests_on_the_other_images_as_they_are(store: Store) -> N
 
 
 def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
-    """Some providers sign the URLs of each answer: another signature is no contradiction."""
+    """Some providers sign the URLs of each response anew: a different signature is not a contradiction."""
     unconfirmed = two_images(store)
     confirmed = unconfirmed.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
     store.images.save(confirmed, {1: archived(unconfirmed.images[1])}, now=LATER)
@@ -670,12 +672,12 @@ def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) 
     assert states(store) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
 
 
-# ------------------------------------------------------------------------------------------------ once more
+# ------------------------------------------------------------------------------------------------ renewed URLs
 
 
-def test_an_incomplete_task_can_be_succeeded_again(store: Store) -> None:
+def test_a_renewed_url_moves_an_incomplete_task_back_to_succeeded(store: Store) -> None:
     task = two_images(store)
-    lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+    lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL has expired"})
     store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
     incomplete = store.table.get(TASK)
     assert incomplete is not None
@@ -705,7 +707,7 @@ def test_a_task_that_has_changed_meanwhile_is_not_renewed(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ retention
 
 
-def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> None:
+def test_only_finished_tasks_have_a_time_of_deletion(store: Store) -> None:
     kept = Store(store.client, retention=timedelta(days=30))
 
     def end() -> Any:
@@ -714,7 +716,7 @@ def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> No
     kept.reports.record(failure())
     assert end() == int((NOW + timedelta(days=30)).timestamp())
 
-    # The success replaced the failure: the task is to be archived.
+    # The success has replaced the failure: the task is not finished until it is archived.
     kept.reports.record(success())
     assert end() is None
 
@@ -729,7 +731,7 @@ def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> No
     assert end() is None
 
 
-def test_without_a_retention_nothing_is_ever_deleted(store: Store) -> None:
+def test_without_a_retention_tasks_have_no_time_of_deletion(store: Store) -> None:
     store.reports.record(failure())
 
     assert "deleteAfter" not in (store.item(TASK) or {})
@@ -769,14 +771,16 @@ def failing(store: Store, fault: Exception) -> Iterator[None]:
 
 @pytest.mark.parametrize("call", CALLS, ids=["record", "get", "get_many", "save_images"])
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_of_dynamodb_is_worth_a_retry(store: Store, call: Callable[[Store], object], fault: Exception) -> None:
+def test_every_error_of_dynamodb_is_a_store_unavailable_error(
+    store: Store, call: Callable[[Store], object], fault: Exception
+) -> None:
     with failing(store, fault), pytest.raises(StoreUnavailableError):
         call(store)
 
     assert store.items() == []
 
 
-def test_evidence_that_cannot_be_written_is_worth_another_delivery(store: Store) -> None:
+def test_a_report_whose_evidence_could_not_be_written_can_be_recorded_again(store: Store) -> None:
     store.reports.record(success())
     before = store.item(TASK)
     calls = 0
@@ -820,31 +824,31 @@ def evidence(number: int) -> TaskReport:
     return success(an_image(f"other-{number}"))
 
 
-# The reports before, the report, and the number of calls that it costs, from callbacks and polls alike.
+# Earlier reports, the report, and the number of calls that it costs. Callbacks and polls cost the same.
 COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
-    "of an unknown task": ((), success(), 1),
+    "a success of a new task": ((), success(), 1),
     "a failure": ((), failure(), 1),
-    "of a task that is pending": ((a_report(TaskStatus.PENDING),), success(), 1),
-    "after giving up": ((given_up(),), success(), 1),
-    "repeated": ((success(),), success(at=LATER), 1),
+    "a success of a pending task": ((a_report(TaskStatus.PENDING),), success(), 1),
+    "a success after a timeout": ((given_up(),), success(), 1),
+    "a repeated success": ((success(),), success(at=LATER), 1),
     "a repeated failure": ((failure(),), failure(at=LATER), 1),
-    "still running, late": ((success(),), a_report(TaskStatus.PENDING), 1),
-    "gave up, late": ((success(),), given_up(), 1),
+    "a late report of a running task": ((success(),), a_report(TaskStatus.PENDING), 1),
+    "a late timeout": ((success(),), given_up(), 1),
     "a late failure: evidence": ((success(),), failure(), 2),
     "other images: evidence": ((success(),), evidence(1), 2),
     "the same evidence again": ((success(), failure()), failure(at=LATER), 1),
-    "evidence when there is enough": (
+    "new evidence when the maximum is stored": (
         (success(), *(evidence(number) for number in range(MAX_CONFLICTS))),
         evidence(MAX_CONFLICTS),
         1,
     ),
-    "a success that heals a failure: evidence": ((failure(),), success(at=LATER), 2),
+    "a success that replaces a failure: evidence": ((failure(),), success(at=LATER), 2),
 }
 
 
 @pytest.mark.parametrize("reporter", Reporter)
 @pytest.mark.parametrize("case", COSTS)
-def test_a_report_costs_one_call_and_new_evidence_another(store: Store, case: str, reporter: Reporter) -> None:
+def test_a_report_costs_one_call_and_new_evidence_a_second_one(store: Store, case: str, reporter: Reporter) -> None:
     before, report, expected = COSTS[case]
     for earlier in before:
         store.reports.record(earlier.model_copy(update={"reported_by": reporter}))

@@ -1,7 +1,7 @@
-"""Every clause of every conditional write, alone: an item that fails no other clause is not written to.
+"""Tests each clause of every conditional write alone.
 
-Each case begins with an item to which the write applies. Then one attribute differs, which one clause looks at, and
-the item has to stay as it is. A clause that is missing, or joined by the wrong word, lets one of them through.
+Each case begins with an item that meets the condition. Then one attribute is changed so that exactly one clause fails,
+and the write must not change the item. A missing clause, or OR in place of AND, makes at least one case fail.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ def report(*images: Image, reporter: Reporter = Reporter.POLL) -> TaskReport:
 
 
 def task(store: Store) -> Task:
-    """Returns the task as the writer has read it, before the item changes."""
+    """Returns the task as the writer reads it, before the item is changed."""
     found = store.table.get(TASK)
     assert found is not None
     return found
@@ -82,12 +82,12 @@ NOT_UNCONFIRMED_AS_READ: dict[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Write:
-    """A conditional write, an item that it applies to, and the differences with which it does not apply."""
+    """A conditional write, an item that meets its condition, and differences with which the item does not."""
 
     call: Callable[[Store, Task], object]
     item: Mapping[str, Any]
     refusals: Mapping[str, Mapping[str, Any]]
-    accepts: Mapping[str, Mapping[str, Any]]  # differences with which it still applies
+    accepts: Mapping[str, Mapping[str, Any]]  # differences with which the item still meets the condition
 
 
 def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]:
@@ -124,7 +124,7 @@ WRITES = {
         lambda store, read: store.restarts.reopen(read, now=NOW),
         {"status": "TIMED_OUT", "rank": 10, "updatedAt": THEN},
         NOT_AS_READ,
-        {"with more beside it": {"note": "by hand"}},
+        {"with another attribute": {"note": "by hand"}},
     ),
     "both images archived": Write(
         _settle(ImageState.ARCHIVED, 0, 1),
@@ -197,7 +197,7 @@ def _differing(item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[s
 
 
 def _change(store: Store, item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Writes the item with this difference, and returns what is stored then."""
+    """Writes the item with this difference, and returns the stored item."""
     if difference.get("task") is ABSENT:
         store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
     else:
@@ -206,7 +206,7 @@ def _change(store: Store, item: Mapping[str, Any], difference: Mapping[str, Any]
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, write in WRITES.items() for case in write.refusals])
-def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case: str) -> None:
+def test_each_clause_alone_prevents_the_write(store: Store, name: str, case: str) -> None:
     write = WRITES[name]
     store.put(TASK, **write.item)
     read = task(store)
@@ -224,7 +224,7 @@ def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case:
 @pytest.mark.parametrize(
     ("name", "case"), [(name, case) for name, write in WRITES.items() for case in ("as read", *write.accepts)]
 )
-def test_nothing_else_keeps_a_write_from_being_applied(store: Store, name: str, case: str) -> None:
+def test_other_differences_do_not_prevent_the_write(store: Store, name: str, case: str) -> None:
     write = WRITES[name]
     store.put(TASK, **write.item)
     read = task(store)
@@ -258,7 +258,7 @@ def _reserved(store: Store, **differing: Any) -> dict[str, Any] | None:
     return store.item(f"#submission#{KEY}")
 
 
-NOT_MINE = {
+NOT_HELD = {
     "another attempt in progress": {"attempt": "another"},
     "mine, outcome unknown": {"state": "UNKNOWN_OUTCOME"},
     "mine, completed": {"state": "COMPLETED"},
@@ -266,9 +266,9 @@ NOT_MINE = {
 }
 
 
-@pytest.mark.parametrize("case", NOT_MINE)
+@pytest.mark.parametrize("case", NOT_HELD)
 def test_a_late_attempt_neither_releases_nor_changes_a_key_that_it_does_not_hold(store: Store, case: str) -> None:
-    before = _reserved(store, **NOT_MINE[case])
+    before = _reserved(store, **NOT_HELD[case])
 
     assert _records(store).release(RECORD) is False
     _records(store).record_unknown_outcome(RECORD, "no answer came")
@@ -280,7 +280,7 @@ def test_a_late_attempt_neither_releases_nor_changes_a_key_that_it_does_not_hold
     ("state", "is_reserved"),
     [("IN_PROGRESS", False), ("UNKNOWN_OUTCOME", False), ("COMPLETED", False), ("RELEASED", True)],
 )
-def test_a_key_is_reserved_only_while_it_is_released(store: Store, state: str, is_reserved: bool) -> None:
+def test_a_key_with_a_record_is_reserved_only_if_it_was_released(store: Store, state: str, is_reserved: bool) -> None:
     _reserved(store, state=state)
     second = RECORD.model_copy(update={"attempt": "second"})
 
@@ -303,9 +303,7 @@ def test_a_late_attempt_does_not_complete_a_key_that_it_does_not_hold(store: Sto
 
 
 @pytest.mark.parametrize("state", list(IdempotencyState))
-def test_an_attempt_that_has_heard_of_its_task_completes_its_key_whatever_was_noted(
-    store: Store, state: IdempotencyState
-) -> None:
+def test_an_attempt_with_a_task_id_completes_its_key_in_every_state(store: Store, state: IdempotencyState) -> None:
     _reserved(store, state=state.value, reason="no answer came")
 
     _records(store).complete(RECORD, "task12345", new_task("flux-kontext", "task12345", now=NOW))

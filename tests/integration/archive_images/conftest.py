@@ -23,5 +23,5 @@ def archiver(
     store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Archiver]:
     # Without an API key, callbacks cannot be confirmed. Confirmation is tested in tests/integration/confirmation.
-    with archiving(store, server, context, monkeypatch, provider_keys={}) as made:
-        yield made
+    with archiving(store, server, context, monkeypatch, provider_keys={}) as running_archiver:
+        yield running_archiver

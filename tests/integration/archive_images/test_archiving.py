@@ -1,4 +1,4 @@
-"""The archiver's handler against DynamoDB, S3 and SQS in memory, and images from a loopback server."""
+"""ArchiveImages with DynamoDB, S3 and SQS in memory, and images from a loopback server."""
 
 import base64
 import hashlib
@@ -56,7 +56,7 @@ def test_origin_and_result_are_archived(archiver: Archiver) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", second["archivedAt"])
 
 
-def test_objects_tell_what_they_are_and_where_they_came_from(archiver: Archiver) -> None:
+def test_objects_have_type_checksum_task_and_source_host(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a.txt", content(PNG, "text/html")))
 
     archiver.run()
@@ -93,7 +93,7 @@ def test_every_format_has_its_extension_and_type(
 def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
     pictures = [picture(size=(8, 6 + number)) for number in range(4)]
     archiver.succeed(*[archiver.serve(f"{number}", data) for number, data in enumerate(pictures)], task="acedata#a1")
-    # This host is not Ace Data's own; the bucket in its documentation's examples is.
+    # This host is not in the list of Ace Data's image hosts; the one below is.
     assert archiver.run("acedata#a1") == []
     assert archiver.states("acedata#a1") == ["REJECTED"] * 4
 
@@ -103,7 +103,7 @@ def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
     assert archiver.objects() == {f"images/acedata/a2/result-{n}.png": data for n, data in enumerate(pictures)}
 
 
-def test_outputs_that_are_no_images_are_named_and_not_fetched(archiver: Archiver) -> None:
+def test_outputs_other_than_images_are_listed_and_not_downloaded(archiver: Archiver) -> None:
     video = SkippedOutput(media=Media.VIDEO, url=archiver.serve("a.mp4", PNG))
     archiver.succeed(archiver.serve("a", PNG), skipped=(video, SkippedOutput(media=Media.TEXT)))
 
@@ -129,7 +129,7 @@ def test_a_task_without_any_image_is_incomplete(archiver: Archiver) -> None:
     assert list(archiver.server.requests) == []
 
 
-def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:
+def test_the_tasks_of_a_batch_are_archived_concurrently(archiver: Archiver) -> None:
     together = threading.Barrier(app.MAX_MESSAGES, timeout=60)
 
     def meet(request: BaseHTTPRequestHandler) -> None:
@@ -144,20 +144,24 @@ def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:
     assert {item["status"] for item in archiver.store.items()} == {"ARCHIVED"}
 
 
-def test_the_image_that_dies_first_is_fetched_first(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_whose_url_expires_first_is_downloaded_first(
+    archiver: Archiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app, "MAX_CONCURRENT_IMAGES", 1)
-    lives = {"a": 300, "b": 20, "c": 14_000, "d": 10}
-    archiver.succeed(*[(ImageKind.RESULT, archiver.serve(path, PNG), minutes) for path, minutes in lives.items()])
+    minutes_to_expiry = {"a": 300, "b": 20, "c": 14_000, "d": 10}
+    archiver.succeed(
+        *[(ImageKind.RESULT, archiver.serve(path, PNG), minutes) for path, minutes in minutes_to_expiry.items()]
+    )
 
     archiver.run()
 
     assert archiver.server.requests == ["/d", "/b", "/a", "/c"]
 
 
-# ------------------------------------------------------------------------------------------------ again
+# ------------------------------------------------------------------------------------------------ repeated messages
 
 
-def test_the_same_message_again_fetches_and_changes_nothing(archiver: Archiver) -> None:
+def test_a_repeated_message_downloads_and_changes_nothing(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     archiver.run()
     before = archiver.item()
@@ -168,7 +172,7 @@ def test_the_same_message_again_fetches_and_changes_nothing(archiver: Archiver) 
     assert archiver.server.requests == ["/a"]
 
 
-def test_the_same_message_twice_at_once_ends_well(archiver: Archiver) -> None:
+def test_concurrent_duplicates_of_a_message_archive_all_images(archiver: Archiver) -> None:
     archiver.succeed(*[archiver.serve(f"{number}", PNG) for number in range(3)])
 
     assert archiver.run(*[TASK] * 5) == []
@@ -178,7 +182,9 @@ def test_the_same_message_twice_at_once_ends_well(archiver: Archiver) -> None:
 
 
 @pytest.mark.parametrize("item", [None, {"status": "PENDING", "rank": 0}, {"status": "FAILED", "rank": 20}])
-def test_a_task_that_is_gone_or_has_no_images_needs_nothing(archiver: Archiver, item: dict[str, Any] | None) -> None:
+def test_nothing_is_archived_for_a_deleted_task_or_one_without_images(
+    archiver: Archiver, item: dict[str, Any] | None
+) -> None:
     if item is not None:
         archiver.store.put(TASK, **item)
 
@@ -186,10 +192,10 @@ def test_a_task_that_is_gone_or_has_no_images_needs_nothing(archiver: Archiver, 
     assert archiver.objects() == {}
 
 
-def test_an_object_that_a_crashed_run_has_written_counts(archiver: Archiver) -> None:
+def test_an_object_that_a_crashed_run_has_written_is_used(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     archiver.run()
-    # As after a crash between the two writes: the object exists, and the item does not say so.
+    # As after a crash between the two writes: the object exists, and the image in the item is PENDING.
     archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
     archiver.succeed(archiver.serve("a", PNG))
 
@@ -214,7 +220,7 @@ def test_an_object_with_other_bytes_is_never_replaced(archiver: Archiver) -> Non
     assert archiver.objects()["images/flux-kontext/task12345/result-0.png"] == PNG
 
 
-def test_a_lost_write_to_the_table_is_made_good_by_the_next_message(archiver: Archiver) -> None:
+def test_after_a_failed_write_to_the_table_the_next_try_archives_the_task(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     events = app.dependencies().archive._table._client.meta.events
 
@@ -231,35 +237,35 @@ def test_a_lost_write_to_the_table_is_made_good_by_the_next_message(archiver: Ar
     assert archiver.item()["status"] == "ARCHIVED"
 
 
-# ------------------------------------------------------------------------------------------------ not yet
+# ------------------------------------------------------------------------------------------------ retries
 
 
 @pytest.mark.parametrize(
     ("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 60), (5, 60), (60, 60), (90, 94), (999, 150)]
 )
-def test_a_message_that_failed_comes_back_in_time(archiver: Archiver, tries: int, seconds: int) -> None:
+def test_a_failed_message_is_received_again_after_the_retry_delay(archiver: Archiver, tries: int, seconds: int) -> None:
     url = archiver.serve("a", status(503))
     archiver.succeed((ImageKind.RESULT, url, 1440), (ImageKind.ORIGIN, url, 10))
     messages = archiver.receive(tries=tries)
 
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
-    assert archiver.seconds_until_back(messages[0]) == pytest.approx(seconds, abs=3)
+    assert archiver.seconds_until_visible(messages[0]) == pytest.approx(seconds, abs=3)
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
-def test_an_original_that_has_expired_does_not_hasten_the_result(archiver: Archiver) -> None:
+def test_an_expired_original_does_not_shorten_the_retry_delay_of_the_result(archiver: Archiver) -> None:
     url = archiver.serve("a", status(503))
     archiver.succeed((ImageKind.RESULT, url, 20), (ImageKind.ORIGIN, url, -1))
     messages = archiver.receive(tries=900)
 
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
-    assert archiver.seconds_until_back(messages[0]) == pytest.approx(300, abs=3)
+    assert archiver.seconds_until_visible(messages[0]) == pytest.approx(300, abs=3)
     assert archiver.dead_letters() == []
 
 
-def test_what_is_a_dead_letter_is_dead_by_time(archiver: Archiver) -> None:
+def test_a_task_whose_urls_have_expired_becomes_a_dead_letter_at_the_last_try(archiver: Archiver) -> None:
     url = archiver.serve("a", status(503))
     archiver.succeed((ImageKind.RESULT, url, -1), (ImageKind.ORIGIN, url, -1))
 
@@ -271,18 +277,20 @@ def test_what_is_a_dead_letter_is_dead_by_time(archiver: Archiver) -> None:
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
-@pytest.mark.parametrize(("age", "is_dead"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
-def test_an_item_that_cannot_be_read_is_waited_for_a_day(archiver: Archiver, age: timedelta, is_dead: bool) -> None:
+@pytest.mark.parametrize(("age", "is_dead_letter"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
+def test_a_message_whose_item_cannot_be_read_is_retried_for_a_day(
+    archiver: Archiver, age: timedelta, is_dead_letter: bool
+) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     messages = archiver.receive(tries=999, sent_at=datetime.now(UTC) - age)
 
     with failing("GetItem", AWS_FAULTS["unanswered"]):
         failed = archiver.handle(messages)
 
-    assert bool(archiver.dead_letters()) is is_dead
-    assert failed == ([] if is_dead else [messages[0]["messageId"]])
-    if not is_dead:
-        assert archiver.seconds_until_back(messages[0]) == pytest.approx(60, abs=3)
+    assert bool(archiver.dead_letters()) is is_dead_letter
+    assert failed == ([] if is_dead_letter else [messages[0]["messageId"]])
+    if not is_dead_letter:
+        assert archiver.seconds_until_visible(messages[0]) == pytest.approx(60, abs=3)
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "GetItem", "UpdateItem", "GetSecretValue"])
@@ -290,7 +298,7 @@ def test_an_item_that_cannot_be_read_is_waited_for_a_day(archiver: Archiver, age
 def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch, operation: str, minutes: int
 ) -> None:
-    """An original lives 600 s. The clock is the test's: a try takes the 20 s of a run that times out."""
+    """The URL of an original expires after 600 s. The test sets the clock: each try takes 20 s until it times out."""
     archiver.succeed((ImageKind.ORIGIN, archiver.serve("a", PNG), 10), archiver.serve("b", JPEG))
     begun = now = datetime.now(UTC)
     monkeypatch.setattr(app, "utc_now", lambda: now)
@@ -304,7 +312,7 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
             break
         with failing(operation, AWS_FAULTS["unanswered"]):
             assert archiver.handle([message]) == [message["messageId"]]
-        now += timedelta(seconds=20 + round(archiver.seconds_until_back(message)))
+        now += timedelta(seconds=20 + round(archiver.seconds_until_visible(message)))
         archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
         app.dependencies.cache_clear()
 
@@ -314,16 +322,16 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
     assert now - begun < timedelta(seconds=600)
 
 
-def test_a_request_that_is_a_note_of_its_user_hinders_nothing(archiver: Archiver) -> None:
+def test_a_request_attribute_that_is_text_does_not_prevent_archiving(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    archiver.store.put(**archiver.item() | {"request": "for the calendar"})
+    archiver.store.put(**archiver.item() | {"request": "a note of the user"})
 
     assert archiver.run() == []
 
-    assert (archiver.item()["status"], archiver.item()["request"]) == ("ARCHIVED", "for the calendar")
+    assert (archiver.item()["status"], archiver.item()["request"]) == ("ARCHIVED", "a note of the user")
 
 
-def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:
+def test_only_failed_tasks_are_retried(archiver: Archiver) -> None:
     good, bad = "flux-kontext#good", "flux-kontext#bad"
     archiver.succeed(archiver.serve("good", PNG), task=good)
     archiver.succeed(archiver.serve("bad", status(503)), task=bad)
@@ -333,7 +341,7 @@ def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:
     assert archiver.item(good)["status"] == "ARCHIVED"
 
 
-def test_images_that_are_there_are_kept_while_others_are_waited_for(archiver: Archiver) -> None:
+def test_archived_images_are_kept_while_others_are_retried(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", status(404)))
     assert archiver.run() == [TASK]
     assert archiver.states() == ["ARCHIVED", "PENDING"]
@@ -346,7 +354,7 @@ def test_images_that_are_there_are_kept_while_others_are_waited_for(archiver: Ar
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])
-def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, code: int) -> None:
+def test_an_image_that_its_host_no_longer_has_becomes_expired_at_the_last_try(archiver: Archiver, code: int) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", status(code)))
 
     for tries in range(1, MAX_ARCHIVE_TRIES):
@@ -360,10 +368,10 @@ def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, c
     assert "key" not in item["images"][1]
 
 
-@pytest.mark.parametrize("minutes", [-1, 1440], ids=["an expired URL", "a URL that lives"])
+@pytest.mark.parametrize("minutes", [-1, 1440], ids=["an expired URL", "a valid URL"])
 @pytest.mark.parametrize("answer", [status(404), cut(JPEG, 200)], ids=["404", "a cut body"])
 def test_negative_answers_after_an_outage_are_tried_again(archiver: Archiver, answer: Any, minutes: int) -> None:
-    """An image's host is out of service for four tries. When it is back, it has no whole image at first."""
+    """The image host is down for four tries. After that, it first responds with 404 or a truncated image."""
     archiver.succeed((ImageKind.RESULT, archiver.serve("a", status(503)), minutes))
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries, negative=0) == [TASK]
@@ -380,7 +388,7 @@ def test_negative_answers_after_an_outage_are_tried_again(archiver: Archiver, an
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
-def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver, code: str) -> None:
+def test_an_image_is_retried_after_an_error_of_s3(archiver: Archiver, code: str) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     events = app.dependencies().archive._bucket._s3.meta.events
 
@@ -396,7 +404,9 @@ def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver, code: str) -> No
     assert archiver.item()["status"] == "ARCHIVED"
 
 
-def test_a_body_that_s3_got_damaged_is_not_stored(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_is_damaged_on_the_way_to_s3_is_not_stored(
+    archiver: Archiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     events = app.dependencies().archive._bucket._s3.meta.events
 
@@ -411,7 +421,7 @@ def test_a_body_that_s3_got_damaged_is_not_stored(archiver: Archiver, monkeypatc
     assert archiver.objects() == {}
 
 
-def test_a_failure_to_change_visibility_fails_nothing_else(archiver: Archiver) -> None:
+def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", status(503)))
     messages = archiver.receive()
     messages[0]["receiptHandle"] = "expired"
@@ -419,7 +429,7 @@ def test_a_failure_to_change_visibility_fails_nothing_else(archiver: Archiver) -
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
 
-# ------------------------------------------------------------------------------------------------ never
+# ------------------------------------------------------------------------------------------------ rejected images
 
 
 @pytest.mark.parametrize(
@@ -430,7 +440,7 @@ def test_a_failure_to_change_visibility_fails_nothing_else(archiver: Archiver) -
     ],
     ids=["HTML", "redirect"],
 )
-def test_what_will_never_be_an_image_is_rejected_at_once(archiver: Archiver, answer: Any, reason: str) -> None:
+def test_responses_that_are_not_images_are_rejected_at_once(archiver: Archiver, answer: Any, reason: str) -> None:
     archiver.succeed(archiver.serve("a", answer))
 
     assert archiver.run() == []
@@ -441,7 +451,7 @@ def test_what_will_never_be_an_image_is_rejected_at_once(archiver: Archiver, ans
 
 
 def test_a_compressed_image_is_retried(archiver: Archiver) -> None:
-    """Another server of the same host may send it without compression, and the image has been paid for."""
+    """Another server of the same host may send the image without compression."""
     url = archiver.serve("a", content(PNG, Content_Encoding="gzip"))
     archiver.succeed(url)
 
@@ -459,7 +469,7 @@ def test_a_compressed_image_is_retried(archiver: Archiver) -> None:
         "https://user@tempfile.aiquickdraw.com/a.png",
     ],
 )
-def test_urls_that_may_not_be_fetched_are_rejected_at_once(archiver: Archiver, url: str) -> None:
+def test_urls_that_the_url_policy_forbids_are_rejected_at_once(archiver: Archiver, url: str) -> None:
     archiver.succeed(url)
 
     assert archiver.run() == []
@@ -497,7 +507,7 @@ def test_hosts_of_an_unconfirmed_callback_have_to_be_listed(archiver: Archiver) 
     assert (archiver.states(), archiver.server.requests) == (["REJECTED"], [])
 
 
-def test_hosts_can_be_added(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_hosts_can_be_added(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "images.example")
     archiver.succeed(archiver.server.serve("a", PNG, "images.example"))
 

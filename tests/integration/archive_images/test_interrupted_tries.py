@@ -1,4 +1,4 @@
-"""A task that kills the process does not stop the others of its batch; receives that were throttled are no tries."""
+"""A task that kills the process does not stop the others of its batch; throttled receives do not count as tries."""
 
 import threading
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from tests.integration.fault_injection import AWS_FAULTS, counted, failing, repo
 
 PNG = picture("PNG")
 POISON = "flux-kontext#poison"
-NEIGHBOURS = [f"flux-kontext#neighbour{number}" for number in range(4)]
+OTHER_TASKS = [f"flux-kontext#other{number}" for number in range(4)]
 VISIBILITY_TIMEOUT = timedelta(seconds=60)
 
 
 class KilledError(BaseException):
-    """The process has ended: no later step of it is run."""
+    """The process has ended: no later step of the handler runs."""
 
 
 class Fetcher:
-    """Fetches images; the download of the poisonous image ends the process, and all running downloads with it."""
+    """Fetches images; the download of the poison task's image ends the process and all other running downloads."""
 
     def __init__(self, fetcher: Any) -> None:
         self._fetcher = fetcher
@@ -44,13 +44,13 @@ class Fetcher:
 
 
 class Queue:
-    """The archive queue and the event source: delivers all messages together until they are deleted."""
+    """The archive queue with its event source, which delivers all messages in one batch until they are deleted."""
 
     def __init__(self, archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = datetime.now(UTC)
         monkeypatch.setattr(app, "utc_now", lambda: self.now)
         self._archiver = archiver
-        self._messages = archiver.receive(POISON, *NEIGHBOURS)
+        self._messages = archiver.receive(POISON, *OTHER_TASKS)
         self._receives = 0
         copier = app.dependencies().archive._copier
         self.fetcher = Fetcher(copier._fetcher)
@@ -67,7 +67,7 @@ class Queue:
             self._messages = [message for message in self._messages if message["messageId"] in failed]
         self.now += VISIBILITY_TIMEOUT
 
-    def left(self) -> int:
+    def count_undeleted(self) -> int:
         """Returns the number of messages that are not deleted."""
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._archiver.sqs.get_queue_attributes(QueueUrl=self._archiver.queue_url, AttributeNames=names)
@@ -77,38 +77,38 @@ class Queue:
 @pytest.fixture
 def queue(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Queue:
     archiver.succeed(archiver.serve("poison", PNG), task=POISON)
-    for task in NEIGHBOURS:
+    for task in OTHER_TASKS:
         archiver.succeed(archiver.serve(task.partition("#")[2], PNG), task=task)
     return Queue(archiver, monkeypatch)
 
 
 def statuses(archiver: Archiver) -> set[str]:
-    return {archiver.item(task)["status"] for task in NEIGHBOURS}
+    return {archiver.item(task)["status"] for task in OTHER_TASKS}
 
 
-def test_a_task_that_kills_the_process_takes_no_neighbour_with_it(
+def test_the_other_tasks_of_a_batch_are_archived_although_one_kills_the_process(
     archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue.fetcher.is_batch_poisoned = True
-    queue.deliver()  # the first try is not noted
+    queue.deliver()  # the first try is not recorded in the items
     queue.deliver()
     assert statuses(archiver) == {"SUCCEEDED"}
-    queue.fetcher.is_batch_poisoned = False  # from now on one after the other
+    queue.fetcher.is_batch_poisoned = False  # from now on, the tasks are tried one after the other
 
-    queue.deliver()  # the poison may be the first one
-    queue.deliver()  # it is the last one
+    queue.deliver()  # the poison task may be the first
+    queue.deliver()  # now it is the last
 
     assert statuses(archiver) == {"ARCHIVED"}
     assert archiver.item(POISON)["status"] == "SUCCEEDED"
     suspects = {vars(record)["task"] for record in caplog.records if "earlier try of this task" in record.message}
-    assert suspects == {POISON, *NEIGHBOURS}
+    assert suspects == {POISON, *OTHER_TASKS}
     assert set(counted(capsys)) == {"InterruptedTry"}
-    # Else they would be received with the poison again and again, and become dead letters with it.
-    assert queue.left() == 1
+    # Otherwise, they would be received together with the poison task again, and become dead letters with it.
+    assert queue.count_undeleted() == 1
     assert archiver.dead_letters() == []
 
 
-def test_a_message_that_cannot_be_deleted_early_stops_nothing(
+def test_a_message_that_cannot_be_deleted_early_does_not_stop_the_batch(
     archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue.fetcher.is_batch_poisoned = True
@@ -121,17 +121,17 @@ def test_a_message_that_cannot_be_deleted_early_stops_nothing(
         queue.deliver()
 
     assert statuses(archiver) == {"ARCHIVED"}
-    assert reported(caplog.records, NEIGHBOURS[0]) >= {type(AWS_FAULTS["unanswered"]).__name__}
+    assert reported(caplog.records, OTHER_TASKS[0]) >= {type(AWS_FAULTS["unanswered"]).__name__}
 
 
-def test_a_first_try_after_throttled_receives_gives_nothing_up(archiver: Archiver) -> None:
-    """Five receives that Lambda throttled: the image host then answers 404 once."""
+def test_throttled_receives_do_not_count_as_tries(archiver: Archiver) -> None:
+    """Lambda throttled five receives. In the first try, the image host responds with 404."""
     archiver.succeed(archiver.serve("a", status(404)))
     (message,) = archiver.receive()
     message["attributes"]["ApproximateReceiveCount"] = "6"
 
     assert archiver.handle([message]) == [message["messageId"]]
-    assert archiver.seconds_until_back(message) == pytest.approx(5, abs=3)  # as after a first try
+    assert archiver.seconds_until_visible(message) == pytest.approx(5, abs=3)  # as after a first try
     assert archiver.states() == ["PENDING"]
     assert (archiver.item()["archiveTries"], "archivingSince" in archiver.item()) == (1, False)
 

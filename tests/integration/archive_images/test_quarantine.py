@@ -1,4 +1,4 @@
-"""Bytes that cannot be archived as an image are kept in the bucket, apart from the images."""
+"""Downloaded bytes that cannot be archived as an image are kept in the bucket under `quarantine/`."""
 
 import hashlib
 from http.server import BaseHTTPRequestHandler
@@ -23,7 +23,7 @@ JPEG_THEN_HTML = b"\xff\xd8\xff" + HTML
 
 
 def chunked(body: bytes) -> Answer:
-    """Returns an answer without a Content-Length, in chunks."""
+    """Returns a response in chunks, without a Content-Length."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -61,7 +61,7 @@ def test_a_body_that_is_not_archived_is_kept(archiver: Archiver, body: bytes, re
     assert archiver.objects() == {KEY: body}
 
 
-def test_the_object_is_a_download_of_unknown_content(archiver: Archiver) -> None:
+def test_a_quarantined_object_is_served_as_a_download(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", HTML))
     archiver.run()
 
@@ -92,7 +92,7 @@ def test_other_bytes_of_an_archived_image_are_kept(archiver: Archiver) -> None:
     assert kept(archiver) == {KEY: PNG}
 
 
-def test_a_cut_image_is_kept_at_the_last_try(archiver: Archiver) -> None:
+def test_a_truncated_image_is_kept_at_the_last_try(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", LARGE[:50_000]))
 
     for tries in range(1, MAX_ARCHIVE_TRIES):
@@ -115,7 +115,7 @@ def test_an_image_whose_connection_ended_early_is_kept_at_the_last_try(archiver:
     assert archiver.objects() == {KEY: LARGE[:50_000]}
 
 
-def test_a_cut_image_is_expired_once_its_url_is(archiver: Archiver) -> None:
+def test_a_truncated_image_with_an_expired_url_becomes_expired(archiver: Archiver) -> None:
     archiver.succeed((ImageKind.RESULT, archiver.serve("a", LARGE[:50_000]), -1))
 
     archiver.run(tries=MAX_ARCHIVE_TRIES)
@@ -124,7 +124,7 @@ def test_a_cut_image_is_expired_once_its_url_is(archiver: Archiver) -> None:
     assert kept(archiver) == {KEY: LARGE[:50_000]}
 
 
-def test_nothing_is_kept_of_an_image_without_bytes(archiver: Archiver) -> None:
+def test_a_download_without_bytes_is_not_kept(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", cut(LARGE, 0)))
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == ["flux-kontext#task12345"]
@@ -132,8 +132,8 @@ def test_nothing_is_kept_of_an_image_without_bytes(archiver: Archiver) -> None:
     assert (archiver.states(), archiver.objects()) == (["PENDING"], {})
 
 
-def test_part_of_a_body_that_is_no_image_is_retried(archiver: Archiver) -> None:
-    """The whole of it may arrive the next time."""
+def test_an_incomplete_body_that_is_not_an_image_is_retried(archiver: Archiver) -> None:
+    """The next download may be complete."""
     archiver.succeed(archiver.serve("a", cut(HEIC, 2000)))
 
     assert archiver.run() == ["flux-kontext#task12345"]
@@ -154,7 +154,7 @@ def test_a_body_up_to_the_limit_is_kept(archiver: Archiver, monkeypatch: pytest.
     assert archiver.objects() == ({} if more else {KEY: HEIC})
 
 
-def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
+def test_an_image_is_retried_after_an_error_of_s3(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", HTML))
     events = app.dependencies().archive._bucket._s3.meta.events
 
@@ -170,7 +170,7 @@ def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
     assert archiver.objects() == {KEY: HTML}
 
 
-def test_an_image_that_is_archived_later_is_not_in_quarantine(archiver: Archiver) -> None:
+def test_an_image_that_is_archived_later_has_no_quarantine_attribute(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", HTML))
     archiver.run()
     item = archiver.item()

@@ -1,4 +1,4 @@
-"""What the archiver's handler logs and counts."""
+"""The log lines and metrics of ArchiveImages."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from catchlight.errors import SettingsError
 from functions.archive_images import app
 from tests.canary_secrets import URL_QUERY
 from tests.image_server import content, picture, status
-from tests.integration.archiver import BUCKET, TASK, Archiver
+from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import metric_lines
 
 PNG, JPEG = picture("PNG"), picture("JPEG")
 
 
-def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: Archiver) -> None:
+def test_only_the_malformed_message_is_moved_to_the_dead_letters(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     messages = archiver.receive(TASK, "flux-kontext#other")
     bad = next(message for message in messages if "other" in message["body"])
@@ -26,7 +26,7 @@ def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: 
     assert archiver.dead_letters() == ["no JSON"]
 
 
-def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_counted_by_their_final_state(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>" * 9))
 
     archiver.run()
@@ -40,7 +40,7 @@ def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: p
     assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "provider"]]
 
 
-def test_the_way_from_report_to_bucket_is_timed(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_from_report_to_archive_is_measured(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()
@@ -68,9 +68,10 @@ def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFi
     logged = str([record.__dict__ for record in caplog.records]) + caplog.text
     assert "not archived yet" in logged
     assert URL_QUERY not in logged
+    assert f"{HOST}/" not in logged
 
 
-def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_download_starts_without_enough_time_left(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
     archiver.succeed(archiver.serve("a.png", content(PNG)))
     with monkeypatch.context() as patch:
         patch.setattr(app, "RESERVED_SECONDS", 10_000)
@@ -86,7 +87,7 @@ def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeyp
 
 @every_fault
 @pytest.mark.parametrize("operation", ["GetSecretValue", "GetItem", "UpdateItem"])
-def test_a_message_that_fails_is_in_the_log_with_its_task_and_counted(
+def test_a_failed_message_is_logged_with_its_task_and_counted(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -107,7 +108,7 @@ def test_a_message_that_fails_is_in_the_log_with_its_task_and_counted(
 
 @every_aws_fault
 @pytest.mark.parametrize("operation", ["PutObject", "HeadObject"])
-def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
+def test_an_image_that_s3_does_not_store_is_logged_with_its_task_and_counted(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -115,7 +116,7 @@ def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
     fault: Exception,
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    if operation == "HeadObject":  # the archiver then asks for the existing object
+    if operation == "HeadObject":  # the archiver then reads the metadata of the existing object
         archiver.s3.put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=PNG)
 
     with failing(operation, fault):
@@ -125,7 +126,7 @@ def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
     assert counted(capsys, "ArchivingRetried") == ["flux-kontext"]
 
 
-def test_a_bug_that_one_image_meets_costs_no_other_image(
+def test_a_bug_in_one_image_does_not_prevent_archiving_the_others(
     archiver: Archiver, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", PNG))
@@ -165,7 +166,7 @@ def test_a_message_that_cannot_be_moved_to_the_dead_letters_stays_in_the_queue(
 
 
 @pytest.mark.parametrize(("tries", "delayed"), [(4, []), (5, ["flux-kontext"])])
-def test_what_is_not_archived_after_two_minutes_is_counted(
+def test_a_task_is_counted_as_delayed_from_the_fifth_try(
     archiver: Archiver, capsys: pytest.CaptureFixture[str], tries: int, delayed: list[str]
 ) -> None:
     archiver.succeed(archiver.serve("a", status(503)))
@@ -188,7 +189,7 @@ def test_what_is_not_archived_after_two_minutes_is_counted(
     ],
     ids=str,
 )
-def test_a_message_of_another_shape_is_reported_and_harms_no_other(
+def test_a_malformed_message_is_reported_and_does_not_affect_the_others(
     archiver: Archiver,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -209,7 +210,7 @@ def test_a_message_of_another_shape_is_reported_and_harms_no_other(
     assert counted(capsys)[0] in ("InvalidMessageError", "KeyError")
 
 
-def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
+def test_an_error_that_ends_an_invocation_is_reported_with_all_its_tasks(
     archiver: Archiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TASKS_TABLE")
@@ -220,9 +221,7 @@ def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
     assert reported(caplog.records, TASK) == reported(caplog.records, "acedata#a1") == {"SettingsError"}
 
 
-def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_tasks_of_a_batch_are_logged_before_the_work(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()
@@ -232,7 +231,7 @@ def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
     assert caplog.records[0].message == "batch received"
 
 
-def test_a_run_is_in_the_log_with_the_status_that_it_left(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_is_logged_with_the_resulting_status(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
     archiver.succeed(archiver.serve("a", PNG))
 
     archiver.run()

@@ -75,8 +75,8 @@ def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provide
 def archiver(
     providers: Providers, store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Archiver]:
-    with archiving(store, server, context, monkeypatch, PROVIDER_KEYS) as made:
-        yield made
+    with archiving(store, server, context, monkeypatch, PROVIDER_KEYS) as running_archiver:
+        yield running_archiver
 
 
 @pytest.fixture

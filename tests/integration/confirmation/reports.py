@@ -12,7 +12,7 @@ from tests.image_server import picture
 from tests.integration.archiver import TASK
 from tests.integration.conftest import Store
 from tests.integration.functions import metric_lines
-from tests.integration.providers import not_in_time, record, saying, unreachable
+from tests.integration.providers import record, saying, timed_out, unreachable
 
 PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
 ACE = "acedata#a1"
@@ -56,7 +56,7 @@ INCONCLUSIVE = {
     "500": saying({"code": 500, "msg": "error"}),
     "HTTP 500": saying({}, 500),
     "unreachable": unreachable,
-    "too slow": not_in_time,
+    "too slow": timed_out,
     "429": saying({"code": 429}),
     "455": saying({"code": 455}),
     "401": saying({"code": 401}),

@@ -31,7 +31,7 @@ task_numbers = itertools.count()
 
 
 class ForgedTask:
-    """One task with its provider, a forger who knows the token, and Catchlight; each step can run at any time."""
+    """A task, its provider, Catchlight, and a forger who has the callback token. The steps can run in any order."""
 
     def __init__(self, archiver: Archiver, providers: Providers, stream: Stream, actual_result: str) -> None:
         self.archiver, self.providers, self.stream = archiver, providers, stream
@@ -150,8 +150,8 @@ def test_a_callback_right_after_a_correction_is_not_archived_as_confirmed(
     archiver.succeed(forged)
     correct = Confirmations.correct
 
-    def correct_and_report_again(self: Confirmations, task: Task, respond: TaskReport) -> Task | None:
-        corrected = correct(self, task, respond)
+    def correct_and_report_again(self: Confirmations, task: Task, report: TaskReport) -> Task | None:
+        corrected = correct(self, task, report)
         archiver.succeed(forged)
         return corrected
 

@@ -55,7 +55,7 @@ def test_images_are_archived_after_an_outage_of_three_hours(
         with failing(operation, AWS_FAULTS["unanswered"]):
             assert archiver.handle([message]) == [message["messageId"]]
         # The next try comes within 1/60 of the outage's length, or within a minute at first.
-        assert archiver.seconds_until_back(message) <= max(60, minutes) + 1
+        assert archiver.seconds_until_visible(message) <= max(60, minutes) + 1
         archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
     archiver.serve("old", status(404))
     fresh = archiver.serve("fresh", PNG)

@@ -1,4 +1,4 @@
-"""Callbacks of tasks that their provider does not know: polling ends after a few polls, unless they are registered."""
+"""Callbacks of tasks that the provider does not find: polling ends after a few polls, unless they are registered."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ LAST = MAX_POLLS_OF_UNKNOWN_TASKS - 1
 
 
 def hint(store: Store, task: str = TASK, images: tuple[Image, ...] = ()) -> None:
+    """Records a callback that reports a success without the URL of a result."""
     provider, _, task_id = task.partition("#")
     store.reports.record(
         TaskReport(
@@ -221,7 +222,7 @@ def test_all_images_of_a_registered_task_are_quarantined(archiver: Archiver, pro
     assert len(archiver.objects()) == MAX_UNKNOWN_IMAGES + 3
 
 
-def test_a_task_is_confirmed_once_the_provider_knows_it(archiver: Archiver, providers: Providers) -> None:
+def test_a_task_is_confirmed_once_the_provider_returns_its_record(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("real", FORGED)
     archiver.succeed(url)
     providers.answers[FLUX_PATH] = NOT_FOUND

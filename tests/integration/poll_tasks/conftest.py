@@ -1,4 +1,4 @@
-"""Provides the providers' APIs as plain functions."""
+"""Provides the poller, with plain functions in place of the providers."""
 
 from collections.abc import Iterator
 

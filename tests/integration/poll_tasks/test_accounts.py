@@ -1,4 +1,4 @@
-"""Two accounts at one service are polled each with its own key, at its own base URL."""
+"""Two accounts at the same service: each is polled with its own key, at its own base URL."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from tests.integration.conftest import Store
 from tests.integration.providers import FLUX_PATH, Providers, poll, succeeded
 
 
-def test_each_account_is_asked_with_its_own_key(
+def test_each_account_is_polled_with_its_own_key(
     store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"apikley": {"apiKey": API_KEYS["apikley"]}, "apikley-2": {"apiKey": API_KEYS["flux-kontext"]}}

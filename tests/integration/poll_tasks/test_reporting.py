@@ -1,4 +1,4 @@
-"""What the poller's handler logs and counts when a round fails in part."""
+"""The log lines and metrics of PollTasks when a round or a part of it fails."""
 
 import json
 from collections.abc import Callable
@@ -26,19 +26,19 @@ from tests.integration.providers import (
     NANO_PATH,
     Providers,
     failed,
-    not_in_time,
     poll,
     record,
     saying,
     status_of,
     succeeded,
+    timed_out,
     unreachable,
 )
 
 
 @every_fault
 @pytest.mark.parametrize("operation", ["BatchGetItem", "GetSecretValue"])
-def test_a_round_that_fails_is_in_the_log_with_its_tasks_and_counted(
+def test_a_failed_round_is_logged_with_its_tasks_and_counted(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,
@@ -57,7 +57,7 @@ def test_a_round_that_fails_is_in_the_log_with_its_tasks_and_counted(
 
 
 @every_fault
-def test_a_result_that_cannot_be_written_delays_no_other_and_is_written_later(
+def test_a_result_that_cannot_be_written_does_not_delay_the_others_and_is_written_later(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,
@@ -83,7 +83,7 @@ def test_a_result_that_cannot_be_written_delays_no_other_and_is_written_later(
 
 
 @every_fault
-def test_an_unconfirmed_failure_whose_check_cannot_be_written_is_checked_again(
+def test_an_unconfirmed_failure_whose_confirmation_cannot_be_written_is_polled_again(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     store.register(FLUX)
@@ -92,7 +92,7 @@ def test_an_unconfirmed_failure_whose_check_cannot_be_written_is_checked_again(
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
 
     with failing("UpdateItem", fault):
-        # Also after GiveUpAfterSeconds: otherwise the failure would never be checked.
+        # Also after GiveUpAfterSeconds: otherwise, the failure would never be confirmed.
         assert poll(FLUX, waited_seconds=21_600)["tasks"] == [FLUX]
     assert reported(caplog.records, FLUX) == {kind}
 
@@ -100,7 +100,7 @@ def test_an_unconfirmed_failure_whose_check_cannot_be_written_is_checked_again(
 
 
 @every_aws_fault
-def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
+def test_a_replaced_failure_that_could_not_be_kept_is_logged_with_its_task(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,
@@ -109,11 +109,11 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
 ) -> None:
     store.register(FLUX)
 
-    def fails_by_callback_meanwhile(request: httpx.Request) -> httpx.Response:
+    def record_a_failure_then_succeed(request: httpx.Request) -> httpx.Response:
         report_failure(store, FailureReason.OTHER, FLUX)
         return succeeded(request)
 
-    providers.answers[FLUX_PATH] = fails_by_callback_meanwhile
+    providers.answers[FLUX_PATH] = record_a_failure_then_succeed
 
     with failing("UpdateItem", fault, when=lambda parameters: "list_append" in str(parameters)):
         assert poll(FLUX)["tasks"] == []
@@ -123,8 +123,10 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
     assert counted(capsys) == ["StoreUnavailableError"]
 
 
-def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: Store, providers: Providers) -> None:
-    # A poll every second would use up the execution's history.
+def test_the_end_of_polling_that_cannot_be_written_is_not_retried_every_second(
+    store: Store, providers: Providers
+) -> None:
+    # A poll every second would exceed the limit of the execution's history.
     store.register(FLUX)
 
     with failing("UpdateItem", KeyError("bug")):
@@ -135,14 +137,14 @@ def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: S
     ("answer", "error"),
     [
         (unreachable, "ProviderUnavailableError"),
-        (not_in_time, "ProviderUnavailableError"),
+        (timed_out, "ProviderUnavailableError"),
         (saying("no object"), "UnreadableAnswerError"),
         (saying({}, 429), "ProviderBusyError"),
         (saying({}, 401), "ProviderRefusedError"),
     ],
-    ids=["unreachable", "not in time", "not readable", "busy", "refused"],
+    ids=["unreachable", "timed out", "not readable", "busy", "refused"],
 )
-def test_tasks_without_an_answer_are_in_the_log_and_counted(
+def test_tasks_without_an_answer_are_logged_and_counted(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,
@@ -161,7 +163,7 @@ def test_tasks_without_an_answer_are_in_the_log_and_counted(
     assert '"TasksUnanswered":[1.0]' in written
 
 
-def test_tasks_that_there_was_no_time_to_ask_about_are_in_the_log(
+def test_tasks_that_were_not_polled_for_lack_of_time_are_logged(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.register(FLUX)
@@ -173,7 +175,7 @@ def test_tasks_that_there_was_no_time_to_ask_about_are_in_the_log(
     assert counted(capsys, "TasksUnanswered") == ["flux-kontext"]
 
 
-def test_a_bug_that_one_answer_meets_is_reported_and_keeps_no_other_back(
+def test_a_bug_in_one_request_is_reported_and_does_not_affect_the_others(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def bug(request: httpx.Request) -> httpx.Response:
@@ -189,7 +191,7 @@ def test_a_bug_that_one_answer_meets_is_reported_and_keeps_no_other_back(
     assert counted(capsys) == ["KeyError"]
 
 
-def test_a_malformed_key_of_one_provider_keeps_no_other_back(
+def test_a_malformed_key_of_one_provider_does_not_affect_the_others(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"flux-kontext": "no object", "nanobanana": {"apiKey": API_KEYS["nanobanana"]}}
@@ -218,7 +220,7 @@ def test_an_item_that_cannot_be_read_is_reported(
     assert counted(capsys) == ["UnreadableItem"] * 2
 
 
-def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
+def test_a_success_without_a_readable_url_ends_polling_and_can_be_replayed(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     s3 = boto3.client("s3")
@@ -227,7 +229,7 @@ def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
         request, successFlag=1, response={"resultImageUrl": "https://h.example/".ljust(9000, "x")}
     )
 
-    # As long as S3 does not take the answer, the task is polled again.
+    # While S3 does not store the response, the task is polled again.
     assert poll(FLUX)["tasks"] == [FLUX]
     assert status_of(store, FLUX) == "PENDING"
 
@@ -242,7 +244,7 @@ def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
     assert "no image URL in its answer can be read" in item["failure"]["message"]
     assert any("could not be read and was stored" in line.message for line in caplog.records)
     assert '"RejectedDeliveries":[1.0]' in capsys.readouterr().out
-    # This version can read the answer.
+    # The replay reads a body with a valid URL, as a later version would.
     deliveries = DeliveryStore(s3, "images-bucket")
     ((key, delivery),) = deliveries
     body = json.loads(delivery.body)

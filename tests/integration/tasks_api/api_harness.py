@@ -184,7 +184,7 @@ def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse
         if parameters is not None:
             event = json.loads(json.dumps(request_event(request, route.key, parameters, "local")))
             result = app.handler(event, FakeLambdaContext(remaining_seconds))
-            assert isinstance(result["body"], str)  # not every gateway takes null
+            assert isinstance(result["body"], str)  # not every gateway accepts null
             return function_response(Outcome(json.dumps(result).encode()))
     return message_response(404, "Not Found")
 

@@ -29,7 +29,7 @@ TASK = "flux-kontext#task12345"
         ("acedata", "https://api.acedata.cloud/flux/images", "callback_url"),
     ],
 )
-def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
+def test_the_request_is_sent_unchanged_with_the_callback_url_added(
     api: TasksApiHarness, provider_id: str, url: str, field: str
 ) -> None:
     fields: dict[str, Any] = {

@@ -11,9 +11,9 @@ from botocore.exceptions import ReadTimeoutError
 
 from catchlight.api.idempotency import IN_PROGRESS_TIME
 from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
-from catchlight.models import TaskStatus
+from functions.dispatch_changes.app import FollowUp, read_changes
 from local.template.expand import load_template
-from tests.integration.conftest import REPOSITORY
+from tests.integration.conftest import REPOSITORY, TABLE_NAME
 from tests.integration.tasks_api.api_harness import ACCEPTED, Clock, TasksApiHarness, lost, refusal
 
 TASK = "flux-kontext#task12345"
@@ -61,7 +61,7 @@ def test_a_request_with_an_unknown_outcome_is_not_sent_again(api: TasksApiHarnes
 
 
 def crash(request: httpx.Request) -> httpx.Response:
-    raise KeyboardInterrupt("the sandbox is gone")
+    raise KeyboardInterrupt("the sandbox has ended")
 
 
 def test_a_crash_during_the_providers_request_leaves_an_unknown_outcome(api: TasksApiHarness, clock: Clock) -> None:
@@ -296,10 +296,11 @@ def test_prompts_are_not_logged(api: TasksApiHarness, caplog: pytest.LogCaptureF
     assert prompt not in str([record.__dict__ for record in ours])
 
 
-def test_an_accepted_submission_is_polled_for(api: TasksApiHarness) -> None:
-    """Its item is inserted as a pending task: for such a record, DispatchChanges queues the first poll."""
+def test_the_first_poll_of_an_accepted_submission_is_queued(api: TasksApiHarness) -> None:
+    """DispatchChanges queues it when it reads the stream record of the new item."""
     api.submit()
 
-    item = api.store.item(TASK)
-    assert item
-    assert item["status"] == TaskStatus.PENDING
+    key: Any = {"task": {"S": TASK}}
+    item = api.store.client.get_item(TableName=TABLE_NAME, Key=key)["Item"]
+    record = {"eventName": "INSERT", "dynamodb": {"Keys": key, "NewImage": item, "SequenceNumber": "1"}}
+    assert [(change.task, change.follow_up) for change in read_changes([record])] == [(TASK, FollowUp.POLL_LATER)]

@@ -22,10 +22,10 @@ PATH = "/tasks/flux-kontext/task12345"
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
     """The recorded pauses of a waiting request, without the actual sleep."""
-    made: list[float] = []
-    monkeypatch.setattr(app.dependencies().api.queries, "_sleep", made.append)
-    monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(made))
-    return made
+    durations: list[float] = []
+    monkeypatch.setattr(app.dependencies().api.queries, "_sleep", durations.append)
+    monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(durations))
+    return durations
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_the_slot_of_an_interrupted_request_expires(slots: WaitSlots, clock: Clo
         assert may_wait
 
 
-def test_a_slot_outlives_the_functions_timeout() -> None:
+def test_slots_expire_after_the_functions_timeout() -> None:
     assert SLOT_TIME.total_seconds() > FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
 
-def test_a_late_release_does_not_take_the_slot_of_the_next_holder(store: Store, clock: Clock) -> None:
+def test_a_late_release_does_not_release_the_slot_of_the_next_holder(store: Store, clock: Clock) -> None:
     one = WaitSlots(store.table, 1, now=clock)
     with one.slot():
         clock.pass_by(seconds=SLOT_TIME.total_seconds() + 1)
