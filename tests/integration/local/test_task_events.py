@@ -176,7 +176,7 @@ def test_the_event_of_an_incomplete_task_names_the_missing_image(running: Runnin
     jsonschema.validate(event["detail"], SCHEMA)
     origin, result = event["detail"]["images"]
     assert (origin["state"], result["state"]) == ("ARCHIVED", "REJECTED")
-    assert "public internet" in result["reason"]
+    assert result["reason"] == "the URL's host is not a public host name"
 
 
 def test_the_event_of_a_failed_task_has_the_reason(running: Running) -> None:
