@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -332,7 +333,11 @@ def test_the_failed_start_of_a_prewarmed_sandbox_is_in_the_error_log(
 def test_a_killed_sandbox_is_not_logged_as_an_error(make_function: MakeFunction, logs: LogFolder) -> None:
     sandbox = make_function(PRINT_PROCESS).prewarm()
     assert sandbox.wait_until_ready()
+    watchers = [thread for thread in threading.enumerate() if "(_watch)" in thread.name]
+    assert watchers
 
     sandbox.kill()
 
+    for watcher in watchers:  # their last step would be the log of an error
+        watcher.join(60)
     assert not (logs.folder / "errors.log").exists()
