@@ -111,7 +111,11 @@ def test_the_doctor_reports_no_fault_and_deletes_its_probes(
 
     assert [check for check in diagnosis["checks"] if check["status"] == "failed"] == []
     assert diagnosis["latency"]["samples"] == 24
-    # The probes' items are deleted; no execution polled for them, and no event was published.
+    # Changes are processed in their order: once this task has been polled for, a probe would have been, too.
+    later = running.submit("after-the-probes")
+    running.put(later, "PENDING", 0)
+    running.wait_for(lambda: running.status(later) == "ARCHIVED")
+    # The probes' items are deleted, no execution polled for them, and only ReceiveCallback logged their ids.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
     machine = running.stack.info["state_machine_arn"]
