@@ -52,7 +52,7 @@ def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
 
 
 def contrast(page: Page, selector: str, ground: str) -> float:
-    """WCAG's contrast of a text's colour with the background of another element."""
+    """Returns WCAG's contrast ratio of an element's text colour and the background colour of another element."""
     return float(
         page.evaluate(
             """([selector, ground]) => {
@@ -82,8 +82,8 @@ def test_text_has_enough_contrast_in_both_colour_schemes(visit: Visit, scheme: s
         for number, status in enumerate(TaskStatus)
     ]
     page = visit(TasksApiInMemory(tasks), color_scheme=scheme).open()
-    table = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
-    assert table == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
+    background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert background == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
     pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-of-type span": "html"}
     pairs |= {".tile .provider": ".tile", ".tile .id": ".tile", ".tile .source": ".tile"}
     pairs |= {f".card[data-status={status}] .status": ".tile" for status in TaskStatus}
@@ -150,11 +150,11 @@ def test_the_toolbar_does_not_cover_the_focused_task_in_a_low_window(visit: Visi
     page.keyboard.press("Enter")
     for _ in range(4):
         page.keyboard.press("ArrowDown")
-    frame = page.locator(".card a:focus")
-    top = frame.evaluate("(frame) => frame.getBoundingClientRect().top")
+    focused_card = page.locator(".card a:focus")
+    top = focused_card.evaluate("(card) => card.getBoundingClientRect().top")
     bar = page.locator(".toolbar").bounding_box()
     assert bar is not None
-    assert bar["y"] + bar["height"] <= max(top, 0)  # the toolbar does not cover the focused card
+    assert bar["y"] + bar["height"] <= max(top, 0)
 
 
 def test_the_selected_image_is_marked_in_forced_colours(visit: Visit, api: TasksApiInMemory) -> None:

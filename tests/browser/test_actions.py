@@ -1,4 +1,4 @@
-"""Actions on a task and on a selection: planned effect, confirmation and outcome."""
+"""Actions on a task and on selected tasks: planned effect, confirmation and outcome."""
 
 import io
 import zipfile
@@ -53,7 +53,7 @@ def page(visit: Visit, api: TasksApiInMemory, actions: FakeActions) -> Page:
     return visit(api, actions=actions).open()
 
 
-def test_an_action_shows_its_effect_asks_for_confirmation_and_shows_its_outcome(
+def test_an_action_shows_its_effect_requires_confirmation_and_shows_its_outcome(
     page: Page, api: TasksApiInMemory, actions: FakeActions
 ) -> None:
     now = datetime.now(UTC)
@@ -74,7 +74,7 @@ def test_an_action_shows_its_effect_asks_for_confirmation_and_shows_its_outcome(
     expect(dialog.locator(".dialog-title .status")).to_have_text("Succeeded")  # the task is loaded again at once
 
 
-def test_a_selection_is_redriven(page: Page, actions: FakeActions) -> None:
+def test_selected_tasks_are_redriven(page: Page, actions: FakeActions) -> None:
     page.get_by_role("link", name="t0").hover()
     page.locator(".card").first.locator(".select").click()
     expect(page.get_by_role("dialog")).to_be_hidden()
@@ -102,7 +102,7 @@ def test_a_gallery_without_actions_shows_no_buttons_for_them(visit: Visit, api: 
     expect(page.get_by_role("dialog").get_by_role("button", name="Redrive")).to_be_hidden()
 
 
-def test_a_selection_is_downloaded_as_a_zip_file(visit: Visit) -> None:
+def test_the_images_of_selected_tasks_are_downloaded_as_a_zip_file(visit: Visit) -> None:
     api = TasksApiInMemory(*many_tasks(12, now=datetime.now(UTC)))
     page = visit(api).open()
     archived = [task for task in api.tasks.values() if task.status is TaskStatus.ARCHIVED][:2]

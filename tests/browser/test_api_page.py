@@ -1,4 +1,4 @@
-"""The reference of the tasks API, which `make up` writes for the browser."""
+"""The HTML reference of the tasks API, which `make up` writes."""
 
 from pathlib import Path
 

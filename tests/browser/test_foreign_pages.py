@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 READ = """url => fetch(url).then(response => response.text()).catch(() => "refused by the browser")"""
 # A request that needs no CORS preflight: https://fetch.spec.whatwg.org/#simple-header
-RESET = """url => fetch(url, {method: "POST", mode: "no-cors", body: "x"}).then(() => "sent")"""
+POST = """url => fetch(url, {method: "POST", mode: "no-cors", body: "x"}).then(() => "sent")"""
+
+
+def is_served(url: str) -> bool:
+    """Returns whether a program receives 200. Without this check, a wrong URL would also be refused by the browser."""
+    return httpx.get(url, trust_env=False, timeout=60).status_code == 200
 
 
 class _Page(LoopbackHandler):
@@ -52,13 +57,15 @@ def moto() -> Iterator[MotoServer]:
 
 
 def test_a_foreign_page_cannot_read_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
+    assert is_served(f"{moto.url}/")
+    assert is_served(f"{moto.url}/images")
     for path in ("/", "/moto-api/data.json", "/images"):
         assert foreign_page.evaluate(READ, f"{moto.url}{path}") == "refused by the browser"
 
 
 def test_a_foreign_page_cannot_change_the_aws_services(foreign_page: Page, moto: MotoServer) -> None:
     for path in ("/moto-api/reset", "/?Action=CreateQueue&QueueName=evil", "/images/key"):
-        foreign_page.evaluate(RESET, f"{moto.url}{path}")
+        foreign_page.evaluate(POST, f"{moto.url}{path}")
 
     assert [bucket["Name"] for bucket in moto.client("s3").list_buckets()["Buckets"]] == ["images"]
     assert "Contents" not in moto.client("s3").list_objects_v2(Bucket="images")
@@ -67,18 +74,21 @@ def test_a_foreign_page_cannot_change_the_aws_services(foreign_page: Page, moto:
 
 def test_a_foreign_page_cannot_read_the_simulator(foreign_page: Page) -> None:
     with Simulator() as simulator:
+        assert is_served(simulator.url)
         assert foreign_page.evaluate(READ, simulator.url) == "refused by the browser"
 
 
-def test_a_foreign_page_that_knows_the_url_cannot_read_the_gallery(foreign_page: Page) -> None:
+def test_a_foreign_page_with_the_secret_url_cannot_read_the_gallery(foreign_page: Page) -> None:
     with GalleryServer(TasksApiInMemory().client()) as gallery:
-        assert foreign_page.evaluate(READ, f"{gallery.url}tasks") == "refused by the browser"
+        url = f"{gallery.url}api/tasks"
+        assert is_served(url)
+        assert foreign_page.evaluate(READ, url) == "refused by the browser"
 
 
 # ------------------------------------------------------------------------------------------------ functions
 
 
-class _Receiver:
+class _FakeFunction:
     """A function that returns 200 and records its events."""
 
     def __init__(self) -> None:
@@ -90,28 +100,28 @@ class _Receiver:
 
 
 @pytest.fixture
-def receiver() -> _Receiver:
-    return _Receiver()
+def function() -> _FakeFunction:
+    return _FakeFunction()
 
 
 @pytest.fixture
-def api(tmp_path: Path, receiver: _Receiver) -> Iterator[HttpApi]:
+def api(tmp_path: Path, function: _FakeFunction) -> Iterator[HttpApi]:
     server = HttpApi(0, LogFolder(tmp_path))
     server.serve(
-        [Route("POST", "/callbacks/{provider}/{token}", "Receive")], Stage(), {"Receive": cast("Function", receiver)}
+        [Route("POST", "/callbacks/{provider}/{token}", "Receive")], Stage(), {"Receive": cast("Function", function)}
     )
     yield server
     server.stop()
 
 
-def test_a_foreign_page_cannot_invoke_functions(foreign_page: Page, api: HttpApi, receiver: _Receiver) -> None:
+def test_a_foreign_page_cannot_invoke_functions(foreign_page: Page, api: HttpApi, function: _FakeFunction) -> None:
     url = f"{api.url}/callbacks/flux-kontext/{'t' * 48}"
-    foreign_page.evaluate(RESET, url)
+    foreign_page.evaluate(POST, url)
     assert foreign_page.evaluate(READ, url) == "refused by the browser"
-    assert receiver.events == []
+    assert function.events == []
 
     assert httpx.post(url, trust_env=False, timeout=60).status_code == 200
-    assert len(receiver.events) == 1
+    assert len(function.events) == 1
 
 
 def test_a_foreign_page_cannot_read_the_runtime_api(foreign_page: Page) -> None:

@@ -79,13 +79,13 @@ def gallery(browser: Browser) -> Iterator[Visitor]:
 def test_hostile_text_is_displayed_as_text(gallery: Visitor, number: int, text: str) -> None:
     page, task = gallery.page, a_hostile_task(text, number)
     address = f"#flux-kontext/{quote(task.task_id, safe=_NOT_ENCODED_BY_JAVASCRIPT)}"
-    frame = page.locator(".card", has=page.locator(f'a[href="{address}"]'))
+    card = page.locator(".card", has=page.locator(f'a[href="{address}"]'))
     # The displayed text equals the text sent, except for changes by JSON and the DOM.
     text_content = "(element) => element.textContent"
-    assert frame.locator(".id").evaluate(text_content) == task.task_id
-    assert frame.locator(".prompt").evaluate(text_content) == text
-    assert task.task_id in (frame.locator("a").get_attribute("aria-label") or "")
-    frame.locator("a").click()
+    assert card.locator(".id").evaluate(text_content) == task.task_id
+    assert card.locator(".prompt").evaluate(text_content) == text
+    assert task.task_id in (card.locator("a").get_attribute("aria-label") or "")
+    card.locator("a").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     assert dialog.locator(".request-prompt").evaluate(text_content) == text
@@ -108,11 +108,11 @@ def test_hostile_text_is_displayed_as_text(gallery: Visitor, number: int, text: 
     # No text exceeds the space of its element.
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert dialog.evaluate("(dialog) => dialog.scrollWidth <= dialog.clientWidth")
-    assert dialog.locator(".details").evaluate("(paper) => paper.scrollWidth <= paper.clientWidth")
+    assert dialog.locator(".details").evaluate("(details) => details.scrollWidth <= details.clientWidth")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    frame.scroll_into_view_if_needed()
-    box, good = frame.bounding_box(), page.locator(".card", has=page.locator(".id:text-is('good')")).bounding_box()
+    card.scroll_into_view_if_needed()
+    box, good = card.bounding_box(), page.locator(".card", has=page.locator(".id:text-is('good')")).bounding_box()
     assert box is not None
     assert good is not None
     assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))

@@ -69,9 +69,9 @@ def test_wait_until_works_under_the_content_security_policy(page: Page) -> None:
     wait_until(page, "window.isLater")
 
 
-@pytest.mark.parametrize("way", ["key", "button"])
-def test_an_image_can_be_shown_on_the_full_screen(page: Page, way: str) -> None:
-    if way == "key":
+@pytest.mark.parametrize("control", ["key", "button"])
+def test_an_image_can_be_shown_on_the_full_screen(page: Page, control: str) -> None:
+    if control == "key":
         page.keyboard.press("f")
     else:
         page.get_by_role("button", name="Full screen").click()

@@ -33,7 +33,7 @@ def test_the_skip_link_leads_to_the_tasks(visit: Visit, api: TasksApiInMemory) -
     assert focused(page) == f"#{first.provider}/{first.task_id}"
 
 
-def test_arrows_move_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
+def test_arrow_home_end_and_page_keys_move_the_focus_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api, viewport={"width": 1440, "height": 900}).open()
     addresses = [f"#{task.provider}/{task.task_id}" for task in api.tasks.values()]
     columns = page.evaluate("getComputedStyle(document.querySelector('#grid')).gridTemplateColumns.split(' ').length")

@@ -15,13 +15,13 @@ from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, ma
 
 WINDOWS = {"desktop": (1440, 900), "tablet": (768, 1024), "phone": (375, 667)}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-LONG_REASON = "its URL was dead: HTTP 404 on every try, the last one a minute before the URL expired. " * 3
+LONG_REASON = "HTTP 404 at its URL on every try, the last one a minute before the URL expired. " * 3
 
 
 def resized(page: Page) -> Iterator[str]:
-    """Gives the page each size and colour scheme, one after another, and yields their names. Scrolls to the top first.
+    """Sets each window size and colour scheme, one after another, scrolls to the top, and yields their names.
 
-    A page for each of them would take six times as long.
+    Opening a page for each of them would take six times as long.
     """
     for size, (width, height) in WINDOWS.items():
         page.set_viewport_size({"width": width, "height": height})
@@ -56,7 +56,7 @@ def pixels(page: Page, locator: Locator) -> bytes:
     return page.screenshot(clip=found, animations="disabled")
 
 
-def test_scrolled_details_do_not_overprint_the_header(
+def test_scrolled_details_do_not_cover_the_header(
     visit: Visit, api: TasksApiInMemory, two_images: TaskResponse
 ) -> None:
     page = visit(api).open(f"#{two_images.provider}/{two_images.task_id}")
@@ -116,7 +116,7 @@ def test_the_placeholder_of_the_search_field_is_not_cut_off(visit: Visit) -> Non
 
 
 def is_inside_ellipse(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
-    """Whether a rectangle lies inside the drawn ring, whose line takes up to 8 % of its box."""
+    """Whether a rectangle lies inside the drawn ring, whose line is up to 8 % of its box wide."""
     middle_x, middle_y = (outer[0] + outer[2]) / 2, (outer[1] + outer[3]) / 2
     half_x, half_y = 0.46 * (outer[2] - outer[0]), 0.46 * (outer[3] - outer[1])
     return all(
@@ -180,7 +180,7 @@ def test_an_error_is_shown_next_to_the_dialogs_title(visit: Visit, api: TasksApi
 
 
 def refresh(page: Page) -> None:
-    """Lets the page request its tasks, as it does when its tab is shown again."""
+    """Makes the page request its tasks, as it does when its tab is shown again."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 

@@ -93,7 +93,7 @@ def test_downloaded_images_equal_the_archived_ones(api: TasksClient, archived: T
         assert int(response.headers["Content-Length"]) == (archived.images[-1].bytes or 0) - 100
 
 
-def test_the_command_line_reads_the_stack(
+def test_the_command_line_submits_and_reads_tasks(
     state_dir: str, archived: TaskResponse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def catchlight(*arguments: str) -> dict[str, object]:

@@ -13,6 +13,8 @@ from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
 
 class FakeReader:
+    """Returns fixed counts, and deliveries with these bodies. Without bodies, reading deliveries is an error."""
+
     def __init__(self, *bodies: str) -> None:
         self.bodies = bodies
 
@@ -40,7 +42,7 @@ def an_api() -> TasksApiInMemory:
     return TasksApiInMemory(*many_tasks(24, now=datetime.now(UTC)))
 
 
-def test_statuses_show_their_counts_without_layout_shifts(visit: Visit) -> None:
+def test_the_status_filter_shows_counts_without_layout_shifts(visit: Visit) -> None:
     visitor = visit(
         an_api(), reader=FakeReader(), viewport={"width": 1440, "height": 900}, reduced_motion="no-preference"
     )

@@ -1,4 +1,4 @@
-"""Automatic updates: changed tasks change in place; new tasks wait while the user points at a task or has scrolled."""
+"""Automatic updates: tasks change in place; new tasks are not inserted while the user points at one or has scrolled."""
 
 import threading
 import time
@@ -43,13 +43,13 @@ def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> Non
     task = next(iter(api.tasks.values()))
     visitor = visit(api, reduced_motion="no-preference")
     page = visitor.open()
-    frame = page.locator(".card").first
-    expect(frame).to_have_attribute("data-status", "PENDING")
-    before = frame.locator(".source").inner_text()
-    expect(frame.locator(".source")).not_to_have_text(before)  # the elapsed seconds
+    card = page.locator(".card").first
+    expect(card).to_have_attribute("data-status", "PENDING")
+    before = card.locator(".source").inner_text()
+    expect(card.locator(".source")).not_to_have_text(before)  # the elapsed seconds
     archive(api, task)
-    expect(frame).to_have_attribute("data-status", "ARCHIVED")
-    expect(frame.locator("img.is-loaded")).to_be_visible()
+    expect(card).to_have_attribute("data-status", "ARCHIVED")
+    expect(card.locator("img.is-loaded")).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
@@ -69,16 +69,16 @@ def test_labels_on_an_image_are_updated_with_its_task(visit: Visit) -> None:
     lost = a_lost_image(task.task_id, kind="result", index=1)
     put(TaskStatus.INCOMPLETE, images[0], lost)
     page = visit(api).open()
-    frame = page.locator(".card").first
-    expect(frame.locator(".ringed")).to_be_visible()
-    expect(frame).to_contain_text("1 of 2")
+    card = page.locator(".card").first
+    expect(card.locator(".ringed")).to_be_visible()
+    expect(card).to_contain_text("1 of 2")
     put(TaskStatus.ARCHIVED, *images)
-    expect(frame.locator(".count-badge")).to_have_text("2")
-    expect(frame.locator(".ringed")).to_have_count(0)
-    expect(frame.locator("img.is-loaded")).to_be_visible()
+    expect(card.locator(".count-badge")).to_have_text("2")
+    expect(card.locator(".ringed")).to_have_count(0)
+    expect(card.locator("img.is-loaded")).to_be_visible()
     put(TaskStatus.INCOMPLETE, images[0], lost)
-    expect(frame.locator(".ringed")).to_be_visible()
-    expect(frame.locator(".count-badge")).to_have_count(0)
+    expect(card.locator(".ringed")).to_be_visible()
+    expect(card.locator(".count-badge")).to_have_count(0)
 
 
 def test_many_new_tasks_at_once_leave_no_gap_in_the_list(visit: Visit) -> None:
@@ -112,10 +112,10 @@ def test_an_older_pending_task_is_updated(visit: Visit) -> None:
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
     api.put(old)
     page = visit(api).open()
-    frame = page.locator(".card").last
-    expect(frame.locator(".id")).to_have_text("old")
+    card = page.locator(".card").last
+    expect(card.locator(".id")).to_have_text("old")
     archive(api, old)
-    expect(frame).to_have_attribute("data-status", "ARCHIVED")
+    expect(card).to_have_attribute("data-status", "ARCHIVED")
 
 
 def test_new_tasks_are_inserted_at_the_top(visit: Visit) -> None:
@@ -127,7 +127,7 @@ def test_new_tasks_are_inserted_at_the_top(visit: Visit) -> None:
     expect(page.locator(".card")).to_have_count(61)
 
 
-def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
+def test_new_tasks_are_not_inserted_while_the_page_is_scrolled_down(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api, viewport={"width": 1200, "height": 700}, reduced_motion="no-preference")
     page = visitor.open()
@@ -147,7 +147,7 @@ def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
     expect(new_tasks).to_be_hidden()
 
 
-def test_new_tasks_wait_while_the_pointer_is_over_a_task(visit: Visit) -> None:
+def test_new_tasks_are_not_inserted_while_the_pointer_is_over_a_task(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     page.locator(".card").nth(3).hover()
@@ -268,7 +268,7 @@ def test_a_late_response_does_not_end_the_pause(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Paused")
 
 
-def test_a_page_recovers_after_its_first_request_failed(visit: Visit) -> None:
+def test_loading_continues_after_a_failed_request(visit: Visit) -> None:
     api = an_api(230)
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -283,7 +283,7 @@ def test_a_page_recovers_after_its_first_request_failed(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Live")
 
 
-def test_no_tasks_is_shown_only_after_a_successful_response(visit: Visit) -> None:
+def test_the_text_for_an_empty_table_is_shown_only_after_a_successful_response(visit: Visit) -> None:
     api = TasksApiInMemory()
     visitor = visit(api)
     visitor.allowed_errors.append("502")

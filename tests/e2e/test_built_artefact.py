@@ -1,4 +1,4 @@
-"""The local stack runs the built artefact: a fault in it appears even if the sources are correct."""
+"""The local stack runs the built artefact: a fault in it has an effect although the sources are correct."""
 
 import json
 import shutil
@@ -48,13 +48,15 @@ def status(stack: LocalStack) -> str:
 
 
 @pytest.mark.parametrize("is_correct", [True, False])
-def test_a_faulty_artefact_fails_on_the_local_stack(is_correct: bool, built: Artefact, tmp_path: Path) -> None:
+def test_the_local_stack_archives_with_a_correct_artefact_only(
+    is_correct: bool, built: Artefact, tmp_path: Path
+) -> None:
     artefact = built if is_correct else without_s3_parameters(built, tmp_path / "project")
     with LocalStack(state_dir=tmp_path / "state", time_scale=0.05, artefact=artefact) as stack:
         response = httpx.post(stack.info["callback_urls"]["flux-kontext"], content=b"{}", trust_env=False, timeout=60)
         submit(stack)
         log = tmp_path / "state" / "logs" / "ArchiveImagesFunction.log"
-        # Until the first invocation has ended.
+        # Lambda's REPORT line means that the first invocation has ended.
         eventually(lambda: log.exists() and "REPORT" in log.read_text(), TIMEOUT_SECONDS)
         if is_correct:
             eventually(lambda: status(stack) == "ARCHIVED", TIMEOUT_SECONDS)

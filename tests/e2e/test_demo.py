@@ -328,6 +328,6 @@ def test_the_table_fits_the_terminal(width: int, shows_scenario: bool) -> None:
     assert all(len(line) <= width for line in text.splitlines())
 
 
-def test_a_task_that_has_not_ended_has_no_duration() -> None:
+def test_a_task_without_a_final_status_has_no_duration() -> None:
     task = DemoTask(CASE, submitted_at=time.time(), item={"status": "PENDING", "updatedAt": "2026-01-31T12:00:00.000Z"})
     assert task.seconds is None

@@ -1,4 +1,4 @@
-"""The demo's developer: repeated submissions, and the checks of the tasks API's responses."""
+"""The developer in the demo, who uses the tasks API: repeated submissions, and checks of the responses."""
 
 import hashlib
 from collections.abc import Iterator

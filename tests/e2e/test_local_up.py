@@ -91,7 +91,7 @@ class Stack:
         self.s3.close()
 
     def complete_at_provider(self, task_id: str) -> str:
-        """Lets the provider report a task's success. Returns its image's URL."""
+        """Makes the provider report a task's success. Returns its image's URL."""
         url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
         response = {"originImageUrl": None, "resultImageUrl": url}
         handler: Any = self.provider.RequestHandlerClass
@@ -285,7 +285,7 @@ def test_without_a_provider_url_a_task_is_archived_unconfirmed(stack: Stack) -> 
         time.sleep(0.05)
 
 
-def test_a_wrong_token_is_a_401_with_a_reason(stack: Stack) -> None:
+def test_the_response_to_a_wrong_token_is_401_with_a_reason(stack: Stack) -> None:
     request = urllib.request.Request(f"{stack.info['api_url']}/callbacks/flux-kontext/{'x' * 48}", b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as rejected:
         urllib.request.urlopen(request, timeout=60)

@@ -1,4 +1,4 @@
-"""The README's commands run, its tables equal the template, and its paths exist."""
+"""The README's example and help commands run, its tables equal template and code, and its targets and paths exist."""
 
 import re
 import subprocess
@@ -104,11 +104,11 @@ def test_commands_of_the_readme_have_a_help_text(name: str) -> None:
 
 
 def test_the_state_diagram_equals_the_state_machine() -> None:
-    picture = (REPOSITORY / "docs" / "how-it-works.md").read_text().split("stateDiagram-v2", 2)[1].split("```")[0]
-    names = dict(re.findall(r"^  (\w+): (.+)$", picture, re.MULTILINE))
+    diagram = (REPOSITORY / "docs" / "how-it-works.md").read_text().split("stateDiagram-v2", 2)[1].split("```")[0]
+    names = dict(re.findall(r"^  (\w+): (.+)$", diagram, re.MULTILINE))
     drawn = {
         (names.get(source, source), names.get(target, target))
-        for source, target in re.findall(r"^  (\w+) --> (\w+)", picture, re.MULTILINE)
+        for source, target in re.findall(r"^  (\w+) --> (\w+)", diagram, re.MULTILINE)
     }
     definition = yaml.safe_load((REPOSITORY / "statemachines" / "poll_tasks.asl.yaml").read_text())
     defined = set()

@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 300
 
 
 class Shell:
-    """A shell in a folder, with these settings."""
+    """Runs commands in a folder, with these environment variables."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder

@@ -26,11 +26,11 @@ MACHINE = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 360
 API_URL = "https://api.example"
 ALARM = "ArchiveDeadLettersAlarm"
 
-
 _SECRETS = {"CallbackTokenSecret": CALLBACK_TOKEN, "ProviderKeysSecret": json.dumps(PROVIDER_KEYS)}
 
 
-def _only_named(name: str) -> dict[str, Any]:
+def _substitute(name: str) -> dict[str, Any]:
+    """Returns a resource whose Ref is this name, in place of one that moto's CloudFormation cannot create."""
     return {"Type": "AWS::SSM::Parameter", "Properties": {"Name": name, "Type": "String", "Value": "elsewhere"}}
 
 
@@ -65,8 +65,8 @@ def a_template(template: Template) -> dict[str, Any]:
             "WebhookQueue": {"Type": "AWS::SQS::Queue"},
             "WebhookDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
-            # moto's CloudFormation cannot create these (functions would need Docker): they have only a name.
-            **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},
+            # A function would need Docker. Secrets are created by the fixture `deployed`, the alarm by its tests.
+            **{name: _substitute(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},
             "PollTasksStateMachine": {
                 "Type": "AWS::StepFunctions::StateMachine",
                 "Properties": {"StateMachineName": "poll", "DefinitionString": json.dumps(MACHINE), "RoleArn": role},
@@ -77,7 +77,7 @@ def a_template(template: Template) -> dict[str, Any]:
 
 
 class Deployed:
-    """The deployed stack: its resources, and the command line that runs against it."""
+    """A deployed stack: its resources, and the command line that uses it."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         found = boto3.client("cloudformation").list_stack_resources(StackName=STACK_NAME)["StackResourceSummaries"]
@@ -108,14 +108,14 @@ class Deployed:
         return int(found["ApproximateNumberOfMessages"])
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
-        """Returns the bodies of the messages since the last call."""
+        """Receives all visible messages and returns their bodies. A later call returns only later messages."""
         bodies = []
         while batch := self.sqs.receive_message(QueueUrl=self.resources[queue], MaxNumberOfMessages=10).get("Messages"):
             bodies += [json.loads(message["Body"]) for message in batch]
         return bodies
 
     def executions(self) -> list[list[str]]:
-        """Returns the tasks of each execution."""
+        """Returns the tasks of each execution, sorted."""
         machine = self.resources["PollTasksStateMachine"]
         found = self.step_functions.list_executions(stateMachineArn=machine)["executions"]
         inputs = [self.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]

@@ -69,12 +69,12 @@ def is_polled(deployed: Deployed) -> bool:
 
 
 def is_queued(deployed: Deployed) -> bool:
-    """Whether the task waits for archiving."""
+    """Whether the task is in ArchiveQueue."""
     return TASK in [message["task"] for message in deployed.messages("ArchiveQueue")]
 
 
 def is_in(*statuses: str) -> Callable[[Deployed], bool]:
-    """Whether the task has one of these statuses: DispatchChanges then starts its polling or archiving."""
+    """Whether the task has one of these statuses. In AWS, DispatchChanges then starts the next step."""
     return lambda deployed: (deployed.store.item(TASK) or {}).get("status") in statuses
 
 

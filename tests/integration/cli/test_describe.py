@@ -65,17 +65,17 @@ def test_describe_shows_a_task_and_its_history(deployed: Deployed) -> None:
     assert "10 x 20, 1,000 bytes" in page
 
 
-# ------------------------------------------------------------------------------------------------ names
+# ------------------------------------------------------------------------------------------------ task names
 
 
 @pytest.mark.parametrize("name", ["flux-kontext#t1", "flux-kontext/t1", "t1"])
-def test_a_task_can_be_named_by_key_path_or_bare_id(deployed: Deployed, name: str) -> None:
+def test_a_task_can_be_selected_by_key_by_path_or_by_its_id_alone(deployed: Deployed, name: str) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
 
     assert deployed.run("describe", name)["task"]["task"] == "flux-kontext#t1"
 
 
-def test_an_ambiguous_bare_id_is_an_error(deployed: Deployed) -> None:
+def test_an_id_of_several_tasks_is_an_error(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
     deployed.put("acedata#t1", "PENDING")
 
@@ -99,7 +99,7 @@ def test_an_unknown_task_is_an_error(deployed: Deployed) -> None:
     assert "further accounts" not in deployed.stderr
 
 
-# ------------------------------------------------------------------------------------------------ what happens next
+# ------------------------------------------------------------------------------------------------ next step
 
 
 def test_the_execution_that_polls_a_task_is_shown(deployed: Deployed) -> None:
@@ -158,28 +158,28 @@ def log(deployed: Deployed, *lines: Any) -> None:
     )
 
 
-def failed_try(task: str, reason: str, age: timedelta = timedelta(0), message: str = "not archived yet") -> Any:
+def failed_attempt(task: str, reason: str, age: timedelta = timedelta(0), message: str = "not archived yet") -> Any:
     written = (utc_now() - age).strftime("%Y-%m-%d %H:%M:%S,") + "123+0000"
     return {"level": "WARNING", "message": message, "timestamp": written, "task": task, "reason": reason}
 
 
-def test_failed_tries_of_archiving_are_read_from_the_log(deployed: Deployed) -> None:
+def test_failed_attempts_of_archiving_are_read_from_the_log(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR, reportedAt=iso(utc_now() - HOUR))
     log(
         deployed,
         "START RequestId: 1 flux-kontext#t1",
-        failed_try("flux-kontext#t1", "before the task was reported", 3 * HOUR),
-        failed_try("flux-kontext#t1", "the server answers 503", HOUR / 2),
-        failed_try("flux-kontext#t12", "of another task"),
-        failed_try("flux-kontext#t1", "with another log message", message="archive run"),
-        failed_try("flux-kontext#t1", "the server answers 403", HOUR / 4),
+        failed_attempt("flux-kontext#t1", "before the task was reported", 3 * HOUR),
+        failed_attempt("flux-kontext#t1", "the server answers 503", HOUR / 2),
+        failed_attempt("flux-kontext#t12", "of another task"),
+        failed_attempt("flux-kontext#t1", "with another log message", message="archive run"),
+        failed_attempt("flux-kontext#t1", "the server answers 403", HOUR / 4),
         '{"message": "not archived yet", "task": "flux-kontext#t1"}',
     )
 
     description = deployed.run("describe", "t1")
 
-    tried = [event["description"] for event in description["history"] if "archiving failed" in event["description"]]
-    assert tried == ["archiving failed: the server answers 503", "archiving failed: the server answers 403"]
+    attempts = [event["description"] for event in description["history"] if "archiving failed" in event["description"]]
+    assert attempts == ["archiving failed: the server answers 503", "archiving failed: the server answers 403"]
     assert description["reason"].endswith("The last attempt failed: the server answers 403.")
 
 
@@ -198,7 +198,7 @@ def test_a_missing_log_is_reported_and_the_task_is_shown(deployed: Deployed) -> 
 
 
 class StepFunctions:
-    """A fake client whose running executions all started now and poll for another task."""
+    """A fake client. All of its executions are running, started now, and poll for another task."""
 
     def __init__(self, pages: int, per_page: int) -> None:
         self._pages = pages

@@ -211,7 +211,10 @@ def test_a_slow_response_is_reported(deployed: Deployed, endpoint: FakeEndpoint)
 
 
 def test_secrets_are_not_printed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "s3cret", "webhookKey": WEBHOOK_KEY}}))
+    keys = {provider: {"apiKey": key} for provider, key in API_KEYS.items()}
+    put_secret(
+        "ProviderKeysSecret", json.dumps(keys | {"flux-kontext": keys["flux-kontext"] | {"webhookKey": WEBHOOK_KEY}})
+    )
 
     printed = (
         json.dumps(deployed.run("doctor"))
@@ -255,7 +258,8 @@ def test_an_invalid_callback_token_is_reported(deployed: Deployed, endpoint: Fak
         ('{"flux-kontext": {"apiKey": "s3cret"}}', []),
     ],
     ids=[
-        *("no JSON", "no keys", "empty", "typing error", "empty webhook key", "placeholder as webhook key"),
+        *("not JSON", "an entry that is not an object", "no providers", "unknown provider", "empty webhook key"),
+        "placeholder as webhook key",
         *("webhook key of a service without signatures", "placeholder as API key", "one provider"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every command with valid and invalid arguments, terminal widths, pipes, without colours, and interrupted."""
+"""Every command: valid and invalid arguments, terminal widths, pipes, NO_COLOR, and Ctrl-C."""
 
 import json
 import os
@@ -167,9 +167,9 @@ def test_ctrl_c_ends_every_command_with_an_error_message(
 
 @pytest.fixture
 def endless_listing(tmp_path: Path) -> list[str]:
-    """Returns the command of a program whose `list` prints pages of tasks without end.
+    """Returns the command of a program whose `list` prints pages of tasks without end, with a letter outside of ASCII.
 
-    With $WAITS, it waits for the second page without end, and repeats the request after an OSError.
+    With $WAITS, the second page never arrives, and the request for it is repeated after an OSError.
     """
     script = tmp_path / "endless.py"
     script.write_text(
@@ -187,7 +187,7 @@ def endless_listing(tmp_path: Path) -> list[str]:
         "    def __exit__(self, *_): pass\n"
         "    def pages(self, limit=None, **_):\n"
         "        for number in range(1) if limit else itertools.count():\n"
-        "            yield TaskPage(tasks=tuple(a_task(f'task{number}-{each}') for each in range(10)))\n"
+        "            yield TaskPage(tasks=tuple(a_task(f't\\xe4sk{number}-{each}') for each in range(10)))\n"
         "            while os.environ.get('WAITS'):\n"
         "                try:\n"
         "                    sys.stderr.write('waiting\\n')\n"
@@ -270,12 +270,18 @@ def test_ctrl_c_ends_a_listing(endless_listing: list[str]) -> None:
     assert stderr.endswith("error: interrupted; changes made so far remain, and the command can be repeated.\n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "--limit", "3"]])
-def test_characters_that_the_encoding_lacks_are_replaced(endless_listing: list[str], arguments: list[str]) -> None:
-    """Such encodings occur on Windows."""
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [(["--help"], b"usage: catchlight"), (["list", "--limit", "3"], b"flux-kontext/t?sk0-0")],
+)
+def test_characters_that_the_encoding_of_stdout_lacks_are_replaced(
+    endless_listing: list[str], arguments: list[str], printed: bytes
+) -> None:
+    """Encodings that lack some characters occur on Windows."""
     environment = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     process = subprocess.run([*endless_listing, *arguments], capture_output=True, env=environment, check=False)
     assert process.returncode == 0, process.stderr
+    assert printed in process.stdout
     assert b"Traceback" not in process.stderr
 
 

@@ -109,7 +109,7 @@ def test_name_region_and_profile_are_read_from_samconfig(
 
     stack = find_deployed(None)
     assert (stack.name, stack.region, stack.session.profile_name) == ("ours", "eu-central-1", "studio")
-    # Its region is used for this stack only; options of the command line take precedence.
+    # The region in samconfig.toml applies only to the stack that it names; options of the command line take precedence.
     with pytest.raises(CatchlightError, match="no stack theirs in us-east-1"):
         find_deployed("theirs")
     with pytest.raises(CatchlightError, match="no stack ours in us-east-2"):

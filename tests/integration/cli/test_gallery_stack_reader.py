@@ -54,7 +54,7 @@ def test_stored_deliveries_of_a_task_are_found(deployed: Deployed, reader: Stack
     now = utc_now()
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', now)
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task2"}', now)
-    keep(deployed, PREFIX, "task1 in no JSON", now)
+    keep(deployed, PREFIX, "task1, not in JSON", now)
 
     found = reader.deliveries(a_task("task1", arrived_at=now - timedelta(seconds=8.4))).deliveries
 
@@ -64,7 +64,7 @@ def test_stored_deliveries_of_a_task_are_found(deployed: Deployed, reader: Stack
     ]
     bodies = "".join(each.body for each in found)
     assert '"taskId": "task1"' in bodies
-    assert "task1 in no JSON" in bodies
+    assert "task1, not in JSON" in bodies
 
 
 def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
@@ -73,7 +73,7 @@ def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
     now = utc_now()
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', now)
     body = f'{{"taskId": "task1", "url": "https://api.example/callbacks/flux-kontext/{CALLBACK_TOKEN}"}}'.encode()
-    # It is not stored in the bucket, because objects of tests must not contain secrets.
+    # The delivery is not stored in the bucket: the search for canary secrets would find its token.
     stored = StoredDelivery("flux-kontext", now, "applied", {}, body)
     monkeypatch.setattr(DeliveryStore, "_read", lambda *_: stored)
 
@@ -84,7 +84,7 @@ def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
 
 
 @pytest.mark.parametrize("more", [{"reported_at": None}, {"reported_at": "2026-01-06T00:17:05.000Z"}])
-def test_deliveries_of_other_times_are_not_read(
+def test_deliveries_that_arrived_at_other_times_are_not_read(
     deployed: Deployed, reader: StackReader, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
     keep(deployed, ACCEPTED_PREFIX, '{"taskId": "task1"}', datetime(2026, 1, 6, tzinfo=UTC))  # stored today

@@ -1,4 +1,4 @@
-"""Programs that run until Ctrl-C end without a traceback, whichever thread the signal reaches."""
+"""Programs that run until Ctrl-C end without a traceback, in whichever thread the signal arrives."""
 
 import signal
 import subprocess

@@ -22,7 +22,7 @@ from local.artefact import Artefact
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.canary_secrets import WEBHOOK_KEY, find_leaks
 
-# The first poll comes after 3 s, and an original's URL is valid for 30 s, enough time on a busy machine.
+# The first poll is sent after 3 s. An original's URL is valid for 30 s, which is long enough on a busy machine.
 TIME_SCALE = 0.05
 TIMEOUT_SECONDS = 300
 
@@ -111,7 +111,11 @@ def test_the_doctor_reports_no_fault_and_deletes_its_probes(
 
     assert [check for check in diagnosis["checks"] if check["status"] == "failed"] == []
     assert diagnosis["latency"]["samples"] == 24
-    # The probes' items are deleted; no execution polled for them, and no event was published.
+    # Changes are processed in their order: once this task has been polled for, a probe would have been, too.
+    later = running.submit("after-the-probes")
+    running.put(later, "PENDING", 0)
+    running.wait_for(lambda: running.status(later) == "ARCHIVED")
+    # The probes' items are deleted, no execution polled for them, and only ReceiveCallback logged their ids.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
     machine = running.stack.info["state_machine_arn"]
@@ -239,12 +243,12 @@ def dead_letters(running: Running) -> int:
 def test_redrive_archives_an_incomplete_task_from_a_fresh_url(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The image exists at the service; the task's item has it as EXPIRED.
-    task = running.submit("given-up", "silent")
-    expired = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/dead.png", "state": "EXPIRED"}
+    # The provider still has the image; in the task's item it is EXPIRED.
+    task = running.submit("expired-image", "silent")
+    expired = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/expired.png", "state": "EXPIRED"}
     image = {name: {"S": value} for name, value in {**expired, "expiresAt": iso(utc_now())}.items()}
     running.put(task, "INCOMPLETE", 40, images={"L": [{"M": image}]}, reportedBy={"S": "poll"})
-    running.wait_for(lambda: result_url(running, "given-up"))
+    running.wait_for(lambda: result_url(running, "expired-image"))
 
     (redriven,) = running.run(capsys, "redrive", task)["tasks"]
 

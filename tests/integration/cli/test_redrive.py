@@ -80,7 +80,7 @@ def test_expired_images_become_pending_with_the_others(deployed: Deployed) -> No
     assert "reason" not in item["images"][0]
 
 
-def test_each_run_has_its_own_nonce(deployed: Deployed) -> None:
+def test_each_run_sends_messages_with_a_different_nonce(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.run("redrive", "flux-kontext#1")
     deployed.run("redrive", "flux-kontext#1")
@@ -180,8 +180,8 @@ def test_a_dead_letter_is_kept_if_its_task_cannot_be_queued(
 
     assert outcomes(result)["flux-kontext#1"] == ("archive", True)
     assert result["deadLetters"] == {"deleted": 2, "kept": 1, "unreadable": 0}
-    (left,) = deployed.messages("ArchiveDeadLetters")
-    assert left == {"task": "flux-kontext#1"}
+    (kept,) = deployed.messages("ArchiveDeadLetters")
+    assert kept == {"task": "flux-kontext#1"}
 
 
 def test_an_interrupted_run_makes_its_dead_letters_visible_again(
@@ -232,7 +232,7 @@ def test_the_missing_images_of_an_incomplete_task_become_pending(deployed: Deplo
 
 
 @pytest.mark.parametrize(
-    "respond", [record_with_the_old_url, saying({}, 429), unreachable], ids=["same", "busy", "unreachable"]
+    "respond", [record_with_the_old_url, saying({}, 429), unreachable], ids=["the old URL", "HTTP 429", "unreachable"]
 )
 def test_without_a_fresh_url_an_image_keeps_its_old_url(
     deployed: Deployed, fake_providers: Providers, respond: Any
@@ -342,7 +342,7 @@ def test_only_named_tasks_and_their_dead_letters_are_redriven(deployed: Deployed
     assert deployed.count("ArchiveDeadLetters") == 2
 
 
-# ------------------------------------------------------------------------------------------------ undispatched
+# ------------------------------------------------------------------------------------------ undispatched stream records
 
 
 def positions(deployed: Deployed, *, first: int, last: int, stream: str = "", arrived: str = "") -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_dead_letters_are_kept_if_the_function_cannot_be_invoked(unpublished: De
 
 
 def test_the_command_stops_early_during_an_outage(unpublished: Deployed, function: PublishEvents) -> None:
-    """PublishEvents takes half a minute to fail: forty messages in sequence would take twenty minutes."""
+    """In an outage, PublishEvents fails after half a minute: forty messages in sequence would need twenty minutes."""
     function.response = {"batchItemFailures": [{"itemIdentifier": "1"}]}
     for _ in range(39):
         unpublished.send("PublishDeadLetters", positions(unpublished, first=0, last=0))

@@ -36,7 +36,7 @@ def listening() -> Iterator[int]:
 
 @pytest.fixture
 def requests(cloud: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The AWS requests of a test, in an account where stacks of the default name and of samconfig's name exist."""
+    """Records the AWS requests of a test. The account has stacks with the default name and with samconfig's name."""
     template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
     for name in (STACK_NAME, "catchlight"):
         boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=template)
@@ -145,9 +145,8 @@ def test_a_samconfig_without_read_permission_is_an_error(
 
     def refused(self: Path) -> bytes:
         if self.name == "samconfig.toml":
-            raise PermissionError(
-                13, "Permission denied"
-            )  # simulated: root can read files of any mode, and may run the tests
+            # Simulated, because the tests may run as root, who can read files of any mode.
+            raise PermissionError(13, "Permission denied")
         return read(self)
 
     monkeypatch.setattr(Path, "read_bytes", refused)
@@ -172,7 +171,7 @@ def test_the_first_samconfig_in_the_order_of_sam_is_used(requests: list[str], tm
     assert StackChoice().find().name == "catchlight"
 
 
-def test_commands_in_a_subfolder_of_a_checkout_stop(
+def test_commands_in_a_subfolder_of_a_checkout_are_rejected(
     rejected: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: int
 ) -> None:
     (tmp_path / "docs").mkdir()

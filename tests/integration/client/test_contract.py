@@ -1,4 +1,4 @@
-"""The client's requests, and the answers of the tasks API in memory, match `docs/tasks-api.openapi.yaml`."""
+"""The client's requests, and the responses of the tasks API in memory, match `docs/tasks-api.openapi.yaml`."""
 
 import json
 import re
@@ -21,8 +21,8 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(
 _NUMBERS: dict[str | None, type] = {"integer": int, "number": float}
 
 
-class HeldToTheContract(httpx.BaseTransport):
-    """Passes on requests and answers of the tasks API after checking them against the document."""
+class ValidatingTransport(httpx.BaseTransport):
+    """Passes on requests to the tasks API, and its responses, after it has validated them against the document."""
 
     def __init__(self, api: TasksApiInMemory) -> None:
         self._api = api
@@ -66,19 +66,19 @@ class HeldToTheContract(httpx.BaseTransport):
 
 
 def _check(value: Any, schema: dict[str, Any]) -> None:
-    whole = schema | {"components": DOCUMENT["components"]}
-    jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(value)
+    complete = schema | {"components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(complete, format_checker=jsonschema.FormatChecker()).validate(value)
 
 
 @pytest.fixture
-def transport() -> HeldToTheContract:
+def transport() -> ValidatingTransport:
     content = b"an image"
     images = [an_image("t1", content, width=3, height=2), a_lost_image("t1")]
     tasks = [a_task("t1", images=images, request={"prompt": "a tree"}), a_task("t2", TaskStatus.PENDING)]
-    return HeldToTheContract(TasksApiInMemory(tasks, {images[0].key or "": content}))
+    return ValidatingTransport(TasksApiInMemory(tasks, {images[0].key or "": content}))
 
 
-def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> None:
+def test_requests_of_the_client_and_their_responses_match_the_document(transport: ValidatingTransport) -> None:
     api = TasksClient(API, transport=transport)
     api.submit("nanobanana", {"prompt": "a tree", "type": "TEXTTOIAMGE"}, endpoint="generate-pro")
     api.submit("acedata", {"prompt": "a tree"}, idempotency_key="order-17")
@@ -96,14 +96,14 @@ def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> Non
     assert transport.operations == {"registerTasks", "submitTask", "listTasks", "getTask", "getImage"}
 
 
-def test_the_release_of_a_key(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_release_of_a_key_matches_the_document(transport: ValidatingTransport) -> None:
     api = transport._api
     api.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
     TasksClient(API, transport=transport).release_key("order-17")
     assert transport.operations == {"releaseKey"}
 
 
-def test_the_document_is_held_to(transport: HeldToTheContract) -> None:
+def test_requests_that_violate_the_document_are_detected(transport: ValidatingTransport) -> None:
     api = TasksClient(API, transport=transport)
     with pytest.raises(jsonschema.ValidationError):
         api.page(limit=1000)

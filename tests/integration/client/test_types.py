@@ -30,7 +30,7 @@ async def submit() -> list[str]:
         await api.submit("acedata", {}, idempotencykey="order-17")
         return links(task) + [url for task in [task async for task in api.tasks(limit=3)] for url in links(task)]
 """
-# The types of these libraries are no part of the client's interface, and take nine tenths of the time.
+# The types of these libraries are not part of the client's interface. Checking them would take nine tenths of the time.
 _SETTINGS = """
 [mypy]
 strict = True
@@ -39,13 +39,13 @@ follow_imports = skip
 """
 
 
-def test_an_application_is_type_checked(tmp_path: Path) -> None:
+def test_a_type_checker_finds_exactly_the_mistakes_of_an_application(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(_PROGRAM)
     settings = tmp_path / "mypy.ini"
     settings.write_text(_SETTINGS)
     mypy = [sys.executable, "-m", "mypy", "--config-file", str(settings), "--cache-dir", str(tmp_path), "app.py"]
-    ran = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
-    (*mistakes, summary) = ran.stdout.splitlines()
+    process = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (*mistakes, summary) = process.stdout.splitlines()
     number, awaited_number, argument = mistakes  # the program has no others
     assert 'variable has type "int"' in number
     assert 'variable has type "int"' in awaited_number

@@ -1,4 +1,4 @@
-"""Gives tests access to the running example stack."""
+"""The running example stack, and a function that waits for a condition."""
 
 import json
 import time
@@ -12,21 +12,21 @@ from local.stack import LocalStack
 
 EXAMPLE = Path(__file__).parent / "example" / "template.yaml"
 
-# A busy machine may be slow.
-PATIENCE_SECONDS = 300
+# Long, because the machine may be busy. A test that succeeds does not wait for it.
+TIMEOUT_SECONDS = 300
 
 
-def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """Waits until the condition is true and returns its value. No test depends on when that is."""
+def eventually(condition: Callable[[], Any], seconds: float = TIMEOUT_SECONDS) -> Any:
+    """Waits until the condition is true, and returns its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
     return value
 
 
 class Example:
-    """The example stack and the notes of its handlers."""
+    """The running example stack, its logs, and the notes of its handlers."""
 
     def __init__(self, stack: LocalStack, state_dir: Path) -> None:
         self.stack = stack
@@ -38,6 +38,7 @@ class Example:
         return self.stack.resources[logical_id].ref
 
     def notes(self, function: str) -> list[Any]:
+        """Returns what the handler passed to `note` of layer/notes.py."""
         path = self.state_dir / f"{function}.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line)["what"] for line in lines if line.endswith("}")]

@@ -26,9 +26,9 @@ MakeFunction = Callable[..., Function]
 
 FUNCTIONS = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
 
-# What a handler can see of its interpreter. Bytecode has the paths of Lambda in it, which are not looked at here:
-# specifications have those by which a module was found.
-LOOK_AROUND = """
+# A handler that returns the state of its interpreter. The origins are read from module specifications, which have the
+# paths on this machine: bytecode in the artefact has Lambda's paths.
+INSPECT_INTERPRETER = """
     import importlib, os, sys
 
     def find(name):
@@ -80,11 +80,11 @@ def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
 ) -> None:
     layer = tmp_path / "layer"
     layer.mkdir()
-    function = make_function(LOOK_AROUND, layers=(layer,), runtime_dir=runtime_dir)
-    mine = ["local", "catchlight", "functions", "tests", "catchlight"]
-    theirs = ["moto", "boto3", "botocore", "httpx", "pydantic", "aws_lambda_powertools", "pip"]
+    function = make_function(INSPECT_INTERPRETER, layers=(layer,), runtime_dir=runtime_dir)
+    own = ["local", "catchlight", "functions", "tests", "catchlight_cli"]
+    installed = ["moto", "boto3", "botocore", "httpx", "pydantic", "aws_lambda_powertools", "pip"]
 
-    found = call(function, {"imports": ["simplejson", *mine, *theirs, "sandbox"]})
+    found = call(function, {"imports": ["simplejson", *own, *installed, "sandbox"]})
 
     assert found["importable"] == ["simplejson"]  # a dependency of the runtime's client
     assert found["flags"] == [1, 1]
@@ -96,8 +96,8 @@ def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
         assert folder.parent == standard_library or folder.parent == standard_library.parent
 
 
-def test_without_isolation_foreign_modules_are_found(make_function: MakeFunction) -> None:
-    function = make_function(LOOK_AROUND)
+def test_without_isolation_modules_of_the_environment_can_be_imported(make_function: MakeFunction) -> None:
+    function = make_function(INSPECT_INTERPRETER)
 
     found = call(function, {"imports": ["moto", "boto3"]})
 
@@ -105,8 +105,8 @@ def test_without_isolation_foreign_modules_are_found(make_function: MakeFunction
     assert {"moto", "boto3", "awslambdaric"} <= foreign(found["origins"], function.configuration.folder).keys()
 
 
-def test_lambdas_variables_have_the_folders(make_function: MakeFunction, runtime_dir: Path) -> None:
-    function = make_function(LOOK_AROUND, runtime_dir=runtime_dir)
+def test_the_environment_variables_of_lambda_name_the_folders(make_function: MakeFunction, runtime_dir: Path) -> None:
+    function = make_function(INSPECT_INTERPRETER, runtime_dir=runtime_dir)
 
     environment = call(function)["environment"]
 
@@ -125,7 +125,7 @@ def test_modules_are_found_in_lambdas_order(make_function: MakeFunction, runtime
         layers=(tmp_path / "layer1", tmp_path / "layer2"),
         runtime_dir=runtime_dir,
     )
-    # In each folder a module that the next one has, too; the first and the last are also in the standard library.
+    # Each folder shares a module with the next one. The first and the last module are also in the standard library.
     for place, folder, names in (
         ("function", function.configuration.folder, ["colorsys"]),
         ("layer1", tmp_path / "layer1", ["colorsys", "second"]),
@@ -142,7 +142,7 @@ def test_modules_are_found_in_lambdas_order(make_function: MakeFunction, runtime
 # ------------------------------------------------------------------------------------------------ the runtime's folder
 
 
-def test_the_runtime_folder_has_the_client_only(runtime_dir: Path) -> None:
+def test_the_runtime_folder_has_only_the_client_and_its_dependencies(runtime_dir: Path) -> None:
     names = {path.name.partition(".")[0].partition("-")[0] for path in runtime_dir.iterdir()}
 
     assert names - {"__pycache__"} == {"awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"}
@@ -153,8 +153,8 @@ def test_without_the_native_client_functions_use_the_python_one(
 ) -> None:
     locate = metadata.PathDistribution.locate_file
 
-    class Elsewhere(metadata.Distribution):
-        """A distribution as installed on a machine without compiled modules."""
+    class WithoutCompiledModules(metadata.Distribution):
+        """A distribution without its compiled module, as on a machine for which there is none."""
 
         def __init__(self, found: metadata.Distribution) -> None:
             self._found = found
@@ -171,7 +171,7 @@ def test_without_the_native_client_functions_use_the_python_one(
             return locate(self._found, path)
 
     installed = metadata.distribution
-    monkeypatch.setattr(metadata, "distribution", lambda name: Elsewhere(installed(name)))
+    monkeypatch.setattr(metadata, "distribution", lambda name: WithoutCompiledModules(installed(name)))
     folder = tmp_path / "runtime"
     folder.mkdir()
     make_runtime_folder(folder)
@@ -195,7 +195,7 @@ def test_a_client_that_is_not_installed_is_reported(tmp_path: Path, monkeypatch:
         make_runtime_folder(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ the real ones
+# ------------------------------------------------------------------------------------------------ built functions
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def origins_of(built: Artefact, runtime_dir: Path, tmp_path: Path, logs: LogFold
         def origins_of(name: str, imports: str) -> Any:
             folder = tmp_path / "task"
             shutil.copytree(built.function(name), folder)
-            (folder / "probe.py").write_text(f"{imports}\n{textwrap.dedent(LOOK_AROUND)}")
+            (folder / "probe.py").write_text(f"{imports}\n{textwrap.dedent(INSPECT_INTERPRETER)}")
             configuration = FunctionConfiguration(
                 name, "probe.handler", folder, layers=(built.layer,), timeout_seconds=60, runtime_dir=runtime_dir
             )
@@ -221,7 +221,7 @@ def origins_of(built: Artefact, runtime_dir: Path, tmp_path: Path, logs: LogFold
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_what_a_built_function_imports_comes_from_the_artefact(name: str, origins_of: Callable[..., Any]) -> None:
+def test_all_imports_of_a_built_function_come_from_the_artefact(name: str, origins_of: Callable[..., Any]) -> None:
     assert "catchlight.models" in origins_of(name, "import app")
 
 
@@ -237,7 +237,7 @@ def test_every_module_of_the_built_layer_comes_from_the_artefact(origins_of: Cal
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [("127.0.0.1:8001", True), ("127.0.0.1:8002", False), ("", False)])
-def test_an_image_host_is_allowed_by_its_address_alone(
+def test_an_image_host_is_allowed_only_at_its_address(
     allowed: str, passes: bool, make_function: MakeFunction, built: Artefact, runtime_dir: Path
 ) -> None:
     function = make_function(

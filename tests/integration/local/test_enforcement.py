@@ -1,4 +1,4 @@
-"""Calls without permission get each service's own error."""
+"""Calls without permission fail with the error of the service that is called."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ GRANTS = [
 
 
 class Account:
-    """An account in memory with enforced permissions, and clients of its users and its function."""
+    """An account in memory with enforced permissions. The names of its functions and users are their access keys."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
@@ -37,7 +37,7 @@ class Account:
         self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, name: str = "Archiver") -> Any:
-        """A client with the access key of a function."""
+        """Returns a client with this access key, by default that of the function."""
         if (service, name) not in self._clients:
             session: Any = boto3.Session(
                 aws_access_key_id=name,
@@ -98,8 +98,8 @@ def test_a_call_without_a_grant_is_denied(
     with pytest.raises(ClientError) as raised:
         getattr(account.client(service), method)(**parameters)
 
-    answer = raised.value.response
-    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
+    response = raised.value.response
+    assert (response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
     ((function, message),) = account.log
     assert function == "Archiver"
     assert message.startswith("AccessDenied: ")
@@ -144,7 +144,7 @@ def test_a_denied_call_changes_nothing_and_keeps_the_connection(account: Account
     assert [entry["Key"] for entry in found] == ["images/a"]
 
 
-def test_a_missing_object_is_a_denial_without_s3_list_bucket(account: Account) -> None:
+def test_without_s3_list_bucket_a_missing_object_is_403(account: Account) -> None:
     with pytest.raises(ClientError) as raised:
         account.client("s3").head_object(Bucket="pictures", Key="images/missing")
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
@@ -168,7 +168,7 @@ def test_a_presigned_link_has_the_permissions_of_its_function(account: Account, 
 
 def test_users_and_unknown_keys_are_not_restricted(account: Account) -> None:
     account.server.client("s3").put_object(Bucket="pictures", Key="other/a", Body=b"bytes")
-    account.client("s3", "SomebodyElse").delete_object(Bucket="pictures", Key="other/a")
+    account.client("s3", "UnknownKey").delete_object(Bucket="pictures", Key="other/a")
 
     assert account.log == []
 
@@ -177,7 +177,7 @@ def test_users_and_unknown_keys_are_not_restricted(account: Account) -> None:
 
 
 def an_example(tmp_path: Path, old: str, new: str) -> Path:
-    """The example's template with one change, beside the folders that it names."""
+    """Copies the example's template with one change, and links the folders that it names. Returns its path."""
     text = EXAMPLE.read_text()
     assert old in text
     for name in ("functions", "layer", "machine.asl.yaml"):
@@ -205,7 +205,7 @@ def test_a_stack_whose_state_machine_may_not_invoke_its_function_does_not_start(
         pass
 
 
-def test_a_policy_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+def test_an_unsupported_condition_in_a_policy_prevents_the_start(tmp_path: Path) -> None:
     template = an_example(
         tmp_path,
         "Effect: Allow, Action: sqs:",
@@ -221,7 +221,7 @@ def test_a_policy_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     with (
         pytest.raises(
             LocalStackError,
-            match=r"TakeMessagesFunctionRole: IpAddress is not supported .* to local/permissions",
+            match=r"ProcessMessagesFunctionRole: IpAddress is not supported .* to local/permissions",
         ),
         stack,
     ):

@@ -1,4 +1,4 @@
-"""Filter patterns have the same meaning as in AWS; unsupported ones stop the start."""
+"""Filter patterns have the same meaning as in AWS; unsupported ones prevent the start."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ from local.lambda_.runtime_api import Outcome
         (["a", {"prefix": "b"}], ["a", "bc"], ["ab"]),
     ],
 )
-def test_operators(rules: list[Any], matching: list[Any], others: list[Any]) -> None:
+def test_each_operator_matches_as_in_aws(rules: list[Any], matching: list[Any], others: list[Any]) -> None:
     event_filter = EventFilter([json.dumps({"outer": {"key": rules}})])
 
     assert all(event_filter.matches({"outer": {"key": value}}) for value in matching)
@@ -34,16 +34,16 @@ def test_operators(rules: list[Any], matching: list[Any], others: list[Any]) -> 
     assert not event_filter.matches({"outer": {}})
 
 
-def test_exists_matches_the_key() -> None:
-    there, missing = (EventFilter([json.dumps({"key": [{"exists": exists}]})]) for exists in (True, False))
+def test_exists_matches_by_the_presence_of_the_key() -> None:
+    present, absent = (EventFilter([json.dumps({"key": [{"exists": exists}]})]) for exists in (True, False))
 
-    assert there.matches({"key": "x"})
-    assert not there.matches({})
-    assert missing.matches({})
-    assert not missing.matches({"key": "x"})
+    assert present.matches({"key": "x"})
+    assert not present.matches({})
+    assert absent.matches({})
+    assert not absent.matches({"key": "x"})
 
 
-def test_all_keys_of_a_pattern_must_match_but_only_one_of_the_patterns() -> None:
+def test_an_event_must_match_all_keys_of_at_least_one_pattern() -> None:
     event_filter = EventFilter(['{"a": [1], "b": [2]}', '{"c": [3]}'])
 
     assert event_filter.matches({"a": 1, "b": 2})
@@ -51,7 +51,7 @@ def test_all_keys_of_a_pattern_must_match_but_only_one_of_the_patterns() -> None
     assert not event_filter.matches({"a": 1, "b": 3})
 
 
-def test_without_patterns_everything_matches() -> None:
+def test_without_patterns_every_event_matches() -> None:
     assert EventFilter([]).matches({"any": "thing"})
 
 
@@ -69,7 +69,7 @@ def test_without_patterns_everything_matches() -> None:
         '{"$or": [{"key": [{"nonsense": 1}]}]}',
     ],
 )
-def test_a_pattern_that_is_wrong_or_unknown_stops_the_start(pattern: str) -> None:
+def test_a_malformed_or_unsupported_pattern_prevents_the_start(pattern: str) -> None:
     with pytest.raises(LocalStackError, match="Filter pattern"):
         EventFilter([pattern])
 
@@ -90,7 +90,7 @@ def test_a_pattern_that_is_wrong_or_unknown_stops_the_start(pattern: str) -> Non
         ("some text", {"a", "b"}),
     ],
 )
-def test_batch_item_failures(payload: Any, failed: set[str]) -> None:
+def test_batch_item_failures_are_interpreted_as_in_lambda(payload: Any, failed: set[str]) -> None:
     assert failed_identifiers(Outcome(json.dumps(payload).encode()), ["a", "b"], True) == failed
 
 

@@ -26,11 +26,11 @@ from local.state_dir import owned, published
 FOREIGN: dict[str, Mapping[str, str]] = {
     "a rebound name": {"Host": "evil.example"},
     "a rebound name with the port": {"Host": "evil.example:{port}"},
-    "a name that begins like ours": {"Host": "127.0.0.1.evil.example"},
+    "a name that begins with the address": {"Host": "127.0.0.1.evil.example"},
     "another address of this machine": {"Host": "0.0.0.0:{port}"},
     "another origin": {"Origin": "https://evil.example"},
     "another port": {"Origin": "http://127.0.0.1:1"},
-    "a sandboxed page": {"Origin": "null"},
+    "a sandboxed page of any origin": {"Origin": "null"},
     "another site": {"Sec-Fetch-Site": "cross-site"},
     "another port, without Origin": {"Sec-Fetch-Site": "same-site"},
 }
@@ -38,7 +38,7 @@ OWN: dict[str, Mapping[str, str]] = {
     "a program": {},
     "the name localhost": {"Host": "localhost:{port}"},
     "typed by the user": {"Sec-Fetch-Site": "none"},
-    "a page of its own": {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:{port}"},
+    "a page of this server": {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:{port}"},
 }
 
 
@@ -88,14 +88,14 @@ def test_programs_and_own_pages_are_served(ports: dict[str, int], server: str, h
     assert "Host header" not in served.text
 
 
-def test_the_simulator_serves_its_second_name(ports: dict[str, int]) -> None:
+def test_the_simulator_serves_requests_for_its_second_host_name(ports: dict[str, int]) -> None:
     assert response(ports["simulator"], {"Host": f"{UNLISTED_HOST}:{{port}}"}, "/").status_code == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/moto-api/reset", "//moto-api/reset", "/moto-api/recorder/start-recording", "/Moto-Api/"]
 )
-def test_motos_own_api_is_not_served(ports: dict[str, int], path: str) -> None:
+def test_the_control_api_of_moto_is_not_served(ports: dict[str, int], path: str) -> None:
     url = f"http://127.0.0.1:{ports['moto']}"
 
     assert httpx.post(f"{url}{path}", trust_env=False, timeout=60).status_code == 403
@@ -108,7 +108,7 @@ def test_moto_lets_no_origin_read_its_responses(ports: dict[str, int]) -> None:
     assert "access-control-allow-origin" not in own.headers
 
 
-def test_a_failed_request_prints_nothing_of_its_text(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_message_for_a_failed_request_does_not_contain_its_path(capfd: pytest.CaptureFixture[str]) -> None:
     class Handler(LoopbackHandler):
         def do_GET(self) -> None:  # noqa: N802
             raise ValueError(self.path)
@@ -129,7 +129,7 @@ def test_a_failed_request_prints_nothing_of_its_text(capfd: pytest.CaptureFixtur
     assert "secret" not in printed.out + printed.err
 
 
-def test_idle_connections_end() -> None:
+def test_idle_connections_are_closed() -> None:
     class Handler(LoopbackHandler):
         timeout = 0.05
 
@@ -146,7 +146,7 @@ def test_idle_connections_end() -> None:
 
 def connected(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    # The server has accepted the connection once its thread runs: it is idle before the next one is opened.
+    # The request is incomplete: the connection counts as idle.
     connection.sendall(b"GET /")
     return connection
 
@@ -159,7 +159,7 @@ def test_idle_connections_are_bounded_in_number(
         monkeypatch.setattr(kind, "max_idle_connections", 3)
     connections = [connected(ports[server]) for _ in range(8)]
 
-    # Five of the incomplete requests are ended; nothing says which of the connections was accepted first.
+    # Five of the connections are closed. Which ones depends on the order in which the server accepted them.
     ended = select_ended(connections, 5)
     assert len(ended) == 5
     assert response(ports[server], {}).status_code
@@ -168,36 +168,36 @@ def test_idle_connections_are_bounded_in_number(
 
 
 def select_ended(connections: list[socket.socket], number: int) -> list[socket.socket]:
-    """Returns connections that the server has ended, at least this many."""
+    """Waits until the server has closed at least this many connections, and returns them."""
     ended: list[socket.socket] = []
     while len(ended) < number:
         readable, _, _ = select.select([each for each in connections if each not in ended], [], [], 60)
-        assert readable, f"only {len(ended)} connections were ended"
+        assert readable, f"only {len(ended)} connections were closed"
         ended += [connection for connection in readable if connection.recv(1) == b""]
     return ended
 
 
-def test_a_connection_that_is_answered_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    is_asked, may_answer = threading.Event(), threading.Event()
+def test_a_connection_with_a_request_in_progress_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_request, may_respond = threading.Event(), threading.Event()
 
     class Handler(LoopbackHandler):
         def do_GET(self) -> None:  # noqa: N802
-            is_asked.set()
-            may_answer.wait(60)
+            has_request.set()
+            may_respond.wait(60)
             self.answer(200, b"late", [])
 
     monkeypatch.setattr(LoopbackServer, "max_idle_connections", 1)
     server = LoopbackServer(Handler)
     server.start()
-    asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    asking.request("GET", "/")
-    assert is_asked.wait(60)
+    active = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    active.request("GET", "/")
+    assert has_request.wait(60)
     idle = [connected(server.port) for _ in range(3)]
     select_ended(idle, 2)
-    may_answer.set()
+    may_respond.set()
 
-    assert asking.getresponse().read() == b"late"
-    asking.close()
+    assert active.getresponse().read() == b"late"
+    active.close()
     for connection in idle:
         connection.close()
     server.stop()
@@ -225,8 +225,8 @@ def test_only_the_owner_reads_the_state_folder(tmp_path: Path, is_new: bool) -> 
         assert set(files.values()) == {0o600}
 
 
-def test_the_runtime_api_answers_its_own_sandbox_only() -> None:
-    """The other sandbox and any other process of this machine know the port, but not the secret."""
+def test_the_runtime_api_refuses_requests_without_the_secret_of_its_sandbox() -> None:
+    """Other sandboxes and other processes of this machine can find the port, but not the secret."""
     one, other = RuntimeApi(), RuntimeApi()
     for api in (one, other):
         api.start()
@@ -244,8 +244,8 @@ def test_the_runtime_api_answers_its_own_sandbox_only() -> None:
         api.close()
 
 
-def test_a_folder_with_files_of_others_keeps_its_mode(tmp_path: Path) -> None:
-    """Someone may have chosen the folder of a project; the stack's own files in it are private."""
+def test_a_state_folder_with_other_files_keeps_its_mode(tmp_path: Path) -> None:
+    """--state-dir may name the folder of a project. The stack's own files in it are private."""
     folder = tmp_path / "project"
     folder.mkdir()
     folder.chmod(0o755)
@@ -257,7 +257,7 @@ def test_a_folder_with_files_of_others_keeps_its_mode(tmp_path: Path) -> None:
             assert mode(folder / "stack.json") == mode(folder / LOCK_FILE) == 0o600
 
 
-def test_a_shared_folder_stays_shared(tmp_path: Path) -> None:
+def test_a_shared_state_folder_keeps_its_mode(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)

@@ -1,4 +1,4 @@
-"""The HTTP API uses payload format 2.0, and sends API Gateway's own responses where no function responds."""
+"""The HTTP API uses payload format 2.0, and sends API Gateway's own responses if no function responds."""
 
 import base64
 import json
@@ -118,7 +118,7 @@ def test_a_request_without_a_route_is_404(example: Example, method: str, path: s
     assert response.headers["content-type"] == "application/json"
 
 
-def test_the_most_specific_route_wins() -> None:
+def test_the_most_specific_route_has_precedence() -> None:
     keys = [("ANY", "/a/{x}"), ("GET", "/a/{rest+}"), ("GET", "/a/b"), ("GET", "/a/{x}")]
     routes = [Route(method, path, "F") for method, path in keys]
 
@@ -130,7 +130,7 @@ def test_the_most_specific_route_wins() -> None:
     ]
 
 
-def test_a_route_variable_that_cannot_be_matched_stops_the_start(tmp_path: Path) -> None:
+def test_a_route_variable_that_cannot_be_matched_prevents_the_start(tmp_path: Path) -> None:
     api = HttpApi(0, LogFolder(tmp_path))
     with pytest.raises(LocalStackError, match="my-name"):
         api.serve([Route("GET", "/{my-name}", "F")], Stage(), {})
@@ -183,9 +183,9 @@ def test_cookies_of_the_result_are_set_and_multi_value_headers_ignored(example: 
     assert response.headers["y"] == "true"
 
 
-@pytest.mark.parametrize("order", [{"raise": "no"}, {"exit": 1}, {"sleep": 30}, {"result": {"statusCode": "x"}}])
-def test_a_function_that_fails_is_500(example: Example, order: dict[str, Any]) -> None:
-    response = example.http.post("/things/a/b", json=order)
+@pytest.mark.parametrize("instructions", [{"raise": "no"}, {"exit": 1}, {"sleep": 30}, {"result": {"statusCode": "x"}}])
+def test_a_function_that_fails_is_500(example: Example, instructions: dict[str, Any]) -> None:
+    response = example.http.post("/things/a/b", json=instructions)
 
     assert (response.status_code, response.json()) == (500, {"message": "Internal Server Error"})
 
@@ -223,7 +223,7 @@ def test_the_access_log_has_the_templates_format(example: Example) -> None:
     assert "- 404 -" in lines
 
 
-def test_a_client_that_waits_for_100_continue_gets_it(example: Example) -> None:
+def test_a_client_that_expects_100_continue_receives_it(example: Example) -> None:
     host, port = "127.0.0.1", example.http.base_url.port
     assert port
     with socket.create_connection((host, port), timeout=60) as connection:
@@ -248,16 +248,16 @@ def test_an_incomplete_body_does_not_invoke_the_function(tmp_path: Path) -> None
         with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
             connection.sendall(f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 12\r\n\r\n{body}".encode())
             connection.shutdown(socket.SHUT_WR)
-            answer = connection.recv(100)
+            response = connection.recv(100)
     api.stop()
 
-    assert answer.startswith(b"HTTP/1.1 200")
+    assert response.startswith(b"HTTP/1.1 200")
     assert [base64.b64decode(json.loads(event)["body"]) for event in calls] == [b"a whole body"]
 
 
-def test_a_taken_port_is_an_error_that_names_the_option(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_the_error_for_a_port_in_use_names_the_option(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         with pytest.raises(LocalStackError, match=rf"Port {port} is in use.*--port"):
             HttpApi(port, LogFolder(tmp_path))
         with pytest.raises(LocalStackError, match=r"Choose another with --port \(of the first API\); 0 selects"):
@@ -265,6 +265,6 @@ def test_a_taken_port_is_an_error_that_names_the_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_does_not_exist_is_an_error_that_names_the_option(tmp_path: Path, port: int) -> None:
+def test_the_error_for_a_port_that_does_not_exist_names_the_option(tmp_path: Path, port: int) -> None:
     with pytest.raises(LocalStackError, match=rf"There is no port {port}\. Choose one from 0 to 65535 with --port"):
         HttpApi(port, LogFolder(tmp_path))

@@ -1,8 +1,9 @@
-"""Functions run as in Lambda: own process, cold start, timeout, crash, concurrency."""
+"""Functions run as in Lambda: processes, cold starts, timeouts, crashes, concurrency."""
 
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def call_failing(function: Function, event: Any = None) -> Any:
 
 @contextmanager
 def timeout_of(function: Function, seconds: float) -> Iterator[None]:
-    """Gives new calls a short timeout, and those after it the former one."""
+    """Sets the timeout of calls that begin within the context."""
     before = function.configuration
     function.configuration = replace(before, timeout_seconds=seconds)
     yield
@@ -68,7 +69,7 @@ def test_a_warm_sandbox_is_used_again(make_function: MakeFunction) -> None:
     assert (first["calls"], second["calls"]) == (1, 2)
 
 
-def test_a_prewarmed_sandbox_takes_the_first_call(make_function: MakeFunction) -> None:
+def test_a_prewarmed_sandbox_processes_the_first_call(make_function: MakeFunction) -> None:
     function = make_function(PRINT_PROCESS)
     sandbox = function.prewarm()
 
@@ -93,9 +94,9 @@ def test_above_the_limit_calls_wait_for_a_free_sandbox(make_function: MakeFuncti
     function = make_function(PRINT_PROCESS, max_sandboxes=1)
 
     with ThreadPoolExecutor(3) as threads:
-        answers = list(threads.map(lambda _: call(function), range(3)))
+        results = list(threads.map(lambda _: call(function), range(3)))
 
-    assert {answer["calls"] for answer in answers} == {1, 2, 3}
+    assert {result["calls"] for result in results} == {1, 2, 3}
     assert len(function.pids()) == 1
 
 
@@ -169,7 +170,7 @@ def test_a_crash_is_an_error_and_the_next_call_starts_cold(make_function: MakeFu
     assert call(function) != old
 
 
-def test_a_sandbox_can_be_killed_in_the_middle_of_its_work(make_function: MakeFunction) -> None:
+def test_a_sandbox_can_be_killed_during_an_invocation(make_function: MakeFunction) -> None:
     function = make_function(PRINT_PROCESS)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(call_failing, function, {"until": "/never"})
@@ -184,7 +185,7 @@ def test_a_sandbox_can_be_killed_in_the_middle_of_its_work(make_function: MakeFu
     assert call(function)["calls"] == 1
 
 
-def test_aws_requests_name_function_and_sandbox(make_function: MakeFunction) -> None:
+def test_the_credentials_of_a_handler_identify_its_function_and_sandbox(make_function: MakeFunction) -> None:
     function = make_function(
         """
         import os
@@ -295,7 +296,7 @@ def test_the_handler_has_lambdas_environment_only(make_function: MakeFunction, m
     assert 0 < found["left"] <= 60_000
 
 
-def test_stopping_ends_idle_and_busy_sandboxes(make_function: MakeFunction) -> None:
+def test_stopping_a_function_ends_its_idle_and_busy_sandboxes(make_function: MakeFunction) -> None:
     function = make_function(PRINT_PROCESS)
     with ThreadPoolExecutor(2) as threads:
         working = threads.submit(function.invoke, b'{"until": "/never"}')
@@ -309,9 +310,7 @@ def test_stopping_ends_idle_and_busy_sandboxes(make_function: MakeFunction) -> N
         function.invoke(b"{}")
 
 
-def test_a_sandbox_that_dies_without_an_invocation_is_in_the_error_log(
-    make_function: MakeFunction, logs: LogFolder
-) -> None:
+def test_the_exit_of_an_idle_sandbox_is_in_the_error_log(make_function: MakeFunction, logs: LogFolder) -> None:
     function = make_function(PRINT_PROCESS)
     os.kill(call(function)["pid"], signal.SIGSEGV)
 
@@ -320,7 +319,7 @@ def test_a_sandbox_that_dies_without_an_invocation_is_in_the_error_log(
     assert "Tested: Runtime exited with error: signal: SIGSEGV without an invocation" in errors.read_text()
 
 
-def test_a_prewarmed_sandbox_that_cannot_start_is_in_the_error_log(
+def test_the_failed_start_of_a_prewarmed_sandbox_is_in_the_error_log(
     make_function: MakeFunction, logs: LogFolder
 ) -> None:
     make_function("raise ValueError('no such setting')").prewarm()
@@ -334,7 +333,11 @@ def test_a_prewarmed_sandbox_that_cannot_start_is_in_the_error_log(
 def test_a_killed_sandbox_is_not_logged_as_an_error(make_function: MakeFunction, logs: LogFolder) -> None:
     sandbox = make_function(PRINT_PROCESS).prewarm()
     assert sandbox.wait_until_ready()
+    watchers = [thread for thread in threading.enumerate() if "(_watch)" in thread.name]
+    assert watchers
 
     sandbox.kill()
 
+    for watcher in watchers:  # their last step would be the log of an error
+        watcher.join(60)
     assert not (logs.folder / "errors.log").exists()

@@ -8,7 +8,9 @@ from local.lambda_ import logs
 from local.lambda_.logs import LogFolder
 
 
-def test_a_log_that_becomes_too_long_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_long_log_the_current_and_one_previous_file_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logs, "MAX_LOG_BYTES", 1000)
     folder = LogFolder(tmp_path)
 
@@ -22,7 +24,7 @@ def test_a_log_that_becomes_too_long_is_kept_once(tmp_path: Path, monkeypatch: p
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_line_that_is_too_long_by_itself_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_longer_than_the_limit_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MAX_LOG_BYTES", 10)
 
     LogFolder(tmp_path).write("Tested", "a line that is longer")

@@ -1,6 +1,6 @@
-"""A real process of ArchiveImages is killed while it archives a batch, as Lambda does when it is out of memory.
+"""A process of ArchiveImages is killed while it archives a batch, as Lambda does when its memory is exhausted.
 
-The batch comes from the queue's event source, again and again, with the messages that are left.
+The queue's event source delivers the remaining messages again each time.
 """
 
 import json
@@ -20,20 +20,23 @@ from local.artefact import Artefact
 from local.moto import patches
 from local.stack import LocalStack
 from tests.image_server import ImageServer, content, picture, serving
-from tests.integration.local.running_example import PATIENCE_SECONDS, eventually
+from tests.integration.local.running_example import TIMEOUT_SECONDS, eventually
 
 PNG = picture("PNG")
-POISON = "flux-kontext#poison"
-NEIGHBOURS = [f"flux-kontext#neighbour{number}" for number in range(4)]
-TASKS = [*NEIGHBOURS, POISON]
+OOM_TASK = "flux-kontext#oom"
+OTHER_TASKS = [f"flux-kontext#other{number}" for number in range(4)]
+TASKS = [*OTHER_TASKS, OOM_TASK]
 FUNCTION = "ArchiveImagesFunction"
-# On AWS a message comes back 60 s after its run began, when the mark of a killed run is older than a run can be.
+# In AWS a message becomes visible 60 s after its run began. The mark of a killed run is then older than any run can be.
 SECONDS_BETWEEN_RUNS = 3 * ARCHIVING_TIMEOUT.total_seconds()
 _serialize = TypeSerializer().serialize
 
 
 class Killer:
-    """Serves the images. The download of the poison kills the process; in two runs the others are under way then."""
+    """Serves the images. The download of OOM_TASK's image kills the process.
+
+    The first two times, the downloads of the other images have not ended by then.
+    """
 
     def __init__(self, images: ImageServer) -> None:
         self.images = images
@@ -44,14 +47,14 @@ class Killer:
     def serve(self, task: str) -> str:
         """Serves a task's image. Returns its URL."""
         name = task.partition("#")[2]
-        self.images.serve(name, self._kill if task == POISON else self._answer)
+        self.images.serve(name, self._kill if task == OOM_TASK else self._respond)
         return self.images.url(name, "127.0.0.1")
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def _respond(self, request: BaseHTTPRequestHandler) -> None:
         with self._killed:
             kills = self.kills
             if kills < 2:
-                assert self._killed.wait_for(lambda: self.kills > kills, PATIENCE_SECONDS)
+                assert self._killed.wait_for(lambda: self.kills > kills, TIMEOUT_SECONDS)
                 return
         content(PNG)(request)
 
@@ -67,7 +70,7 @@ class Killer:
 
 
 def received_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the archive queue's event source receive all messages that are left at once, the first time all five."""
+    """Makes the archive queue's event source receive all remaining messages at once, and all five the first time."""
     wait = patches.wait_for_messages
     has_begun = threading.Event()
 
@@ -96,7 +99,7 @@ def killer(tmp_path: Path, artefact: Artefact | None, monkeypatch: pytest.Monkey
 
 
 def succeed(killer: Killer, task: str) -> None:
-    """Writes a task whose service has reported a success."""
+    """Writes a task for which the provider has reported a success."""
     assert killer.stack
     provider, _, task_id = task.partition("#")
     now = iso(utc_now())
@@ -117,24 +120,26 @@ def status(killer: Killer, task: str) -> str:
 
 
 def log_records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ArchiveImages' log that are JSON."""
+    """Returns the lines of ArchiveImages' log that are JSON."""
     lines = (folder / "logs" / f"{FUNCTION}.log").read_text().splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def test_a_killed_process_takes_no_neighbour_with_it_and_is_reported(killer: Killer, tmp_path: Path) -> None:
+def test_the_other_tasks_of_a_killed_batch_are_archived_and_the_kill_is_reported(
+    killer: Killer, tmp_path: Path
+) -> None:
     for task in TASKS:
         succeed(killer, task)
 
-    eventually(lambda: {status(killer, task) for task in NEIGHBOURS} == {"ARCHIVED"})
-    eventually(lambda: killer.kills >= 4)  # the poison is tried by itself again
+    eventually(lambda: {status(killer, task) for task in OTHER_TASKS} == {"ARCHIVED"})
+    eventually(lambda: killer.kills >= 4)  # its task is tried again, alone
 
-    assert status(killer, POISON) == "SUCCEEDED"
+    assert status(killer, OOM_TASK) == "SUCCEEDED"
     records = log_records(tmp_path)
     first_batch = next(record for record in records if record.get("message") == "batch received")
     assert set(first_batch["tasks"]) == set(TASKS)
-    suspects = [record["task"] for record in records if "earlier try of this task was killed" in str(record)]
-    assert set(suspects) == set(TASKS)
+    interrupted = [record["task"] for record in records if "earlier try of this task was killed" in str(record)]
+    assert set(interrupted) == set(TASKS)
     counted = [record for record in records if record.get("ProcessingErrors") and record["reason"] == "InterruptedTry"]
-    assert len(counted) == len(suspects)
+    assert len(counted) == len(interrupted)
     assert "signal: SIGKILL" in (tmp_path / "logs" / "errors.log").read_text()

@@ -1,4 +1,4 @@
-"""moto's answers with the fast paths are those that it gives without them."""
+"""moto returns the same responses with and without the fast paths."""
 
 import copy
 from typing import Any
@@ -29,8 +29,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def answers(store: Store, task: str) -> list[Any]:
-    """Writes, changes and reads an item. Returns what moto answers."""
+def responses(store: Store, task: str) -> list[Any]:
+    """Writes, changes and reads an item. Returns moto's responses."""
     key = {"task": {"S": task}}
     store.client.put_item(TableName=TABLE_NAME, Item=key | VALUES)
     changed = store.client.update_item(
@@ -63,22 +63,24 @@ def answers(store: Store, task: str) -> list[Any]:
     return [changed["Attributes"], read["Item"], response["Item"]]
 
 
-def test_answers_are_the_same_with_and_without_shortcuts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = answers(store, "t1")
-    for owner, name in (
-        (ConditionExpressionParser, "_lex_condition_expression"),
-        (DynamoType, "__deepcopy__"),
-        (ResponseSerializer, "_serialize_type_structure"),
-        (DepthFirstTraverser, "traverse"),
-        (Node, "find_clauses"),
-        (UpdateExpressionParser, "make"),
-    ):
+def test_responses_are_the_same_with_and_without_the_fast_paths(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = responses(store, "t1")
+    owners = {
+        "_lex_condition_expression": ConditionExpressionParser,
+        "__deepcopy__": DynamoType,
+        "_serialize_type_structure": ResponseSerializer,
+        "traverse": DepthFirstTraverser,
+        "find_clauses": Node,
+        "make": UpdateExpressionParser,
+    }
+    assert owners.keys() == fast_paths.ORIGINALS.keys()
+    for name, owner in owners.items():
         monkeypatch.setattr(owner, name, fast_paths.ORIGINALS[name])
     monkeypatch.setattr(validators, "deepcopy", copy.deepcopy)
     for picker in (AttributePicker, XFormedAttributePicker):
         monkeypatch.setattr(picker, "get_possible_keys", picker.__dict__["get_possible_keys"].compute)
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "t1"}})
-    slow = answers(store, "t1")
+    slow = responses(store, "t1")
 
     assert fast == slow
     assert fast[0] == {"task": {"S": "t1"}, **VALUES}

@@ -27,7 +27,7 @@ from tests.integration.local.running_example import Example
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """Switches threads so often that operations which are not atomic fail."""
+    """Switches threads so often that operations that are not atomic fail."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -54,7 +54,7 @@ def sha256(body: bytes) -> str:
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
-def test_former_states_of_an_item_are_not_kept(example: Example) -> None:
+def test_earlier_versions_of_an_item_are_not_kept_in_memory(example: Example) -> None:
     dynamodb = example.client("dynamodb")
     key = {"id": {"S": uuid.uuid4().hex}}
 
@@ -110,7 +110,7 @@ def test_a_query_sorts_items_by_the_values_of_their_keys(example: Example, monke
 
     monkeypatch.setattr(DynamoType, "cast_value", property(convert_and_count))
 
-    answer = dynamodb.query(
+    response = dynamodb.query(
         TableName=table,
         IndexName="bySize",
         KeyConditionExpression="kind = :kind",
@@ -118,7 +118,7 @@ def test_a_query_sorts_items_by_the_values_of_their_keys(example: Example, monke
         ScanIndexForward=False,
     )
 
-    assert [int(item["size"]["N"]) for item in answer["Items"]] == sorted(sizes, reverse=True)
+    assert [int(item["size"]["N"]) for item in response["Items"]] == sorted(sizes, reverse=True)
     # One conversion for each key of an item, and two for its comparison with the condition.
     assert len(converted) < 10 * len(sizes)
     scanned = dynamodb.scan(TableName=table)["Items"]
@@ -159,10 +159,10 @@ def test_messages_sent_while_others_are_deleted_are_not_lost(eager_threads: None
             backend.delete_message(name, messages[0].receipt_handle)
 
     with ThreadPoolExecutor(8) as threads:
-        takers = [threads.submit(receive, number) for number in range(3)]
+        consumers = [threads.submit(receive, number) for number in range(3)]
         list(threads.map(send, range(200)))
-        for taker in takers:
-            taker.result()
+        for consumer in consumers:
+            consumer.result()
 
     assert sorted(map(int, received)) == list(range(200))
 
@@ -183,17 +183,17 @@ def test_the_visibility_timeout_is_scaled_unless_the_function_set_it(example: Ex
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     queue = queue_of(name)
     sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": str(n)} for n in range(2)])
-    left, changed = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2, VisibilityTimeout=1000)["Messages"]
+    unchanged, changed = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2, VisibilityTimeout=1000)["Messages"]
     sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=changed["ReceiptHandle"], VisibilityTimeout=40_000)
 
-    for message in (left, changed):
+    for message in (unchanged, changed):
         patches.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
 
-    [back] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
-    assert back["MessageId"] == left["MessageId"]
+    [visible] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
+    assert visible["MessageId"] == unchanged["MessageId"]
 
 
-def test_an_outdated_receipt_handle_does_not_make_a_message_visible_that_is_being_handled(example: Example) -> None:
+def test_an_outdated_receipt_handle_does_not_change_the_visibility_of_a_message(example: Example) -> None:
     sqs = example.client("sqs")
     url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="x")

@@ -1,4 +1,4 @@
-"""The objects of the local stack's bucket are files: their content takes neither memory nor file descriptors."""
+"""The objects of the local stack's bucket are files: their content uses neither memory nor file descriptors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +33,8 @@ def open_descriptors() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def body(s3: Any, key: str, **what: Any) -> bytes:
-    content: bytes = s3.get_object(Bucket="images", Key=key, **what)["Body"].read()
+def body(s3: Any, key: str, **parameters: Any) -> bytes:
+    content: bytes = s3.get_object(Bucket="images", Key=key, **parameters)["Body"].read()
     return content
 
 
@@ -61,7 +61,7 @@ def test_objects_are_read_written_again_copied_and_deleted(s3: Any, folder: Path
     assert contents(folder) == [b"2nd"]
 
 
-def test_a_version_that_was_replaced_is_kept(s3: Any) -> None:
+def test_replaced_versions_of_an_object_are_kept(s3: Any) -> None:
     s3.put_bucket_versioning(Bucket="images", VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket="images", Key="one", Body=b"first")["VersionId"]
     s3.put_object(Bucket="images", Key="one", Body=b"2nd")

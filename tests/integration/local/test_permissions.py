@@ -1,6 +1,6 @@
 """Every call that the functions make is allowed by their roles, and every grant of the template is needed by a call.
 
-One run of the local stack reaches every grant; what it recorded is then decided again, without a stack.
+One run of the local stack needs every grant. Its recorded calls are then decided again, without a stack.
 """
 
 import ast
@@ -26,32 +26,32 @@ from local.permissions.required import function_arn
 from local.stack import LocalStack
 from tests.webhook_receiver import webhook_receiver
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 # The services that functions call, as botocore names them.
 SERVICES = ("dynamodb", "dynamodbstreams", "events", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
 
-# What `catchlight replay` and `redrive` call with their user's credentials.
+# Operations that `catchlight replay` and `redrive` call with the credentials of their user.
 BY_COMMANDS = {"delete_object", "change_message_visibility_batch"}
-# Grants that SAM adds, and that other grants include.
+# Grants that SAM adds although other grants include them.
 BY_SAM = {
-    # Every function gets the policy for logs, also where the one for its event source has the same actions.
+    # Every function has the policy for logs, although the policy for its event source has the same actions.
     *(
         f"AWSLambdaBasicExecutionRole of {name}FunctionRole"
         for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "SendWebhooks", "StartPolling")
     ),
-    # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
+    # Every route has a permission, although the wildcard of another permission also matches the slashes of its path.
     f"ServeTasksApiFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",
 }
 
 
 @dataclass
 class Scenario:
-    """A stack, and a user who makes its functions call everything that they may."""
+    """A stack, and requests that make its functions use each of their permissions."""
 
     stack: LocalStack
-    link_answers: list[int] = field(default_factory=list)  # an image that is there, and one that is not
+    link_statuses: list[int] = field(default_factory=list)  # of links to an existing and to a missing object
 
-    def play(self) -> None:
+    def run(self) -> None:
         self.rotate_the_token()
         self.dynamodb = self.stack.boto3_client("dynamodb")
         signed = SignedRequests(Credentials("local", "local"), "us-east-1")
@@ -64,7 +64,7 @@ class Scenario:
         self.poll_for_a_lost_callback()
         self.retry_an_image()
         self.follow_link_into_quarantine()
-        self.generate("origin-gone", "gone")  # its bytes may be in quarantine: the archiver looks there
+        self.generate("origin-gone", "gone")  # ArchiveImages also looks for its bytes in quarantine
         self.deliver_unreadable_callbacks()
         self.dispatch_unreadable_records()
         self.reconcile()
@@ -75,13 +75,13 @@ class Scenario:
         self.stack.boto3_client("secretsmanager").put_secret_value(SecretId=secret, SecretString="T" * 48)
 
     def submit(self, api: httpx.Client) -> str:
-        """Submits a request twice with one idempotency key, and asks to release it. The callback brings the result."""
+        """Submits a request twice with one idempotency key, and tries to release it. A callback reports the result."""
         body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}}
-        answer = api.post("/submissions", json=body, headers={"Idempotency-Key": "submitted-once"})
+        response = api.post("/submissions", json=body, headers={"Idempotency-Key": "submitted-once"})
         again = api.post("/submissions", json=body, headers={"Idempotency-Key": "submitted-once"})
-        assert (answer.status_code, again.status_code) == (201, 201), answer.text
+        assert (response.status_code, again.status_code) == (201, 201), response.text
         assert api.delete("/submissions/submitted-once").status_code in range(200, 500)
-        return str(answer.headers["location"])
+        return str(response.headers["location"])
 
     def list(self, api: httpx.Client) -> None:
         for parameters in ({}, {"status": "PENDING"}):
@@ -97,15 +97,15 @@ class Scenario:
             redirect = api.get(f"{location}/images/{image['kind']}-{image['index']}")
         assert redirect.status_code == 302
         link = redirect.headers["location"]
-        self.link_answers = [
+        self.link_statuses = [
             httpx.get(url, trust_env=False).status_code for url in (link, link.replace("/images/", "/images/missing/"))
         ]
 
     def archive_again(self, location: str) -> None:
-        """The objects exist already: PutObject answers 412, and HeadObject returns the checksum to compare.
+        """Archives a task whose objects exist: PutObject returns 412, and HeadObject the checksum to compare.
 
-        The mark of an earlier try has stayed, as if its process had been killed: the task is archived by itself, and
-        its message is deleted before the batch ends.
+        The item has the mark of an earlier attempt, as after a killed process: the task is archived alone, and its
+        message is deleted before the batch ends.
         """
         _, provider, task_id = location.strip("/").split("/")
         key = {"task": {"S": f"{provider}#{task_id}"}}
@@ -165,7 +165,7 @@ class Scenario:
         assert httpx.get(redirect.headers["location"], trust_env=False).status_code == 200
 
     def deliver_unreadable_callbacks(self) -> None:
-        assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
+        assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "data": "unreadable"}) == 422
 
     def dispatch_unreadable_records(self) -> None:
         record = {"eventName": "INSERT", "dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}
@@ -173,12 +173,12 @@ class Scenario:
         assert outcome.payload == b'{"batchItemFailures": []}', outcome.payload
 
     def reconcile(self) -> None:
-        """One task without an execution that polls for it, and one whose archiving fails for hours."""
+        """Reconciles a task without an execution that polls for it, and one whose archiving has failed for hours."""
         old = {"S": iso(utc_now() - timedelta(hours=8))}
         texts = {
-            "task": "flux-kontext#forgotten",
+            "task": "flux-kontext#stuck",
             "provider": "flux-kontext",
-            "taskId": "forgotten",
+            "taskId": "stuck",
             "status": "PENDING",
         }
         item = {name: {"S": value} for name, value in texts.items()}
@@ -190,12 +190,12 @@ class Scenario:
             UpdateExpression="SET updatedAt = :old",
             ExpressionAttributeValues={":old": old},
         )
-        self.leave_dead_letters("flux-kontext#forgotten")
+        self.send_dead_letters("flux-kontext#stuck")
         outcome = self.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
         assert outcome.function_error is None, outcome.payload
 
-    def leave_dead_letters(self, task: str) -> None:
-        """Leaves the messages that the hourly run redrives: two name a task, one a position in the table's stream."""
+    def send_dead_letters(self, task: str) -> None:
+        """Sends the messages that the hourly run redrives: two name a task, one a position in the table's stream."""
         streams = self.stack.boto3_client("dynamodbstreams")
         (stream,) = streams.list_streams(TableName=self.stack.info["table"])["Streams"]
         (shard,) = streams.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]["Shards"]
@@ -214,14 +214,14 @@ class Scenario:
             self.stack.boto3_client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
 
     def generate(self, scenario: str, task_id: str) -> str:
-        """Has the simulated service make an image, and registers the task as users do."""
-        answer = httpx.post(
+        """Submits a task to the simulated Flux Kontext, and registers it as users do."""
+        response = httpx.post(
             f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
             json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
             headers={"Authorization": "Bearer any", "x-simulate": scenario, "x-simulate-task-id": task_id},
             trust_env=False,
         )
-        assert answer.json()["data"]["taskId"] == task_id, answer.text
+        assert response.json()["data"]["taskId"] == task_id, response.text
         now = iso(utc_now())
         texts = {"task": f"flux-kontext#{task_id}", "provider": "flux-kontext", "taskId": task_id, "status": "PENDING"}
         item = {name: {"S": value} for name, value in {**texts, "registeredAt": now, "updatedAt": now}.items()}
@@ -251,26 +251,26 @@ def post(url: str, body: dict[str, Any]) -> int:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     parameters = {"KeepDeliveries": "1"}  # with it, ReceiveCallback has one more grant
     state_dir = tmp_path_factory.mktemp("state")
-    # Busy, then gone: the first webhook of an event is sent again, the second becomes a dead letter.
+    # 503, then 410: a webhook is sent again, and then becomes a dead letter.
     with (
         webhook_receiver([503, 410]) as receiver,
         LocalStack(state_dir=state_dir, time_scale=0.02, parameters=parameters, webhook_url=receiver.url) as stack,
     ):
         scenario = Scenario(stack)
-        scenario.play()
+        scenario.run()
         # The last calls of the scenario: the events of tasks, and the work for the repaired tasks.
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while needed_by_nothing(stack.permissions.grants, requests(stack)) != BY_SAM and time.monotonic() < deadline:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while superfluous_grants(stack.permissions.grants, requests(stack)) != BY_SAM and time.monotonic() < deadline:
             time.sleep(1)
         yield scenario
 
@@ -279,31 +279,31 @@ def requests(stack: LocalStack) -> list[PermissionRequest]:
     return [request for _, _, request in stack.permissions.recorded]
 
 
-def needed_by_nothing(grants: tuple[Grant, ...], recorded: list[PermissionRequest]) -> set[str]:
-    """The grants that could be taken away, one at a time, without any recorded call being denied.
+def superfluous_grants(grants: tuple[Grant, ...], recorded: list[PermissionRequest]) -> set[str]:
+    """Returns the grants of which each one could be removed alone, without a denial of any recorded call.
 
-    AWS's managed policies are attached or not, so all actions of one are taken away together.
+    All actions of an AWS managed policy are removed together, because it can only be attached or detached as a whole.
     """
     superfluous = set()
-    for name, taken in groupby(
+    for name, removed in groupby(
         (grant for grant in grants if not grant.denies),
         lambda grant: grant.policy if " of " in grant.policy else f"{grant.policy}: {grant.action} on {grant.resource}",
     ):
-        left = set(grants) - set(taken)
-        if all(decide(request, left) for request in recorded):
+        remaining = set(grants) - set(removed)
+        if all(decide(request, remaining) for request in recorded):
             superfluous.add(name)
     return superfluous
 
 
-def test_no_call_is_denied(played: Scenario) -> None:
-    assert played.stack.permissions.denied == []
+def test_no_call_is_denied(finished: Scenario) -> None:
+    assert finished.stack.permissions.denied == []
 
 
-def test_without_any_single_grant_a_call_would_be_denied(played: Scenario) -> None:
-    grants, recorded = played.stack.permissions.grants, requests(played.stack)
+def test_every_grant_is_needed_by_a_call(finished: Scenario) -> None:
+    grants, recorded = finished.stack.permissions.grants, requests(finished.stack)
 
     assert len(grants) > 40
-    assert needed_by_nothing(grants, recorded) == BY_SAM
+    assert superfluous_grants(grants, recorded) == BY_SAM
 
 
 @pytest.mark.parametrize(
@@ -314,20 +314,20 @@ def test_without_any_single_grant_a_call_would_be_denied(played: Scenario) -> No
         ("sqs:SendMessage", "PublishDeadLetters"),
     ],
 )
-def test_a_grant_that_no_call_needs_is_found(played: Scenario, action: str, resource: str) -> None:
-    arn = played.stack.resources[resource].attributes["Arn"]
+def test_a_grant_that_no_call_needs_is_found(finished: Scenario, action: str, resource: str) -> None:
+    arn = finished.stack.resources[resource].attributes["Arn"]
     extra = Grant("ArchiveImagesFunctionRole", "ArchiveImagesFunction", action, arn)
 
-    found = needed_by_nothing((*played.stack.permissions.grants, extra), requests(played.stack))
+    found = superfluous_grants((*finished.stack.permissions.grants, extra), requests(finished.stack))
 
     assert found - BY_SAM == {f"ArchiveImagesFunctionRole: {action} on {arn}"}
 
 
-def test_the_bucket_is_for_tls_only(played: Scenario) -> None:
-    grants = played.stack.permissions.grants
+def test_the_bucket_policy_denies_requests_without_tls(finished: Scenario) -> None:
+    grants = finished.stack.permissions.grants
     plain = [
         replace(request, context=(("aws:SecureTransport", "false"),))
-        for request in requests(played.stack)
+        for request in requests(finished.stack)
         if request.action.startswith("s3:")
     ]
 
@@ -336,8 +336,8 @@ def test_the_bucket_is_for_tls_only(played: Scenario) -> None:
     assert all(decide(request, [grant for grant in grants if not grant.denies]) for request in plain)
 
 
-def test_rare_calls_are_recorded(played: Scenario) -> None:
-    recorded = played.stack.permissions.recorded
+def test_rare_calls_are_recorded(finished: Scenario) -> None:
+    recorded = finished.stack.permissions.recorded
     operations = {(request.principal, operation) for _, operation, request in recorded}
     stages = {value for *_, request in recorded for key, value in request.context if key.endswith("VersionStage")}
 
@@ -347,17 +347,17 @@ def test_rare_calls_are_recorded(played: Scenario) -> None:
     assert stages == {"AWSCURRENT", "AWSPREVIOUS"}
 
 
-def test_a_missing_object_is_reported_as_denied(played: Scenario) -> None:
-    # S3 answers so to a role without s3:ListBucket.
-    assert played.link_answers == [200, 403]
+def test_a_missing_object_is_reported_as_denied(finished: Scenario) -> None:
+    # S3 returns 403 for a missing object if the role lacks s3:ListBucket.
+    assert finished.link_statuses == [200, 403]
 
 
 def _is_of_socket(function: ast.Attribute) -> bool:
     return isinstance(function.value, ast.Name) and function.value.id == "socket"
 
 
-def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
-    """So each call in tests that run handlers without a stack is covered by this test, too."""
+def test_every_operation_in_the_code_is_recorded(finished: Scenario) -> None:
+    """Tests that run handlers without a stack do not check permissions: this test covers their calls, too."""
     session = botocore.session.get_session()
     known = {xform_name(name) for service in SERVICES for name in session.get_service_model(service).operation_names}
     in_code = set()
@@ -370,6 +370,6 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not _is_of_socket(node.func):
                     in_code.add(node.func.attr)
 
-    recorded = {xform_name(operation) for service, operation, _ in played.stack.permissions.recorded if service}
+    recorded = {xform_name(operation) for service, operation, _ in finished.stack.permissions.recorded if service}
 
     assert in_code & known - BY_COMMANDS == recorded

@@ -1,4 +1,4 @@
-"""Resources: an unsupported type or property stops the start, and the message says what to do."""
+"""Resources: an unsupported type or property prevents the start, and the error message names it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from local.template.resource_types import RESOURCE_TYPES
 
 def deploy(resources: dict[str, Any]) -> Deployment:
     def no_client(service: str) -> Any:
-        raise AssertionError(f"{service} is not needed for what is refused")
+        raise AssertionError(f"a client of {service} was created before the error")
 
     deployment = Deployment(
         Template(Path(), resources, {}, {}), RESOURCE_TYPES, no_client, lambda name: "http://127.0.0.1:1"
@@ -26,7 +26,7 @@ def an_api(paths: dict[str, Any]) -> dict[str, Any]:
     return {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Body": {"paths": paths}}}
 
 
-def test_an_unknown_type_stops_the_start() -> None:
+def test_an_unknown_type_prevents_the_start() -> None:
     with pytest.raises(
         LocalStackError, match=r"Records: resource type AWS::Kinesis::Stream is not supported .*resource_types"
     ):
@@ -48,13 +48,13 @@ def test_an_unknown_type_stops_the_start() -> None:
         ),
         ("AWS::ApiGatewayV2::Stage", {"StageName": "prod"}, "prod"),
         ("AWS::Lambda::EventSourceMapping", {"EventSourceArn": "arn:aws:kinesis:::x", "FunctionName": "F"}, "kinesis"),
-        ("AWS::Events::Rule", {"Targets": [{"Id": "it", "Arn": "arn:aws:lambda:::function:F"}]}, "not a queue"),
-        ("AWS::Events::Rule", {"Targets": [{"Id": "it", "Arn": "arn:aws:sqs:::q", "InputPath": "$"}]}, "InputPath"),
+        ("AWS::Events::Rule", {"Targets": [{"Id": "target", "Arn": "arn:aws:lambda:::function:F"}]}, "not a queue"),
+        ("AWS::Events::Rule", {"Targets": [{"Id": "target", "Arn": "arn:aws:sqs:::q", "InputPath": "$"}]}, "InputPath"),
     ],
 )
-def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[str, Any], names: str) -> None:
+def test_an_unknown_property_prevents_the_start(type_name: str, properties: dict[str, Any], names: str) -> None:
     with pytest.raises(LocalStackError, match=names):
-        deploy({"Api": an_api({}), "It": {"Type": type_name, "Properties": properties}})
+        deploy({"Api": an_api({}), "Tested": {"Type": type_name, "Properties": properties}})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[st
         ({"type": "aws_proxy", "payloadFormatVersion": "2.0"}, [{"AWS_IAM": []}, {"Other": []}]),
     ],
 )
-def test_an_unsupported_route_stops_the_start(integration: dict[str, str], security: list[dict[str, Any]]) -> None:
+def test_an_unsupported_route_prevents_the_start(integration: dict[str, str], security: list[dict[str, Any]]) -> None:
     operation = {"x-amazon-apigateway-integration": integration, "security": security}
 
     with pytest.raises(LocalStackError, match="GET /things"):
@@ -99,7 +99,7 @@ def test_a_route_to_an_alias_calls_its_function(tmp_path: Path) -> None:
     assert deployment.resources["ShownAliaslive"].ref == f"{deployment.functions['Shown'].arn}:live"
 
 
-def test_an_alias_of_another_version_stops_the_start(tmp_path: Path) -> None:
+def test_an_alias_of_another_version_prevents_the_start(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(ALIAS)
     template = load_template(tmp_path / "template.yaml", {})
     template.resources["ShownAliaslive"]["Properties"]["FunctionVersion"] = "7"
@@ -108,7 +108,7 @@ def test_an_alias_of_another_version_stops_the_start(tmp_path: Path) -> None:
         Deployment(template, RESOURCE_TYPES, lambda service: None, lambda name: "http://127.0.0.1:1").deploy()
 
 
-def test_unknown_settings_of_a_stream_mapping_stop_the_start() -> None:
+def test_unknown_settings_of_a_stream_mapping_prevent_the_start() -> None:
     properties = {
         "EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1",
         "FunctionName": "F",
@@ -120,7 +120,7 @@ def test_unknown_settings_of_a_stream_mapping_stop_the_start() -> None:
         deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
 
 
-def test_references_in_a_circle_are_an_error() -> None:
+def test_circular_references_are_an_error() -> None:
     def stage(other: str) -> dict[str, Any]:
         return {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {"StageName": {"Ref": other}}}
 
@@ -141,7 +141,7 @@ def test_a_resource_whose_condition_is_false_is_not_created() -> None:
     assert set(deployment.resources) == {"Other"}
 
 
-def test_every_type_of_the_project_is_known() -> None:
+def test_every_type_in_the_projects_template_is_supported() -> None:
     types = {resource["Type"] for resource in load_template(REPOSITORY / "template.yaml", {}).resources.values()}
 
     assert types <= set(RESOURCE_TYPES)

@@ -1,4 +1,4 @@
-"""The sandbox of a function: end with its parent, local URL policy, runtime client on machines without a native one."""
+"""The sandbox of a function: it ends with its parent, and has a local URL policy and a runtime client."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
 
 
 def test_the_local_policy_allows_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # put back after the test
+    monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # restored after the test
     sandbox.install_local_url_policy(sandbox.parse_image_hosts("127.0.0.1:8001,127.0.0.1:8002"))
     policy = url_policy.UrlPolicy()
 
@@ -60,8 +60,10 @@ def test_the_local_policy_allows_exactly_the_given_addresses(monkeypatch: pytest
         policy.resolve("127.0.0.1", 8003)
 
 
-def test_an_unlisted_host_is_allowed_where_its_name_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # put back after the test
+def test_an_unlisted_host_is_allowed_if_its_name_matches_the_hosts_of_the_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # restored after the test
     sandbox.install_local_url_policy(sandbox.parse_image_hosts("127.0.0.1:8001,images.unlisted.test:8001=unlisted"))
     policy = url_policy.UrlPolicy()
     url = "http://images.unlisted.test:8001/a.png"
@@ -80,7 +82,7 @@ def test_the_deployed_policy_refuses_this_machine() -> None:
         url_policy.UrlPolicy().check_url("http://127.0.0.1:8001/a.png", ["*"])
 
 
-def test_the_python_runtime_client_speaks_the_runtime_api(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_runtime_client_implements_the_runtime_api(monkeypatch: pytest.MonkeyPatch) -> None:
     api = RuntimeApi()
     api.start()
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", api.address)
@@ -111,7 +113,7 @@ def test_the_python_runtime_client_speaks_the_runtime_api(monkeypatch: pytest.Mo
     api.close()
 
 
-def test_it_replaces_a_missing_native_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_runtime_client_replaces_a_missing_native_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "runtime_client", None)  # makes the import fail
     sandbox.install_runtime_client()
     assert sys.modules["runtime_client"] is python_runtime_client

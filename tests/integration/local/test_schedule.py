@@ -1,4 +1,4 @@
-"""Schedules run functions in scaled time; unsupported schedules stop the start."""
+"""Schedules run functions in scaled time; unsupported schedules prevent the start."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def run(logs: LogFolder) -> Iterator[Callable[..., list[tuple[str, str]]]]:
         source.stop()
 
 
-def test_the_function_runs_again_and_again_in_scaled_time(
+def test_the_function_runs_repeatedly_in_scaled_time(
     make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
 ) -> None:
     run(make_function(NOTES, NOTES=str(notes)))
@@ -96,12 +96,12 @@ def test_a_run_without_a_free_sandbox_is_sent_to_the_dead_letter_queue(
 @pytest.mark.parametrize(
     ("expression", "seconds"), [("rate(1 hour)", 3600), ("rate(5 minutes)", 300), ("rate(2 days)", 172_800)]
 )
-def test_rates(expression: str, seconds: float) -> None:
+def test_a_rate_is_converted_to_seconds(expression: str, seconds: float) -> None:
     assert rate_seconds("Hourly", expression) == seconds
 
 
 @pytest.mark.parametrize("expression", ["cron(0 * * * ? *)", "at(2026-01-01T00:00:00)", "rate(1 week)", "rate( hour)"])
-def test_other_schedules_stop_the_start(expression: str) -> None:
+def test_unsupported_schedules_prevent_the_start(expression: str) -> None:
     with pytest.raises(LocalStackError, match=r"Hourly: schedule .* is not supported by the local stack"):
         rate_seconds("Hourly", expression)
 
@@ -142,6 +142,8 @@ def test_a_disabled_schedule_does_not_run() -> None:
         ({"Arn": FUNCTION}, {"StartDate": "2026-01-01"}, "StartDate"),
     ],
 )
-def test_unsupported_parts_stop_the_start(target: dict[str, Any], properties: dict[str, Any], names: str) -> None:
+def test_unsupported_properties_prevent_the_start(
+    target: dict[str, Any], properties: dict[str, Any], names: str
+) -> None:
     with pytest.raises(LocalStackError, match=names):
         deploy(target, **properties)

@@ -97,7 +97,7 @@ def test_a_session_token_is_signed_like_any_header() -> None:
     ],
 )
 def test_any_other_request_is_refused(request_: HttpRequest, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # They were signed when the tests were collected; the whole suite may take longer than signatures live.
+    # The requests were signed at collection. A signature may expire before the test runs.
     monkeypatch.setattr(sigv4, "CLOCK_TOLERANCE", timedelta(hours=1))
     with pytest.raises(NotSignedError, match=why):
         verify_signature(request_, now=now())
@@ -138,7 +138,7 @@ def test_each_api_has_its_own_routes(example: Example) -> None:
 
 def test_an_unsigned_request_does_not_invoke_the_function(example: Example) -> None:
     with httpx.Client(trust_env=False) as client:
-        response = client.post(f"{tasks_api_url(example)}/signed/a", json={"raise": "it was asked"})
+        response = client.post(f"{tasks_api_url(example)}/signed/a", json={"raise": "the function was invoked"})
 
     assert (response.status_code, response.json()) == (403, {"message": "Forbidden"})
     assert "no Authorization header" in example.log("api")
@@ -161,11 +161,11 @@ def test_the_event_has_the_signer(example: Example) -> None:
 def test_a_request_signed_by_curl_is_accepted(example: Example, arguments: list[str]) -> None:
     sign = ["--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "local:local", "--noproxy", "*"]
     url = f"{tasks_api_url(example)}/signed/flux-kontext/task12345?limit=5&status=PENDING"
-    ran = subprocess.run(
+    process = subprocess.run(
         ["curl", "-sS", *sign, "-H", "content-type: application/json", *arguments, url],
         capture_output=True,
         text=True,
         check=True,
     )
 
-    assert json.loads(ran.stdout)["requestContext"]["authorizer"]["iam"]["accessKey"] == "local"
+    assert json.loads(process.stdout)["requestContext"]["authorizer"]["iam"]["accessKey"] == "local"

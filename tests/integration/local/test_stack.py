@@ -1,4 +1,4 @@
-"""The project's own template on this machine, as a program and as a library. tests/e2e/test_local_up.py has more."""
+"""The local stack with the project's template, as a program and as a library. More: tests/e2e/test_local_up.py."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from local.http.api import HttpApi
 from local.lambda_.logs import LogFolder
 from local.moto.server import MotoServer
 from local.template.expand import load_template
-from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, eventually
+from tests.integration.local.running_example import EXAMPLE, TIMEOUT_SECONDS, eventually
 
 
 def is_running(pid: int) -> bool:
@@ -47,7 +47,7 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 
 @contextmanager
 def started(state_dir: Path, artefact: Artefact | None) -> Iterator[Up]:
-    """Runs `python -m local up`, ready: its process, the content of stack.json, and its path."""
+    """Runs `python -m local up`. Yields its process, the content of stack.json and its path when the stack is ready."""
     options = ["--built"] if artefact else []
     with subprocess.Popen(
         command(state_dir, *options),
@@ -58,7 +58,7 @@ def started(state_dir: Path, artefact: Artefact | None) -> Iterator[Up]:
     ) as process:
         path = state_dir / "stack.json"
         try:
-            # A killed stack may have left a file.
+            # The existence of stack.json is not enough: a killed stack may have left one.
             eventually(lambda: process.poll() is not None or is_running_in(state_dir))
             yield process, json.loads(path.read_text()), path
         finally:
@@ -80,12 +80,12 @@ def killed(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) 
         process, _, _ = up
         pids = sandboxes(process)
         process.kill()
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
         yield up, pids
 
 
 def sandboxes(process: subprocess.Popen[str]) -> list[int]:
-    """One warm sandbox for each function of a stack without webhooks."""
+    """Waits for one warm sandbox of each function of a stack without webhooks. Returns their process ids."""
     template = load_template(REPOSITORY / "template.yaml", {})
     names = template.of_type("AWS::Lambda::Function")
     functions = [name for name in names if "Condition" not in template.resources[name]]
@@ -93,13 +93,13 @@ def sandboxes(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_no_sandbox_outlives_a_killed_stack(killed: tuple[Up, list[int]]) -> None:
+def test_the_sandboxes_of_a_killed_stack_end(killed: tuple[Up, list[int]]) -> None:
     _, pids = killed
 
     eventually(lambda: not any(is_running(pid) for pid in pids))
 
 
-def test_a_stack_starts_after_another_one_was_killed_and_sigterm_ends_everything(
+def test_a_stack_starts_in_the_folder_of_a_killed_one_and_sigterm_ends_all_its_processes(
     killed: tuple[Up, list[int]], artefact: Artefact | None
 ) -> None:
     (_, info, path), _ = killed
@@ -114,7 +114,7 @@ def test_a_stack_starts_after_another_one_was_killed_and_sigterm_ends_everything
 
         process.terminate()
 
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
     assert not any(is_running(pid) for pid in pids)
     assert not path.exists()
     with pytest.raises(httpx.ConnectError):
@@ -123,7 +123,7 @@ def test_a_stack_starts_after_another_one_was_killed_and_sigterm_ends_everything
 
 def test_an_invalid_parameter_is_an_error(tmp_path: Path) -> None:
     arguments = command(tmp_path, "--parameter", "PollIntervalSeconds=0")
-    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
 
     assert done.returncode == 1
     assert "PollIntervalSeconds: '0' is not a number from 1" in done.stderr
@@ -156,20 +156,20 @@ def test_an_invalid_option_is_an_error(arguments: list[str], message: str, capsy
     assert message in capsys.readouterr().err
 
 
-def test_a_taken_port_of_an_api_names_its_option(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_the_error_for_a_port_of_an_api_that_is_in_use_names_its_option(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         with pytest.raises(LocalStackError, match=f"Port {port} is in use. Choose another with --port"):
             HttpApi(port, LogFolder(tmp_path))
 
 
-def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(LocalStackError, match="--aws-port"):
-        MotoServer(taken.getsockname()[1])
+def test_the_error_for_a_port_of_the_aws_endpoint_that_is_in_use_names_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(LocalStackError, match="--aws-port"):
+        MotoServer(server.getsockname()[1])
 
 
 def run(script: str, *arguments: Path) -> list[str]:
-    """Returns the lines that a program prints in its own process, because this process runs the example."""
+    """Runs a program in its own process, because the example runs in this one. Returns the lines that it prints."""
     path = os.pathsep.join(
         [str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / "layers" / "catchlight" / "python")]
     )
@@ -179,13 +179,13 @@ def run(script: str, *arguments: Path) -> list[str]:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_a_stack_can_start_again_and_keeps_no_state(tmp_path: Path) -> None:
+def test_a_stack_can_be_started_again_and_is_then_empty(tmp_path: Path) -> None:
     lines = run(
         """
         import sys, threading

@@ -1,4 +1,4 @@
-"""A state folder belongs to one stack at a time."""
+"""Only one stack at a time can own a state folder."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from local.state_dir import owned, published
 INFO = {"api_url": "http://127.0.0.1:3000", "aws_endpoint_url": "http://127.0.0.1:4000"}
 
 
-def test_one_owner_at_a_time(tmp_path: Path) -> None:
-    state = tmp_path / "deep" / "state"
+def test_a_state_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    state = tmp_path / "new" / "state"
     assert is_locked(state) is None
     with owned(state):
         assert is_locked(state)

@@ -1,4 +1,4 @@
-"""State machines run, their waits are scaled, and errors of functions reach Retry and Catch by their names."""
+"""State machines run, their waits are scaled, and Retry and Catch match errors of functions by their names."""
 
 import json
 import uuid
@@ -10,13 +10,13 @@ from botocore.exceptions import ClientError
 from tests.integration.local.running_example import Example, eventually
 
 
-def execute(example: Example, **order: Any) -> tuple[str, Any]:
-    """Runs an execution to its end, and returns its status and output."""
+def execute(example: Example, **values: Any) -> tuple[str, Any]:
+    """Runs an execution with these values in its input. Returns its status and output."""
     stepfunctions = example.client("stepfunctions")
     arn = stepfunctions.start_execution(
         stateMachineArn=example.ref("Machine"),
         name=uuid.uuid4().hex,
-        input=json.dumps({"waitSeconds": 0, **order}),
+        input=json.dumps({"waitSeconds": 0, **values}),
     )["executionArn"]
     ended = eventually(
         lambda: (found := stepfunctions.describe_execution(executionArn=arn))["status"] != "RUNNING" and found, 20
@@ -24,7 +24,7 @@ def execute(example: Example, **order: Any) -> tuple[str, Any]:
     return ended["status"], json.loads(ended.get("output", "null"))
 
 
-def test_a_function_gets_the_input_and_gives_the_output(example: Example) -> None:
+def test_a_function_receives_the_input_and_returns_the_output(example: Example) -> None:
     status, output = execute(example, color="blue")
 
     assert (status, output) == ("SUCCEEDED", {"done": {"waitSeconds": 0, "color": "blue"}})
@@ -37,17 +37,17 @@ def test_waits_are_scaled(example: Example, seconds: int) -> None:
 
 def test_an_error_is_retried_by_its_name_after_a_scaled_wait(example: Example) -> None:
     # 100 s before the retry at a scale of 0.001
-    status, output = execute(example, order="raise once")
+    status, output = execute(example, fault="raise once")
 
-    assert (status, output["done"]["order"]) == ("SUCCEEDED", "raise once")
+    assert (status, output["done"]["fault"]) == ("SUCCEEDED", "raise once")
 
 
 @pytest.mark.parametrize(
-    ("order", "error"),
+    ("fault", "error"),
     [("raise", "ValueError"), ("sleep", "Sandbox.Timedout"), ("exit", "Runtime.ExitError")],
 )
-def test_an_error_is_caught_by_its_name(example: Example, order: str, error: str) -> None:
-    status, output = execute(example, order=order)
+def test_an_error_is_caught_by_its_name(example: Example, fault: str, error: str) -> None:
+    status, output = execute(example, fault=fault)
 
     assert status == "SUCCEEDED"
     assert output["error"]["Error"] == error
@@ -55,13 +55,13 @@ def test_an_error_is_caught_by_its_name(example: Example, order: str, error: str
 
 
 def test_a_failed_execution_is_logged(example: Example) -> None:
-    status, _ = execute(example, order="raise", fatal=True)
+    status, _ = execute(example, fault="raise", fatal=True)
 
     assert status == "FAILED"
-    eventually(lambda: "catchlight-Machine: GivenUp: as the order says (execution " in example.log("errors"))
+    eventually(lambda: "catchlight-Machine: GivenUp: the input has fatal (execution " in example.log("errors"))
 
 
-def test_errors_of_lambda_have_their_own_names(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_lambda_itself_have_lambdas_names(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     function = example.stack.functions["WorkFunction"]
     monkeypatch.setattr(function, "_stopped", True)
 
@@ -70,20 +70,20 @@ def test_errors_of_lambda_have_their_own_names(example: Example, monkeypatch: py
 
 def test_an_execution_started_twice_with_one_name_runs_once(example: Example) -> None:
     stepfunctions, machine = example.client("stepfunctions"), example.ref("Machine")
-    order = {"stateMachineArn": machine, "name": uuid.uuid4().hex, "input": '{"waitSeconds": 500}'}
+    request = {"stateMachineArn": machine, "name": uuid.uuid4().hex, "input": '{"waitSeconds": 500}'}
 
-    first, second = stepfunctions.start_execution(**order), stepfunctions.start_execution(**order)
+    first, second = stepfunctions.start_execution(**request), stepfunctions.start_execution(**request)
 
     assert first["executionArn"] == second["executionArn"]
     with pytest.raises(ClientError, match="ExecutionAlreadyExists"):
-        stepfunctions.start_execution(**{**order, "input": '{"waitSeconds": 501}'})
+        stepfunctions.start_execution(**{**request, "input": '{"waitSeconds": 501}'})
 
 
 def test_invoke_of_lambda_runs_the_function(example: Example) -> None:
     lambda_client = example.client("lambda")
 
     good = lambda_client.invoke(FunctionName="WorkFunction", Payload=b'{"a": 1}')
-    bad = lambda_client.invoke(FunctionName="WorkFunction", Payload=b'{"order": "raise"}')
+    bad = lambda_client.invoke(FunctionName="WorkFunction", Payload=b'{"fault": "raise"}')
 
     assert json.load(good["Payload"]) == {"done": {"a": 1}}
     assert bad["FunctionError"] == "Unhandled"

@@ -1,4 +1,4 @@
-"""The stack's process ends soon, even if a thread of it does not stop."""
+"""The process of the stack ends in bounded time, even if one of its threads does not stop."""
 
 import subprocess
 import sys

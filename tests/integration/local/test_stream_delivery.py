@@ -21,7 +21,7 @@ URL = "http://127.0.0.1/on-failure"
 
 
 class Shard:
-    """A shard to which tests add; moto's needs a table."""
+    """A fake shard, because moto's needs a table. Tests add records to it."""
 
     id = "shardId-1"
 
@@ -43,7 +43,11 @@ class Shard:
 
 
 class Recorder:
-    """A function that fails by the list `failures`; `batches` are the names that it received."""
+    """A fake function.
+
+    `failures` has an entry for each invocation: None, a function error, or an exception to raise; later invocations
+    succeed. `batches` has the ids of the records that it received.
+    """
 
     configuration = SimpleNamespace(arn="arn:aws:lambda:us-east-1:1:function:F")
 
@@ -61,10 +65,12 @@ class Recorder:
 
 
 class Delivery:
+    """A stream event source between a fake shard and a fake function; `discarded` has its on-failure messages."""
+
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shard = Shard()
         self.function = Recorder()
-        self.put_aside: list[Any] = []
+        self.discarded: list[Any] = []
         self._folder = folder
         self._settings = settings
         self._source: StreamEventSource | None = None
@@ -74,7 +80,7 @@ class Delivery:
             StreamMapping("Mapping", "arn:aws:dynamodb:us-east-1:1:table/T/stream/1", **self._settings),
             cast("StreamShard", self.shard),
             cast("Function", self.function),
-            lambda url, body: self.put_aside.append((url, json.loads(body))),
+            lambda url, body: self.discarded.append((url, json.loads(body))),
             LogFolder(self._folder),
         )
         self._source.start()
@@ -106,7 +112,7 @@ def test_expired_records_are_discarded_without_an_invocation(make_delivery: Any)
     eventually(lambda: delivery.function.batches)
 
     assert delivery.function.batches == [["new"]]
-    [(url, message)] = delivery.put_aside
+    [(url, message)] = delivery.discarded
     assert url == URL
     assert message["requestContext"]["condition"] == "RecordAgeExceeded"
     assert "responseContext" not in message
@@ -118,15 +124,15 @@ def test_without_bisecting_the_whole_batch_is_retried_then_discarded(make_delive
     for name in ("a", "b"):
         delivery.shard.add(name)
     delivery.start()
-    eventually(lambda: delivery.put_aside)
+    eventually(lambda: delivery.discarded)
     delivery.shard.add("c")
     eventually(lambda: len(delivery.function.batches) == 3)
 
     assert delivery.function.batches == [["a", "b"], ["a", "b"], ["c"]]
-    assert delivery.put_aside[0][1]["DDBStreamBatchInfo"]["batchSize"] == 2
+    assert delivery.discarded[0][1]["DDBStreamBatchInfo"]["batchSize"] == 2
 
 
-def test_nothing_overtakes_a_batch_that_fails(make_delivery: Any) -> None:
+def test_later_records_are_delivered_after_a_failing_batch_has_succeeded(make_delivery: Any) -> None:
     delivery = make_delivery()
     delivery.function.failures = ["Unhandled"] * 3
     delivery.shard.add("a")
@@ -145,7 +151,7 @@ def test_throttling_does_not_count_as_a_retry(make_delivery: Any) -> None:
     delivery.start()
     eventually(lambda: len(delivery.function.batches) == 3)
 
-    assert delivery.put_aside == []
+    assert delivery.discarded == []
 
 
 def test_the_batching_window_collects_records(make_delivery: Any) -> None:

@@ -1,4 +1,4 @@
-"""Templates are expanded; unsupported features stop the start."""
+"""Templates are expanded; unsupported features prevent the start."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_functions_of_the_project_become_lambda_functions_with_their_globals() -
         ),
     ],
 )
-def test_unsupported_parts_stop_the_start(tmp_path: Path, text: str, message: str) -> None:
+def test_unsupported_features_prevent_the_start(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LocalStackError, match=message):
         load_template(write(tmp_path, text), {})
 
@@ -93,14 +93,14 @@ def test_an_unknown_parameter_is_an_error(tmp_path: Path) -> None:
         ([{"Ref": "AWS::NoValue"}, 1], [1]),
     ],
 )
-def test_intrinsic_functions(value: Any, resolved: Any) -> None:
+def test_intrinsic_functions_are_resolved(value: Any, resolved: Any) -> None:
     conditions = {"Large": {"Fn::And": [{"Fn::Equals": [{"Ref": "Size"}, 5]}, {"Fn::Not": [{"Condition": "Small"}]}]}}
     conditions["Small"] = {"Fn::Or": [{"Fn::Equals": [{"Ref": "Size"}, "1"]}]}
 
     assert resolver(conditions, Size="5").resolve(value) == resolved
 
 
-def test_an_unknown_intrinsic_function_stops_the_start() -> None:
+def test_an_unknown_intrinsic_function_prevents_the_start() -> None:
     with pytest.raises(LocalStackError, match="Fn::ImportValue"):
         resolver().resolve({"Name": {"Fn::ImportValue": "x"}})
 

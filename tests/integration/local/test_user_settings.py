@@ -1,4 +1,4 @@
-"""Sessions and clients for the local stack do not see the settings of the user's AWS tools."""
+"""Settings of the user's AWS tools do not affect sessions, clients and processes of the local stack."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def server() -> Iterator[MotoServer]:
 
 
 @pytest.mark.parametrize("name", [*sorted(tools_settings(Path("/tmp"))), "all at once"])
-def test_a_client_of_the_local_stack(
+def test_clients_of_the_local_stack_ignore_user_settings(
     server: MotoServer, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in tools_settings(tmp_path).items():
@@ -41,13 +41,13 @@ def test_a_client_of_the_local_stack(
         assert client.get(server.url).status_code == httpx.codes.OK
 
 
-def test_child_processes_inherit_no_settings(tmp_path: Path) -> None:
+def test_child_processes_do_not_inherit_settings_of_aws_tools(tmp_path: Path) -> None:
     hostile = hostile_settings(tmp_path)
     proxies = {name: value for name, value in hostile.items() if name.lower().endswith("_proxy")}
 
-    left = without_user_settings({**hostile, "no_proxy": "example.com", "PATH": "/bin"})
+    environment = without_user_settings({**hostile, "no_proxy": "example.com", "PATH": "/bin"})
 
-    assert left == {
+    assert environment == {
         # A build needs access to the package index, and its certificates.
         **proxies,
         **{name: hostile[name] for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")},

@@ -1,4 +1,4 @@
-"""The local stack sends webhooks to a receiver on this machine, again while it is down, and not without end."""
+"""The local stack sends webhooks to a receiver on this machine, retries them, and ends the retries."""
 
 import json
 import re
@@ -23,20 +23,20 @@ PAGE = (REPOSITORY / "docs" / "applications.md").read_text()
 (VERIFICATION,) = [
     block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "verify(body, headers)" in block
 ]
-# A day of the schedule takes 20 s.
+# The retries of a webhook are spread over 27.6 hours, which take 20 s.
 TIME_SCALE = 0.0002
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 @dataclass
 class Running:
-    """The stack and its receiver."""
+    """The stack and its receiver of webhooks."""
 
     stack: LocalStack
     receiver: WebhookReceiver
 
-    def end(self, task_id: str) -> None:
-        """Puts a task that has timed out into the table."""
+    def put_timed_out(self, task_id: str) -> None:
+        """Writes a task that has timed out to the table."""
         texts = {"task": f"acedata#{task_id}", "provider": "acedata", "taskId": task_id, "updatedAt": iso(utc_now())}
         item = {name: {"S": value} for name, value in texts.items()}
         item |= {"status": {"S": TaskStatus.TIMED_OUT}, "rank": {"N": "10"}}
@@ -45,8 +45,8 @@ class Running:
     def dead_letters(self) -> list[dict[str, Any]]:
         """Receives the messages of WebhookDeadLetters."""
         queue = self.stack.resources["WebhookDeadLetters"].ref
-        answer = self.stack.boto3_client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
-        return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+        response = self.stack.boto3_client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"]) for message in response.get("Messages", [])]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
         yield Running(stack, receiver)
 
 
-def test_a_task_that_ends_is_sent_and_verified_with_the_stacks_secret(running: Running) -> None:
+def test_the_webhook_of_a_task_is_verified_with_the_stacks_secret(running: Running) -> None:
     running.receiver.answers = ()
-    running.end("delivered")
+    running.put_timed_out("delivered")
 
     (webhook, *_) = running.receiver.wait_for("delivered", 1)
 
@@ -78,30 +78,29 @@ def test_a_task_that_ends_is_sent_and_verified_with_the_stacks_secret(running: R
     assert webhook.headers["webhook-id"] == event["eventId"]
 
 
-def test_a_receiver_that_is_down_for_a_while_gets_it_later(running: Running) -> None:
+def test_a_webhook_that_the_receiver_refused_is_sent_again(running: Running) -> None:
     running.receiver.answers = (503, 500)
-    running.end("late")
+    running.put_timed_out("refused")
 
-    webhooks = running.receiver.wait_for("late", 3)
+    webhooks = running.receiver.wait_for("refused", 3)
 
     assert [webhook.status for webhook in webhooks] == [503, 500, 204]
     assert len({(webhook.headers["webhook-id"], webhook.body) for webhook in webhooks}) == 1
     for webhook in webhooks:
         Webhook(running.stack.info["webhook_secret"]).verify(webhook.body, webhook.headers)
         sent_at = datetime.fromtimestamp(int(webhook.headers["webhook-timestamp"]), UTC)
-        assert abs((utc_now() - sent_at).total_seconds()) < PATIENCE_SECONDS
+        assert abs((utc_now() - sent_at).total_seconds()) < TIMEOUT_SECONDS
 
 
-def test_a_receiver_that_never_answers_ends_in_the_dead_letters(running: Running) -> None:
-    """Each try takes the whole deadline of 15 s, and two of them are longer than a day here."""
+def test_a_webhook_without_a_response_becomes_a_dead_letter_and_does_not_delay_others(running: Running) -> None:
+    """Each attempt ends after 15 s: two attempts take longer than the 20 s of the whole retry schedule."""
     running.receiver.answers = (None,) * 20
-    running.end("lost")
+    running.put_timed_out("unanswered")
 
-    (event,) = eventually(running.dead_letters, PATIENCE_SECONDS)
+    (event,) = eventually(running.dead_letters, TIMEOUT_SECONDS)
 
-    assert event["detail"]["taskId"] == "lost"
-    assert 1 <= len(running.receiver.wait_for("lost", 1)) <= 8
-    # Nothing is held up by it.
+    assert event["detail"]["taskId"] == "unanswered"
+    assert 1 <= len(running.receiver.wait_for("unanswered", 1)) <= 8
     running.receiver.answers = ()
-    running.end("punctual")
-    running.receiver.wait_for("punctual", 1)
+    running.put_timed_out("after")
+    running.receiver.wait_for("after", 1)

@@ -1,4 +1,4 @@
-"""Writes the handlers' inputs to a file per function, which the tests read."""
+"""Appends values of handlers to a file per function, which the tests read."""
 
 import json
 import os

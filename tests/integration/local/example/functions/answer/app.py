@@ -5,18 +5,22 @@ from typing import Any
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
-    """Responds as the body says: {"result": ...}, {"sleep": s}, {"raise": "message"}; otherwise with the event."""
+    """Returns the event as a response, unless the body has other instructions.
+
+    {"sleep": seconds} waits first; {"raise": message} raises an error; {"exit": status} ends the process;
+    {"result": value} returns the value.
+    """
     try:
-        order = json.loads(event.get("body") or "{}")
+        instructions = json.loads(event.get("body") or "{}")
     except ValueError:
-        order = {}
-    if not isinstance(order, dict):
-        order = {}
-    time.sleep(order.get("sleep", 0))
-    if "raise" in order:
-        raise RuntimeError(order["raise"])
-    if "exit" in order:
-        os._exit(order["exit"])
-    if "result" in order:
-        return order["result"]
+        instructions = {}
+    if not isinstance(instructions, dict):
+        instructions = {}
+    time.sleep(instructions.get("sleep", 0))
+    if "raise" in instructions:
+        raise RuntimeError(instructions["raise"])
+    if "exit" in instructions:
+        os._exit(instructions["exit"])
+    if "result" in instructions:
+        return instructions["result"]
     return {"statusCode": 200, "body": json.dumps(event)}

@@ -10,15 +10,16 @@ class OnceMoreError(Exception):
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
+    """Returns the event. Fails before if the event names a fault: "raise once", "raise", "sleep" or "exit"."""
     note(event)
-    order = event.get("order")
-    if order == "raise once" and not os.environ.get("RAISED"):
+    fault = event.get("fault")
+    if fault == "raise once" and not os.environ.get("RAISED"):
         os.environ["RAISED"] = "yes"
         raise OnceMoreError("this time only")
-    if order == "raise":
+    if fault == "raise":
         raise ValueError("never")
-    if order == "sleep":
+    if fault == "sleep":
         time.sleep(30)
-    if order == "exit":
+    if fault == "exit":
         os._exit(3)
     return {"done": event}

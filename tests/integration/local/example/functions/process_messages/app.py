@@ -13,14 +13,14 @@ def handler(event: dict[str, Any], context: object) -> Any:
     failed = []
     note([[json.loads(r["body"])["name"], int(r["attributes"]["ApproximateReceiveCount"])] for r in event["Records"]])
     for record in event["Records"]:
-        order = json.loads(record["body"])
-        time.sleep(order.get("sleep", 0))
-        if order.get("fail", 0) >= int(record["attributes"]["ApproximateReceiveCount"]):
+        instructions = json.loads(record["body"])
+        time.sleep(instructions.get("sleep", 0))
+        if instructions.get("fail", 0) >= int(record["attributes"]["ApproximateReceiveCount"]):
             failed.append(record["messageId"])
-            if "visibility" in order:
+            if "visibility" in instructions:
                 sqs.change_message_visibility(
-                    QueueUrl=order["queue"],
+                    QueueUrl=instructions["queue"],
                     ReceiptHandle=record["receiptHandle"],
-                    VisibilityTimeout=order["visibility"],
+                    VisibilityTimeout=instructions["visibility"],
                 )
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
