@@ -61,7 +61,7 @@ $(STAMP): requirements-dev.txt $(LOCAL_STAMP)
 	@touch $@
 
 # BUILT=1 runs the functions as `sam build` builds them for this machine, isolated from the sources and the environment.
-demo: $(RUN_STAMP) ## Run forty tasks through the local stack and show each outcome (BUILT=1: with the built functions)
+demo: $(RUN_STAMP) ## Run 41 tasks through the local stack and show each outcome (BUILT=1: with the built functions)
 	@$(BIN)/python -m local demo $(if $(BUILT),--built)
 
 up: $(RUN_STAMP) ## Run the local stack until Ctrl-C (BUILT=1: with the built functions)

@@ -17,6 +17,7 @@ from catchlight.tasks.by_status import TasksByStatus
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
+_DEFAULT_FIRST_POLL_AFTER_SECONDS = 120
 _DEFAULT_GIVE_UP_AFTER_SECONDS = 21_600
 
 
@@ -49,6 +50,11 @@ def reconciliation(stack: Stack) -> Reconciliation:
 def longest_polling(stack: Stack) -> timedelta:
     """Returns the longest time for which a PENDING task is polled: GiveUpAfterSeconds plus POLLING_SLACK."""
     return timedelta(seconds=stack.seconds("GiveUpAfterSeconds", _DEFAULT_GIVE_UP_AFTER_SECONDS)) + POLLING_SLACK
+
+
+def first_poll_after(stack: Stack) -> timedelta:
+    """Returns the time between a task's registration and its first poll: FirstPollAfterSeconds."""
+    return timedelta(seconds=stack.seconds("FirstPollAfterSeconds", _DEFAULT_FIRST_POLL_AFTER_SECONDS))
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def test_a_callback_that_was_not_confirmed_is_not_denied(heard: dict[str, Any]) 
 
     assert (unconfirmed.last_answer, refused.last_answer) == (LastAnswer.UNCONFIRMED, LastAnswer.REFUSED)
     for failure in (unconfirmed, refused):
-        began = "a callback reported a success without a result: " if "hintedAt" in heard else CAME
+        began = "a callback or a poll reported a success without a result: " if "hintedAt" in heard else CAME
         assert failure.message.startswith(began)
 
 

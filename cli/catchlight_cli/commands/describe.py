@@ -13,7 +13,7 @@ from catchlight.recovery.dead_letters import DeadLetterQueue
 from catchlight_cli.arguments import TaskName, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import format_duration
-from catchlight_cli.factories import longest_polling, tasks_table
+from catchlight_cli.factories import first_poll_after, longest_polling, tasks_table
 from catchlight_cli.health.archive_log import failed_attempts
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, find_executions
@@ -57,7 +57,13 @@ def _polling(stack: Stack, task: Task) -> ExecutionSearch | None:
         return None
     times = filter(None, map(parse_time, (task.registered_at, task.updated_at, task.reconciled_at)))
     machine = stack.resource("PollTasksStateMachine")
-    return find_executions(stack.client("stepfunctions"), machine, task.task, started_near=times)
+    return find_executions(
+        stack.client("stepfunctions"),
+        machine,
+        task.task,
+        changed_at=times,
+        first_poll_after=first_poll_after(stack),
+    )
 
 
 def _dead_letters(stack: Stack, task: str) -> Iterator[ArchiveDeadLetter]:

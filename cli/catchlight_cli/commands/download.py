@@ -66,8 +66,9 @@ def run(session: Session) -> ExitStatus:
         CatchlightError: the folder is not writable.
     """
     options = session.options
-    if options.tasks and (options.status or options.provider or options.since or options.limit):
-        raise UsageError("Give either tasks or filters (--status, --provider, --since, --limit), not both.")
+    if options.tasks and (options.limit or any(filters(options).values())):
+        names = ", ".join(f"--{name}" for name in filters(options))
+        raise UsageError(f"Give either tasks or filters ({names}, --limit), not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     with TasksClient.of(session.stack) as api, session.output.progress() as progress:
         bar = progress.add_task("Downloading", total=0)

@@ -13,9 +13,9 @@ from catchlight.models import Model
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# By default, polling of a new task starts 120 to 130 s after its registration: FirstPollAfterSeconds, and the batching
-# window of StartPolling. Polling after other changes starts within seconds, unless the stream is delayed.
-_STARTS_WITHIN = timedelta(minutes=3)
+# Polling of a new task starts up to 10 s, the batching window of StartPolling, after FirstPollAfterSeconds. Polling after
+# other changes starts within seconds. The rest is for a delayed stream or queue.
+_STARTING_TAKES_AT_MOST = timedelta(minutes=1)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
 # DescribeExecution is called once for each.
 _MAX_DESCRIBED = 25
@@ -37,17 +37,27 @@ class ExecutionSearch(Model):
 
 
 def find_executions(
-    client: "SFNClient", state_machine: str, task: str, *, started_near: Iterable[datetime], max_pages: int = 5
+    client: "SFNClient",
+    state_machine: str,
+    task: str,
+    *,
+    changed_at: Iterable[datetime],
+    first_poll_after: timedelta,
+    max_pages: int = 5,
 ) -> ExecutionSearch:
-    """Searches the running executions that started near one of these times for those that poll for the task."""
-    times = list(started_near)
+    """Searches the running executions that one of these changes may have started for those that poll for the task.
+
+    `first_poll_after` is the longest delay between a change and its execution: the parameter FirstPollAfterSeconds.
+    """
+    times = list(changed_at)
+    starts_within = first_poll_after + _STARTING_TAKES_AT_MOST
     found: list[PollingExecution] = []
     described_count, token, is_exhaustive = 0, None, True
     for _ in range(max_pages):
         more: Any = {"nextToken": token} if token else {}
         page = client.list_executions(stateMachineArn=state_machine, statusFilter="RUNNING", **more)
         for listed in page["executions"]:
-            if not any(_is_near(listed["startDate"], time) for time in times):
+            if not any(time - _CLOCK_DIFFERENCE <= listed["startDate"] <= time + starts_within for time in times):
                 continue
             if described_count == _MAX_DESCRIBED:
                 return ExecutionSearch(executions=tuple(found), is_exhaustive=False)
@@ -61,10 +71,6 @@ def find_executions(
     else:
         is_exhaustive = False
     return ExecutionSearch(executions=tuple(found), is_exhaustive=is_exhaustive)
-
-
-def _is_near(start: datetime, cause: datetime) -> bool:
-    return cause - _CLOCK_DIFFERENCE <= start <= cause + _STARTS_WITHIN
 
 
 def _with_next_poll(client: "SFNClient", arn: str, name: str, started_at: datetime) -> PollingExecution:

@@ -41,6 +41,7 @@ def a_template(template: Template) -> dict[str, Any]:
     role = "arn:aws:iam::123456789012:role/poll"
     return {
         "Parameters": {
+            "FirstPollAfterSeconds": {"Type": "Number", "Default": 120},
             "GiveUpAfterSeconds": {"Type": "Number", "Default": 21600},
             "TaskRetentionDays": {"Type": "Number", "Default": 0},
             "ProviderBaseUrls": {"Type": "String", "Default": ""},

@@ -9,9 +9,10 @@ import pytest
 
 from catchlight.models import iso, utc_now
 from catchlight_cli.health.polling_executions import find_executions
-from tests.integration.cli.conftest import Deployed
+from tests.integration.cli.conftest import STACK_NAME, Deployed
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 
 
 def poll(deployed: Deployed, name: str, *tasks: str) -> None:
@@ -113,6 +114,20 @@ def test_the_execution_that_polls_a_task_is_shown(deployed: Deployed) -> None:
     assert execution["name"] == "its-own"
     assert description["polling"]["isExhaustive"]
     assert "Execution its-own" in description["nextStep"]
+
+
+@pytest.mark.parametrize(("first_poll_after", "is_shown"), [(900, True), (120, False)])
+def test_an_execution_is_found_if_it_started_with_the_first_poll(
+    deployed: Deployed, first_poll_after: int, is_shown: bool
+) -> None:
+    parameters: Any = [{"ParameterKey": "FirstPollAfterSeconds", "ParameterValue": str(first_poll_after)}]
+    boto3.client("cloudformation").update_stack(StackName=STACK_NAME, UsePreviousTemplate=True, Parameters=parameters)
+    deployed.put("flux-kontext#t1", "PENDING", 15 * MINUTE)
+    poll(deployed, "its-own", "flux-kontext#t1")
+
+    executions = deployed.run("describe", "t1")["polling"]["executions"]
+
+    assert [execution["name"] for execution in executions] == ["its-own"] * is_shown
 
 
 def test_stopped_executions_are_not_shown(deployed: Deployed) -> None:
@@ -233,7 +248,7 @@ def test_the_search_for_executions_is_bounded(
     client: Any = StepFunctions(pages, per_page)
     cause: datetime = utc_now() if is_started_now else utc_now() - HOUR
 
-    search = find_executions(client, "machine", "flux-kontext#t1", started_near=[cause])
+    search = find_executions(client, "machine", "flux-kontext#t1", changed_at=[cause], first_poll_after=2 * MINUTE)
 
     assert (client.calls.count("list"), client.calls.count("describe")) == (lists, describes)
     assert (search.executions, search.is_exhaustive) == ((), is_exhaustive)

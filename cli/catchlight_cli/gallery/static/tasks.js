@@ -4,8 +4,8 @@ import { isUnfinished, promptOf } from "./format.js";
 
 const PAGE_SIZE = 100;
 const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
-// PublishEvents retries for half a minute.
-const ACTION_TIMEOUT_MILLISECONDS = 60_000;
+// The gallery's server waits up to 310 s for PublishEvents, which retries for almost five minutes (INVOKE_CONFIG).
+const ACTION_TIMEOUT_MILLISECONDS = 330_000;
 // This number of tasks is loaded while the user scrolls or searches; older tasks are loaded on request.
 const INITIAL_TASKS = 1000;
 // Unfinished tasks that a refresh of the newest tasks does not return are requested one by one. Tasks that have been

@@ -43,7 +43,7 @@ def no_result_failure(task: Task, report: TaskReport | None, error: Exception | 
     detail = _detail_of(error) if error else report.remark if report else ""
     reason = _ANSWERS[answer] + (f": {detail}" if detail else "")
     if task.hinted_at:
-        text = f"a callback reported a success without a result: {polled}, {reason}"
+        text = f"a callback or a poll reported a success without a result: {polled}, {reason}"
         answer = LastAnswer.UNCONFIRMED if answer in _WITHOUT_RESULT else answer
     elif had_callback(task):
         text = f"a callback came, but its provider did not confirm it: {polled}, {reason}"
