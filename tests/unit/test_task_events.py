@@ -27,7 +27,7 @@ from catchlight.models import (
 from functions.publish_events import app
 from scripts import write_task_event_schema
 from tests.unit.providers.cases import EVENTS, load
-from tests.unit.test_events import TO_OTHERS
+from tests.unit.test_events import TASK_EVENTS
 
 SCHEMA = json.loads(write_task_event_schema.DOCUMENT.read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -124,7 +124,7 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("path", TO_OTHERS)
+@pytest.mark.parametrize("path", TASK_EVENTS)
 def test_an_example_agrees_with_the_schema_and_says_nothing_else(path: str) -> None:
     detail = load(path)["detail"]
 
@@ -133,7 +133,7 @@ def test_an_example_agrees_with_the_schema_and_says_nothing_else(path: str) -> N
     assert detail.keys() <= SCHEMA["properties"].keys()
 
 
-@pytest.mark.parametrize("path", TO_OTHERS)
+@pytest.mark.parametrize("path", TASK_EVENTS)
 def test_an_example_is_an_event_as_eventbridge_hands_it_on(path: str) -> None:
     event = load(path)
 
@@ -154,12 +154,12 @@ def test_the_examples_are_what_becomes_of_the_stream(monkeypatch: pytest.MonkeyP
     app.dependencies.cache_clear()
 
     assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in entries] == [
-        (event["source"], event["detail-type"], event["detail"]) for event in map(load, TO_OTHERS)
+        (event["source"], event["detail-type"], event["detail"]) for event in map(load, TASK_EVENTS)
     ]
 
 
 def test_there_is_an_example_of_each_end() -> None:
-    assert {load(path)["detail"]["status"] for path in TO_OTHERS} == set(DETAIL_TYPES)
+    assert {load(path)["detail"]["status"] for path in TASK_EVENTS} == set(DETAIL_TYPES)
 
 
 @pytest.mark.parametrize(
