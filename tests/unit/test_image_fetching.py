@@ -291,7 +291,7 @@ def slow_head(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "silence"])
+@pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "no answer"])
 def test_one_deadline_covers_the_whole_response(
     server: ImageServer, fetcher: ImageFetcher, short_deadline: float, answer: Answer
 ) -> None:

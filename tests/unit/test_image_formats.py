@@ -92,7 +92,7 @@ def read(data: bytes, *, is_all: bool = True) -> ImageMetadata:
     return read_image_metadata(BytesIO(data), len(data), is_all=is_all)
 
 
-# ------------------------------------------------------------------------------------------------ whole files
+# ------------------------------------------------------------------------------------------------ complete files
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -56,9 +56,7 @@ def test_the_message_contains_the_providers_last_answer(answer: LastAnswer, stat
         (ProviderUnreachableError("answered 401"), LastAnswer.NO_ANSWER),
     ],
 )
-def test_after_an_error_the_message_says_that_it_is_unknown_whether_there_is_a_result(
-    error: Exception, answer: LastAnswer
-) -> None:
+def test_after_an_error_the_message_says_that_the_result_is_unknown(error: Exception, answer: LastAnswer) -> None:
     failure = no_result_failure(PENDING, None, error, after_hours=0.5)
 
     assert failure.last_answer is answer

@@ -176,7 +176,7 @@ def test_a_body_that_cannot_be_decompressed_is_a_protocol_error(body: bytes) -> 
 
 def silent(connection: socket.socket) -> None:
     read_request(connection)
-    connection.recv(1)  # until the client gives up
+    connection.recv(1)  # until the client closes the connection
 
 
 def reads_nothing(connection: socket.socket) -> None:
@@ -191,7 +191,7 @@ def reads_slowly(connection: socket.socket) -> None:
 
 
 SLOW = {
-    "silence": (silent, 0),
+    "no answer": (silent, 0),
     "head byte by byte": (drips(b"HTTP/1.1 200 OK\r\nX-Padding: "), 0),
     "body byte by byte": (drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"), 0),
     "request not read": (reads_nothing, 50_000_000),
@@ -214,7 +214,7 @@ def test_one_deadline_covers_everything(
     assert SHORT * 0.9 <= time.monotonic() - started_at < 60
 
 
-@pytest.mark.parametrize("is_silent", [True, False], ids=["silence", "byte by byte"])
+@pytest.mark.parametrize("is_silent", [True, False], ids=["no answer", "byte by byte"])
 def test_the_deadline_covers_the_tls_handshake(is_silent: bool) -> None:
     def behave(connection: socket.socket) -> None:
         connection.recv(65536)

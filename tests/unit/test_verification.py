@@ -218,7 +218,7 @@ def test_json_is_read(body: bytes, value: Any) -> None:
         pytest.param(b'{"code": NaN}', "NaN", id="NaN"),
         pytest.param(b'{"code": -Infinity}', "NaN", id="Infinity"),
         pytest.param(b'{"taskId": "a", "taskId": "b"}', "twice", id="key twice"),
-        pytest.param(rb'{"taskId": "a", "t\u0061skId": "b"}', "twice", id="key twice, spelt differently"),
+        pytest.param(rb'{"taskId": "a", "t\u0061skId": "b"}', "twice", id="key twice, once with an escape"),
         pytest.param(b'{"data": [{"x": {"a": 1, "a": 1}}]}', "twice", id="key twice, deep inside"),
         pytest.param(b'{"msg": "\xff"}', "UTF-8", id="no UTF-8"),
         pytest.param(b'{"msg": "\xed\xa0\x80"}', "UTF-8", id="surrogate as UTF-8"),

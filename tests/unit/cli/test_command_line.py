@@ -45,7 +45,7 @@ def greet(session: Session) -> ExitStatus:
     session.output.info("Looking [bold]up[/bold]")
     greeting = Greeting(greeted_name=name)
     session.output.show(greeting, lambda: page(greeting))
-    return ExitStatus.FAILURE if name == "nobody" else ExitStatus.SUCCESS
+    return ExitStatus.FAILURE if name == "unknown" else ExitStatus.SUCCESS
 
 
 GREET = Command("greet", "greet a person", add_arguments, greet)
@@ -53,7 +53,7 @@ GREET = Command("greet", "greet a person", add_arguments, greet)
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("Ada", 0), ("nobody", 1), ("fault", 1), ("credentials", 1), ("usage", 2), ("interrupt", 130)],
+    [("Ada", 0), ("unknown", 1), ("fault", 1), ("credentials", 1), ("usage", 2), ("interrupt", 130)],
 )
 def test_the_exit_status(name: str, status: int) -> None:
     assert run(["greet", name], [GREET]) == status

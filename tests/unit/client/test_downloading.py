@@ -100,7 +100,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [PART, NAME])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe", "folder"])
-def test_nothing_that_another_user_prepared_is_written_through(tmp_path: Path, name: str, kind: str) -> None:
+def test_links_and_files_prepared_by_another_user_are_not_written_to(tmp_path: Path, name: str, kind: str) -> None:
     """In a folder that other users can write to, such as /tmp, they can create files with these names in advance."""
     folder, victim = tmp_path / "shared", tmp_path / "victim"
     folder.mkdir()
@@ -223,7 +223,7 @@ def test_a_partial_file_is_continued_within_one_run(tmp_path: Path) -> None:
     assert ranges == [None, "bytes=900-"]
 
 
-def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
+def test_two_simultaneous_downloads_do_not_share_a_partial_file(tmp_path: Path) -> None:
     """The second one starts when nearly all bytes are there. It must not write to the partial file of the first one."""
     api = an_api()
     others: list[Download] = []

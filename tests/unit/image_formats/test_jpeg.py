@@ -233,7 +233,7 @@ def check_lacks_pixels(whole: bytes, lengths: Iterable[int]) -> None:
 
 
 @pytest.mark.parametrize("is_all", [True, False])
-def test_a_file_without_end_marker_is_refused_if_only_the_end_of_the_connection_marks_the_end(is_all: bool) -> None:
+def test_without_a_known_length_a_file_needs_its_end_marker(is_all: bool) -> None:
     whole = picture()[:-2]
     if is_all:
         assert read_image_metadata(BytesIO(whole), len(whole), is_all=True).width == 41

@@ -214,7 +214,7 @@ def test_a_success_without_a_readable_url_is_a_failure_with_the_answer(response:
         ({"response": {"success": True}}, TaskStatus.PENDING),
     ],
 )
-def test_ace_datas_success_without_a_readable_url_is_a_failure_if_it_has_data_or_has_finished(
+def test_ace_datas_finished_success_without_a_readable_url_is_a_failure(
     record: dict[str, Any], status: TaskStatus
 ) -> None:
     provider = PROVIDERS["acedata"]

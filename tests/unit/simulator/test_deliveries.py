@@ -31,8 +31,8 @@ def test_a_success_ends_the_retries(simulator: Simulator, receiver: Receiver) ->
 
 
 def test_a_refused_connection_is_recorded(simulator: Simulator) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     task = simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     assert [sent.status for sent in deliveries_of(simulator, task)] == [None] * 4

@@ -117,7 +117,7 @@ def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
         wait_for(lambda: len(receiver.bodies) == 1)
         assert poll(client, "nanobanana", report.task_id).status is TaskStatus.PENDING
         wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
-        # The simulator gives up after four tries; then the record has the result.
+        # The simulator ends the deliveries after four tries. Then the record has the result.
         wait_for(lambda: poll(client, "nanobanana", report.task_id).status is TaskStatus.SUCCEEDED)
     assert len(receiver.bodies) == 4
 
@@ -223,13 +223,13 @@ def test_a_missing_key_is_a_401_in_the_providers_format(headers: dict[str, str],
 
 
 def test_answers_about_unknown_tasks_have_each_services_format(client: httpx.Client) -> None:
-    flux = client.get("/kie/api/v1/flux/kontext/record-info?taskId=nobody")
+    flux = client.get("/kie/api/v1/flux/kontext/record-info?taskId=unknown-task")
     assert (flux.status_code, flux.json()) == (200, {"code": 422, "msg": "Record does not exist", "data": None})
-    nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=nobody").json()
+    nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=unknown-task").json()
     assert nanobanana == {"code": 200, "msg": "success", "data": None}
-    market = client.get("/kie-market/api/v1/jobs/recordInfo?taskId=nobody").json()
+    market = client.get("/kie-market/api/v1/jobs/recordInfo?taskId=unknown-task").json()
     assert market == {"code": 422, "msg": "recordInfo is null", "data": None}
-    assert client.post("/acedata/flux/tasks", json={"id": "nobody", "action": "retrieve"}).json() == {}
+    assert client.post("/acedata/flux/tasks", json={"id": "unknown-task", "action": "retrieve"}).json() == {}
 
 
 def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simulator, client: httpx.Client) -> None:
@@ -240,7 +240,7 @@ def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simu
         assert answer["count"] == len(answer["items"])
         return [item["id"] for item in answer["items"]]
 
-    assert retrieve(ids=["nobody", *ids[:3]]) == ids[:3]
+    assert retrieve(ids=["unknown-task", *ids[:3]]) == ids[:3]
     assert retrieve(ids=ids) == ids[:12]
     assert retrieve(ids=ids, limit=50) == ids
 
@@ -276,7 +276,7 @@ def test_an_original_expires_before_its_result(client: httpx.Client, simulator: 
     wait_for(lambda: time.time() > origin.expires_at)  # 12 s until the task ends, then a lifetime of 600 s
     assert client.get(origin.url).status_code == 403
     assert client.get(result.url).status_code == 200
-    assert client.get("/images/flux-kontext/nobody/result-0.png").status_code == 404
+    assert client.get("/images/flux-kontext/unknown-task/result-0.png").status_code == 404
 
 
 def test_clients_with_a_python_user_agent_get_no_image(simulator: Simulator) -> None:

@@ -56,7 +56,7 @@ def test_all_alarms_are_at_the_top() -> None:
     assert sorted(top["properties"]["alarms"]) == sorted(f"{name}.Arn" for name in ALARMS)
 
 
-def test_the_callback_miss_rate_comes_next() -> None:
+def test_the_callback_miss_rate_follows_the_alarms() -> None:
     number, over_time = (widget["properties"] for widget in BODY["widgets"][1:3])
 
     assert number["view"] == "singleValue"

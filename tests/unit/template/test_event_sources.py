@@ -66,7 +66,7 @@ def test_the_start_of_polling_is_retried_for_longer_than_the_shortest_url_lifeti
     assert "RedrivePolicy" not in dead_letters
 
 
-def test_a_batch_of_first_polls_fits_into_one_execution_and_its_delay_into_the_limit_of_sqs() -> None:
+def test_a_batch_of_first_polls_and_its_delay_are_within_the_limits() -> None:
     assert START_SOURCE["BatchSize"] == MAX_TASKS_PER_EXECUTION
     assert RAW["Parameters"]["FirstPollAfterSeconds"]["MaxValue"] == 900  # SQS's maximum
 
@@ -116,7 +116,7 @@ def test_messages_survive_an_outage_of_lambda_for_five_minutes(queue: str) -> No
     visibility_timeout, receives = QUEUES[queue]["VisibilityTimeout"], QUEUES[queue]["RedrivePolicy"]["maxReceiveCount"]
 
     assert visibility_timeout * receives > 300 * 2
-    # After the outage, the next receive comes while half of an original's ten minutes is left.
+    # After the outage, the message is received while more than a quarter of an original's ten minutes is left.
     assert 300 + visibility_timeout < 600 * 3 / 4
 
 
