@@ -33,14 +33,18 @@ def rehearsed_resources() -> list[str]:
 
 
 def test_named_files_exist() -> None:
-    for name in re.findall(r"`((?:local|tests|docs|scripts)/[\w/.]+)`", PAGE):
+    names = re.findall(r"`((?:local|tests|docs|scripts)/[\w/.]+)`", PAGE)
+    assert names
+    for name in names:
         assert (REPOSITORY / name).exists(), name
 
 
 def test_named_make_targets_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
 
-    for target in set(re.findall(r"`make ([a-z]+)", PAGE)):
+    targets = set(re.findall(r"`make ([a-z]+)", PAGE))
+    assert targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

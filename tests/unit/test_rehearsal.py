@@ -59,12 +59,13 @@ def test_grants_are_extended_by_batches_of_messages_only(changed: dict[tuple[str
 
 
 def test_resources_of_grants_are_the_same_in_another_form(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
-    for path, (old, new) in changed.items():
-        if "Resource" in path:
-            # In AWS both are the secret's ARN.
-            secret = old if isinstance(old, str) else old["Ref"]
-            assert TEMPLATE["Resources"][secret]["Type"] == "AWS::SecretsManager::Secret"
-            assert new == {"Fn::GetAtt": [secret, "Id"]}
+    resources = [values for path, values in changed.items() if "Resource" in path]
+    assert resources
+    for old, new in resources:
+        # In AWS both are the secret's ARN.
+        secret = old if isinstance(old, str) else old["Ref"]
+        assert TEMPLATE["Resources"][secret]["Type"] == "AWS::SecretsManager::Secret"
+        assert new == {"Fn::GetAtt": [secret, "Id"]}
 
 
 def test_nothing_else_changes(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
@@ -79,9 +80,10 @@ def test_nothing_else_changes(changed: dict[tuple[str, ...], tuple[Any, Any]]) -
 
 
 def test_paths_name_the_same_folders(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
-    for path, (old, new) in changed.items():
-        if path[-1] in ("CodeUri", "ContentUri"):
-            assert Path(new) == REPOSITORY / old
+    folders = [values for path, values in changed.items() if path[-1] in ("CodeUri", "ContentUri")]
+    assert len(folders) > 1
+    for old, new in folders:
+        assert Path(new) == REPOSITORY / old
 
 
 def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
