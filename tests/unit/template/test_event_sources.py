@@ -89,7 +89,7 @@ def test_the_defaults_leave_concurrency_of_a_new_account_to_callbacks() -> None:
     assert 0 < RAW["Parameters"]["ArchiveConcurrency"]["Default"] <= NEW_ACCOUNTS_CONCURRENCY / 2
     # Lambda's minimum.
     assert START_SOURCE["ScalingConfig"] == {"MaximumConcurrency": 2}
-    # One per shard is the default. Reserved concurrency would also be taken from the other functions.
+    # By default, a shard has one invocation at a time. Reserved concurrency would be taken from the other functions.
     assert not [name for name in STREAM_SOURCES if "ParallelizationFactor" in STREAM_SOURCES[name]]
     assert RAW["Parameters"]["ReservedConcurrency"]["Default"] == 0
 

@@ -12,7 +12,7 @@ from local.events.filters import EventFilter
 from tests.unit.template.expanded import STREAM_SOURCES
 from tests.unit.template.expanded import referred as referred_to
 
-MAX_PATTERNS = 5  # Lambda's limit; ten on request
+MAX_PATTERNS = 5  # Lambda's limit; AWS raises it to ten on request
 HANDLED = {
     "DispatchChangesFunction": dispatch_changes.read_changes,
     "PublishEventsFunction": publish_events.read_arrivals,
