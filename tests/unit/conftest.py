@@ -15,13 +15,13 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
         pytest.fail(f"a unit test starts a process ({event}): its place is in tests/integration")
 
 
-# An audit hook sees every way to start a process, also those of libraries.
+# An audit hook is called for every way to start a process, also in libraries.
 sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture(autouse=True)
 def no_processes() -> Iterator[None]:
-    """Lets a test fail that starts a process. Fixtures with a wider scope are not watched."""
+    """Fails a test that starts a process. Processes of fixtures with a wider scope are allowed."""
     global _is_unit_test
     _is_unit_test = True
     yield

@@ -1,4 +1,4 @@
-"""Clients share what is slow to create, and still verify certificates."""
+"""AWS clients: they share what is slow to create, verify certificates, and reject truncated answers."""
 
 import ssl
 import threading
@@ -17,7 +17,7 @@ from tests.benchmarks.aws_stand_in import Refusal, StandIn, stand_in
 
 ANSWERS = {
     "UpdateItem": lambda _: {},
-    "GetSecretValue": lambda asked: {"SecretString": asked["SecretId"]},
+    "GetSecretValue": lambda parameters: {"SecretString": parameters["SecretId"]},
     "DescribeStateMachine": lambda _: {},
 }
 
@@ -31,8 +31,8 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Yields the list of CA bundles that are parsed, one entry for each time."""
+def parsed_bundles(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Returns a list of the CA bundles that are parsed, with one entry for each time."""
     bundles = []
     load = ssl.SSLContext.load_verify_locations
 
@@ -48,7 +48,7 @@ def write(client: Any) -> None:
     client.update_item(TableName="tasks", Key={"task": {"S": "x"}})
 
 
-def test_all_clients_parse_the_ca_bundle_once(aws: StandIn, parsed: list[Any]) -> None:
+def test_all_clients_parse_the_ca_bundle_once(aws: StandIn, parsed_bundles: list[Any]) -> None:
     clients = AwsClients()
     dynamodb, secrets_manager = clients.dynamodb(), clients.secrets_manager()
 
@@ -59,7 +59,7 @@ def test_all_clients_parse_the_ca_bundle_once(aws: StandIn, parsed: list[Any]) -
         dynamodb._endpoint.http_session._manager.clear()  # type: ignore[attr-defined]
 
     assert aws.connections == 4
-    assert parsed == [str(aws.bundle)]
+    assert parsed_bundles == [str(aws.bundle)]
 
 
 def test_nothing_is_sent_to_a_server_with_an_unknown_certificate(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_certificate_for_another_name_is_refused(aws: StandIn, monkeypatch: py
     assert not aws.calls
 
 
-def test_a_call_says_who_makes_it_and_is_not_tried_for_ever(aws: StandIn) -> None:
+def test_calls_have_a_user_agent_and_limited_attempts_and_timeouts(aws: StandIn) -> None:
     client: Any = AwsClients().dynamodb()
     requests: list[Any] = []
     client.meta.events.register("before-send.dynamodb", lambda request, **_: requests.append(request))
@@ -88,7 +88,7 @@ def test_a_call_says_who_makes_it_and_is_not_tried_for_ever(aws: StandIn) -> Non
     write(client)
 
     (sent,) = requests
-    assert sent.headers["User-Agent"].startswith(b"catchlight")  # others may sign behind it
+    assert sent.headers["User-Agent"].startswith(b"catchlight")  # boto3 may append other names
     assert client.meta.config.retries == {"total_max_attempts": 3, "mode": "standard"}
     assert (client.meta.config.connect_timeout, client.meta.config.read_timeout) == (1, 2)
 
@@ -133,19 +133,22 @@ CALLS: dict[str, Call] = {
     "sqs": lambda aws: aws.sqs(ONCE).send_message_batch(QueueUrl="https://sqs/1/x", Entries=[]),
     "step functions": lambda aws: aws.step_functions(ONCE).start_execution(stateMachineArn="x"),
 }
-WHOLE = b'{"Item": {"task": {"S": "x"}}}'
+COMPLETE = b'{"Item": {"task": {"S": "x"}}}'
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """Yields a list: each answer sends its first element, a part of WHOLE, with WHOLE's length as Content-Length."""
-    body = [WHOLE]
+def response_body(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """Starts a server, and yields a list whose only element is the body of its answers to POST requests.
+
+    The Content-Length of the answers is always that of COMPLETE.
+    """
+    body = [COMPLETE]
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(200)
-            self.send_header("Content-Length", str(len(WHOLE)))
+            self.send_header("Content-Length", str(len(COMPLETE)))
             self.end_headers()
             self.wfile.write(body[0])
 
@@ -165,17 +168,17 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
 
 @pytest.mark.parametrize("service", CALLS)
-@pytest.mark.parametrize("half", [WHOLE[:15], b""], ids=["in the middle", "before the body"])
-def test_an_answer_that_breaks_off_is_none(answering: list[bytes], service: str, half: bytes) -> None:
-    answering[:] = [half]
+@pytest.mark.parametrize("half", [COMPLETE[:15], b""], ids=["in the middle", "before the body"])
+def test_a_truncated_answer_is_an_error(response_body: list[bytes], service: str, half: bytes) -> None:
+    response_body[:] = [half]
 
     with pytest.raises(ConnectionClosedError):
         CALLS[service](AwsClients())
 
 
-def test_a_whole_answer_is_one(answering: list[bytes]) -> None:
+def test_a_complete_answer_is_returned(response_body: list[bytes]) -> None:
     assert CALLS["dynamodb"](AwsClients())["Item"] == {"task": {"S": "x"}}
 
 
-def test_a_question_for_the_head_alone_is_answered_by_it(answering: list[bytes]) -> None:
+def test_a_head_request_needs_no_body(response_body: list[bytes]) -> None:
     assert AwsClients().s3(ONCE).head_object(Bucket="images", Key="x")["ContentLength"] == 1000

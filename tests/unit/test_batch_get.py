@@ -1,4 +1,4 @@
-"""Keys that DynamoDB left unprocessed are requested again: with pauses that grow, and not for ever."""
+"""Keys that DynamoDB left unprocessed are requested again: with growing pauses, until a deadline."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def some_keys(count: int) -> Keys:
 
 
 class Time:
-    """A clock that only sleeping moves on."""
+    """A clock that only `sleep` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -38,19 +38,19 @@ class Time:
 
 
 class Table:
-    """A DynamoDB client whose only table has every item, and returns those that `taken` lets through."""
+    """A DynamoDB client whose only table has every item. Of the requested keys, `processed` selects those of a call."""
 
-    def __init__(self, taken: Callable[[Keys], Keys]) -> None:
+    def __init__(self, processed: Callable[[Keys], Keys]) -> None:
         self.exceptions = SimpleNamespace()
-        self.asked: list[Keys] = []
-        self._taken = taken
+        self.requested_keys: list[Keys] = []
+        self._processed = processed
 
     def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         keys = RequestItems["tasks"]["Keys"]
-        self.asked.append(keys)
-        taken = self._taken(keys)
-        left = [key for key in keys if key not in taken]
-        return {"Responses": {"tasks": taken}, "UnprocessedKeys": {"tasks": {"Keys": left}} if left else {}}
+        self.requested_keys.append(keys)
+        processed = self._processed(keys)
+        left = [key for key in keys if key not in processed]
+        return {"Responses": {"tasks": processed}, "UnprocessedKeys": {"tasks": {"Keys": left}} if left else {}}
 
 
 def read(table: Table, time: Time, keys: Keys) -> Keys:
@@ -58,23 +58,23 @@ def read(table: Table, time: Time, keys: Keys) -> Keys:
     return list(batch_get(client, "tasks", keys, sleep=time.sleep, clock=time.clock))
 
 
-def test_every_item_comes_once_however_few_come_at_a_time() -> None:
+def test_every_item_is_returned_once_if_calls_return_only_some() -> None:
     table, time, keys = Table(lambda keys: keys[:60]), Time(), some_keys(2 * MAX_KEYS_PER_GET + 30)
 
     found = read(table, time, keys)
 
     assert sorted(map(str, found)) == sorted(map(str, keys))
-    assert max(map(len, table.asked)) == MAX_KEYS_PER_GET
+    assert max(map(len, table.requested_keys)) == MAX_KEYS_PER_GET
 
 
 def test_without_unprocessed_keys_there_is_no_pause() -> None:
     table, time = Table(lambda keys: keys), Time()
 
     assert len(read(table, time, some_keys(250))) == 250
-    assert (len(table.asked), time.pauses) == (3, [])
+    assert (len(table.requested_keys), time.pauses) == (3, [])
 
 
-def test_a_throttled_table_is_asked_ever_more_slowly_and_given_up_in_time() -> None:
+def test_pauses_for_a_throttled_table_grow_until_the_deadline() -> None:
     table, time = Table(lambda _: []), Time()
 
     with pytest.raises(StoreUnavailableError, match="unprocessed"):
@@ -83,10 +83,10 @@ def test_a_throttled_table_is_asked_ever_more_slowly_and_given_up_in_time() -> N
     assert BATCH_DEADLINE_SECONDS - LONGEST_PAUSE_SECONDS <= time.now <= BATCH_DEADLINE_SECONDS
     planned = [min(FIRST_PAUSE_SECONDS * 2**number, LONGEST_PAUSE_SECONDS) for number in range(len(time.pauses))]
     assert all(each / 2 <= pause <= each for pause, each in zip(time.pauses, planned, strict=True))
-    assert len(table.asked) == len(time.pauses) + 1 <= 15
+    assert len(table.requested_keys) == len(time.pauses) + 1 <= 15
 
 
-def test_readers_that_were_throttled_together_pause_differently() -> None:
+def test_the_pauses_of_several_readers_are_random() -> None:
     pauses = set()
     for _ in range(5):
         time = Time()
@@ -97,7 +97,7 @@ def test_readers_that_were_throttled_together_pause_differently() -> None:
     assert len(pauses) > 1
 
 
-def test_a_slow_table_is_given_up_in_time() -> None:
+def test_reading_a_slow_table_ends_at_the_deadline() -> None:
     time = Time()
 
     def slowly(_: Keys) -> Keys:

@@ -41,7 +41,7 @@ def test_a_goal_is_missed_if_the_nearer_quartile_misses_it(
     assert measured.is_missed == (verdict is Verdict.NOT_MET)
 
 
-def test_a_figure_that_was_counted_has_no_noise() -> None:
+def test_a_single_value_has_no_noise() -> None:
     assert Figure("queries", 2, "", goal=Goal(1, of="value")).is_missed
     assert not Figure("queries", 1, "", goal=Goal(1, of="value")).is_missed
 
@@ -53,7 +53,7 @@ def test_a_goal_for_a_ratio_needs_a_peer() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place for the figures, pictures and pages."""
+    """A folder for figures, pictures and pages, with two empty pages."""
     for name in ("PAGE", "README"):
         page = tmp_path / f"{name}.md"
         page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
@@ -91,7 +91,7 @@ def test_the_exit_status_says_whether_a_goal_is_missed(
         assert f"{run.date}, {run.machine}" in page.read_text()
 
 
-def test_each_benchmark_keeps_the_machine_and_date_of_its_run(tmp_path: Path) -> None:
+def test_each_benchmark_has_the_machine_and_date_of_its_own_run(tmp_path: Path) -> None:
     earlier = report.Run("an older machine", "2026-01-31", [figure(1.0, 1.0, goal=Goal(1.0))])
     path = tmp_path / "figures.json"
     report.write_json(path, {"polling": earlier, "bill": earlier})

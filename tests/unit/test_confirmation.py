@@ -132,7 +132,7 @@ def test_a_different_result_from_the_provider_corrects_the_task(reported: TaskRe
     assert harness.corrections == [(UNCONFIRMED, reported)]
 
 
-def test_a_concurrent_change_makes_the_confirmation_be_retried() -> None:
+def test_after_a_concurrent_change_the_confirmation_is_retried() -> None:
     with pytest.raises(UnconfirmedError, match="changed during the request to its provider"):
         Harness(provider_report(TaskStatus.FAILED), afterwards=None).check(UNCONFIRMED)
 

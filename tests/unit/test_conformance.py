@@ -1,4 +1,4 @@
-"""docs/conformance.md has a test for every statement of the services' documentation."""
+"""docs/conformance.md names an existing test for every statement of the services' documentation."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ TESTS = re.findall(
 
 
 @cache
-def names_in(path: str) -> set[str]:
+def functions_in(path: str) -> set[str]:
     module = ast.parse((REPOSITORY / path).read_text())
     return {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
 
@@ -30,4 +30,4 @@ def test_every_statement_is_numbered_and_has_a_test() -> None:
 @pytest.mark.parametrize(("number", "path", "name"), TESTS)
 def test_the_test_exists(number: str, path: str, name: str) -> None:
     assert name.startswith("test_"), number
-    assert name in names_in(path)
+    assert name in functions_in(path)

@@ -12,14 +12,14 @@ from catchlight.errors import MalformedBodyError, PayloadTooLargeError
 from functions.receive_callback import app as receive_callback
 from functions.serve_tasks_api import app as serve_tasks_api
 
-NOTHING: list[dict[str, Any]] = [
+EVENTS_WITHOUT_FIELDS: list[dict[str, Any]] = [
     {},
     {"body": None, "headers": None, "pathParameters": None, "queryStringParameters": None, "isBase64Encoded": None},
     {"body": "", "headers": {}, "pathParameters": {}, "queryStringParameters": {}, "isBase64Encoded": False},
 ]
 
 
-def test_a_body_that_is_not_the_base64_that_it_claims_to_be_is_refused(context: LambdaContext) -> None:
+def test_a_body_with_malformed_base64_is_refused(context: LambdaContext) -> None:
     event: dict[str, Any] = {"body": "YQ=", "isBase64Encoded": True}
 
     answer = serve_tasks_api.handler(post_tasks(**event), context)
@@ -57,7 +57,7 @@ def test_a_path_that_no_route_matches_is_not_found(path: str, context: LambdaCon
     assert answer["headers"]["Content-Type"] == "application/problem+json"
 
 
-def test_a_problem_is_logged_as_it_is_answered() -> None:
+def test_the_text_of_an_error_is_the_detail_of_its_response() -> None:
     problem = APIError(INVALID_REQUEST, "limit: too large", advice="Make it smaller.")
 
     assert str(problem) == problem.body.detail == "limit: too large"
@@ -77,7 +77,7 @@ def callback(**event: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "event", [{key: value for key, value in each.items() if "Param" not in key} for each in NOTHING]
+    "event", [{key: value for key, value in each.items() if "Param" not in key} for each in EVENTS_WITHOUT_FIELDS]
 )
 def test_a_callback_without_any_field_is_empty(event: dict[str, Any]) -> None:
     request = receive_callback.decode(callback(**event))
@@ -85,16 +85,16 @@ def test_a_callback_without_any_field_is_empty(event: dict[str, Any]) -> None:
     assert (request.provider_id, request.token, request.headers, request.body) == ("acedata", "t0k", {}, b"")
 
 
-@pytest.mark.parametrize(("token", "read"), [("t0k/", "t0k"), ("t0k//", "t0k/"), ("t0k", "t0k")])
-def test_a_slash_behind_the_token_is_no_part_of_it(token: str, read: str) -> None:
+@pytest.mark.parametrize(("token", "decoded"), [("t0k/", "t0k"), ("t0k//", "t0k/"), ("t0k", "t0k")])
+def test_a_slash_after_the_token_is_removed(token: str, decoded: str) -> None:
     event = callback(pathParameters={"provider": "acedata", "token": token}, headers={"X-A": "b"})
     request = receive_callback.decode(event)
 
-    assert (request.token, request.headers) == (read, {"x-a": "b"})
+    assert (request.token, request.headers) == (decoded, {"x-a": "b"})
 
 
 @pytest.mark.parametrize("is_encoded", [False, True])
-def test_a_callback_is_as_long_as_its_limit(is_encoded: bool) -> None:
+def test_the_length_of_a_callback_is_limited(is_encoded: bool) -> None:
     def sent(length: int) -> dict[str, Any]:
         body = b"x" * length
         text = (base64.b64encode(body) if is_encoded else body).decode()

@@ -1,7 +1,7 @@
 """The policy for deployments: what CloudFormation and SAM need for this template, and nothing else.
 
-CloudFormation's own schemas, which cfn-lint has, name the permissions for making, reading, updating and deleting each
-type.
+CloudFormation's schemas, which cfn-lint contains, list the permissions for creating, reading, updating and deleting
+each type.
 """
 
 import json
@@ -18,7 +18,7 @@ STATEMENTS = {statement["Sid"]: statement for statement in POLICY["Statement"]}
 ALLOWED = {action for statement in STATEMENTS.values() for action in statement["Action"]}
 TYPES = sorted({resource["Type"] for resource in RESOURCES.values()})
 
-# Permissions of the schemas that serve properties which the template does not have.
+# Permissions in the schemas that are needed only for properties that the template does not have.
 UNUSED = {
     "customer managed keys": r"kms:.*|logs:(A|Disa)ssociateKmsKey",
     "functions in a VPC, with file systems": r"ec2:.*|elasticfilesystem:.*|s3files:.*",
@@ -44,7 +44,7 @@ UNUSED = {
     "secrets in several regions": r"secretsmanager:(ReplicateSecretToRegions|RemoveRegionsFromReplication)",
     "permissions boundaries": r"iam:\w+PermissionsBoundary",
 }
-# Permissions that no schema names.
+# Permissions that are in no schema.
 BY_SAM = {
     *("cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet"),
     *("cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents", "cloudformation:GetTemplateSummary"),
@@ -57,7 +57,7 @@ BY_ACCESS_LOGS = {
     *("logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:UpdateLogDelivery"),
     *("logs:DeleteLogDelivery", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
 }
-# Statements whose actions have no resources, or resources without a name that the stack's is part of.
+# Statements whose actions have no resources, or resources whose names do not contain the stack's name.
 ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSources", "CallbackDomainRecord"}
 
 
@@ -65,7 +65,9 @@ ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSource
 def handlers() -> dict[str, dict[str, list[str]]]:
     """Returns permissions by resource type and by CloudFormation's operation."""
     return {
-        type_name: {what: handler["permissions"] for what, handler in resource_schema(type_name)["handlers"].items()}
+        type_name: {
+            operation: handler["permissions"] for operation, handler in resource_schema(type_name)["handlers"].items()
+        }
         for type_name in TYPES
     }
 
@@ -73,19 +75,21 @@ def handlers() -> dict[str, dict[str, list[str]]]:
 def needed(type_name: str) -> set[str]:
     """Returns the permissions that CloudFormation needs for a type, with the properties in the template."""
     actions = {
-        action for what in ("create", "read", "update", "delete") for action in handlers()[type_name].get(what, [])
+        action
+        for operation in ("create", "read", "update", "delete")
+        for action in handlers()[type_name].get(operation, [])
     }
     return {action for action in actions if not any(re.fullmatch(unused, action) for unused in UNUSED.values())}
 
 
 @pytest.mark.parametrize("type_name", TYPES)
-def test_every_type_can_be_made_read_updated_and_deleted(type_name: str) -> None:
+def test_every_type_can_be_created_read_updated_and_deleted(type_name: str) -> None:
     allowed = {action.lower() for action in ALLOWED}
 
     assert {action for action in needed(type_name) if action.lower() not in allowed} == set()
 
 
-def test_nothing_is_allowed_that_nothing_needs() -> None:
+def test_every_allowed_action_is_needed() -> None:
     by_cloudformation = {action.lower() for type_name in TYPES for action in needed(type_name)}
 
     assert {a for a in ALLOWED - BY_SAM - BY_ACCESS_LOGS if a.lower() not in by_cloudformation} == set()
@@ -93,14 +97,14 @@ def test_nothing_is_allowed_that_nothing_needs() -> None:
 
 
 @pytest.mark.parametrize("unused", UNUSED)
-def test_every_exception_is_one(unused: str) -> None:
-    actions = {action for doing in handlers().values() for found in doing.values() for action in found}
+def test_every_exception_matches_a_permission_in_the_schemas(unused: str) -> None:
+    actions = {action for operations in handlers().values() for found in operations.values() for action in found}
 
     assert any(re.fullmatch(UNUSED[unused], action) for action in actions)
 
 
 @pytest.mark.parametrize("sid", STATEMENTS)
-def test_a_statement_is_about_this_stack(sid: str) -> None:
+def test_a_statement_is_limited_to_resources_of_the_stack(sid: str) -> None:
     statement = STATEMENTS[sid]
 
     assert statement["Effect"] == "Allow"
@@ -113,8 +117,8 @@ def test_a_statement_is_about_this_stack(sid: str) -> None:
         assert any(name.lower() in resource.lower() for name in names), resource
 
 
-def test_roles_are_passed_to_the_services_that_take_them() -> None:
-    takers = {
+def test_roles_may_be_passed_to_the_services_that_assume_them() -> None:
+    services = {
         service
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::IAM::Role"
@@ -122,17 +126,19 @@ def test_roles_are_passed_to_the_services_that_take_them() -> None:
         for service in statement["Principal"]["Service"]
     }
 
-    passing = [statement for statement in STATEMENTS.values() if "iam:PassRole" in statement["Action"]]
+    statements = [statement for statement in STATEMENTS.values() if "iam:PassRole" in statement["Action"]]
 
-    assert [set(statement["Condition"]["StringEquals"]["iam:PassedToService"]) for statement in passing] == [takers]
+    assert [set(statement["Condition"]["StringEquals"]["iam:PassedToService"]) for statement in statements] == [
+        services
+    ]
 
 
-def test_it_fits_into_a_role() -> None:
+def test_the_policy_fits_into_a_role() -> None:
     # IAM does not count white space. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     assert len(re.sub(r"\s", "", json.dumps(POLICY))) < 10_240
 
 
-def test_the_page_leads_to_it() -> None:
+def test_the_page_on_deployments_links_to_the_policy() -> None:
     page = (REPOSITORY / "docs" / "deploying.md").read_text()
 
     assert "(deployer-policy.json)" in page

@@ -1,4 +1,4 @@
-"""The page on deployments: its figures are those of the template, and what it names exists."""
+"""The page on deployments: its figures are those of the template, and the named files and targets exist."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs/deploying.md").read_text()
 
 
-def test_the_rehearsals_output_is_of_this_template() -> None:
-    ((made, alarms),) = re.findall(r"first sam deploy: (\d+) resources, the topic in (\d+) alarms", PAGE)
+def test_the_rehearsals_output_has_the_numbers_of_this_template() -> None:
+    ((created, alarms),) = re.findall(r"first sam deploy: (\d+) resources, the topic in (\d+) alarms", PAGE)
     rehearsed = rehearsed_resources()
 
-    assert int(made) == len(rehearsed)
+    assert int(created) == len(rehearsed)
     assert int(alarms) == sum(type_name == "AWS::CloudWatch::Alarm" for type_name in rehearsed)
 
 
@@ -24,7 +24,7 @@ def test_the_rehearsals_output_names_each_function_that_a_new_package_changes() 
 
 
 def rehearsed_resources() -> list[str]:
-    """Types of all resources but those that the rehearsal leaves out."""
+    """Returns the types of all resources, without those that the rehearsal leaves out."""
     return [
         RESOURCES[name]["Type"]
         for name, properties in deployed().items()
@@ -32,20 +32,24 @@ def rehearsed_resources() -> list[str]:
     ]
 
 
-def test_files_that_are_named_are_there() -> None:
-    for name in re.findall(r"`((?:local|tests|docs|scripts)/[\w/.]+)`", PAGE):
+def test_named_files_exist() -> None:
+    names = re.findall(r"`((?:local|tests|docs|scripts)/[\w/.]+)`", PAGE)
+    assert names
+    for name in names:
         assert (REPOSITORY / name).exists(), name
 
 
-def test_targets_that_are_named_are_there() -> None:
+def test_named_make_targets_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
 
-    for target in set(re.findall(r"`make ([a-z]+)", PAGE)):
+    targets = set(re.findall(r"`make ([a-z]+)", PAGE))
+    assert targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_no_parameter_can_replace_what_is_to_stay() -> None:
-    # What CloudFormation cannot change in place: names and keys. None of it may depend on a parameter.
+def test_no_parameter_can_cause_a_replacement_of_table_or_bucket() -> None:
+    # CloudFormation cannot change names and keys in place. None of them may depend on a parameter.
     table, bucket = RAW["Resources"]["TasksTable"]["Properties"], RAW["Resources"]["ImagesBucket"]["Properties"]
 
     assert "TableName" not in table

@@ -1,4 +1,4 @@
-"""What the dispatcher queues and starts, and which answers of AWS mean that a task was accepted."""
+"""The dispatcher: the messages and executions that it creates, and the answers of AWS that mean acceptance."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class AlreadyExistsError(ClientError):
 
 
 class Aws:
-    """The two clients: they record their requests, and answer with `answer`."""
+    """Both AWS clients: they record their requests, and return what `answer` returns."""
 
     def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
         self.answer = answer
@@ -43,7 +43,7 @@ def dispatcher(aws: Aws) -> Dispatcher:
     return Dispatcher(client, client, archive_queue_url=QUEUE_URL, state_machine=STATE_MACHINE)
 
 
-def taken(number: int) -> Callable[[dict[str, Any]], Any]:
+def accepts(number: int) -> Callable[[dict[str, Any]], Any]:
     return lambda call: {"Successful": [{"Id": entry["Id"]} for entry in call["Entries"][:number]]}
 
 
@@ -54,8 +54,8 @@ def fails_with(fault: Exception) -> Callable[[dict[str, Any]], Any]:
     return fail
 
 
-def test_each_task_is_a_message_that_no_other_run_sends() -> None:
-    aws = Aws(taken(MAX_MESSAGES_PER_CALL))
+def test_each_task_has_a_message_with_the_nonce_of_its_run() -> None:
+    aws = Aws(accepts(MAX_MESSAGES_PER_CALL))
     tasks = [f"acedata#{number}" for number in range(MAX_MESSAGES_PER_CALL)]
 
     dispatcher(aws).queue_archiving(tasks, nonce="run-7")
@@ -67,8 +67,8 @@ def test_each_task_is_a_message_that_no_other_run_sends() -> None:
     assert bodies == [{"task": task, "nonce": "run-7"} for task in tasks]
 
 
-@pytest.mark.parametrize("answer", [lambda _: {}, taken(1), lambda _: {"Failed": [], "Successful": []}])
-def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str, Any]], Any]) -> None:
+@pytest.mark.parametrize("answer", [lambda _: {}, accepts(1), lambda _: {"Failed": [], "Successful": []}])
+def test_messages_that_sqs_does_not_report_as_accepted_are_missing(answer: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(NotQueuedError, match=r"SQS did not accept [12] of 2 messages: they are missing") as refused:
         dispatcher(Aws(answer)).queue_archiving(["acedata#1", "acedata#2"], nonce="run-7")
 
@@ -76,8 +76,8 @@ def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str
 
 
 @pytest.mark.parametrize("delay", [0, 60])
-def test_messages_are_received_after_their_delay(delay: int) -> None:
-    aws = Aws(taken(2))
+def test_messages_are_sent_with_their_delay(delay: int) -> None:
+    aws = Aws(accepts(2))
     client: Any = aws
     messages = [{"task": "acedata#1", "change": "7"}, {"task": "acedata#2", "change": "8"}]
 
@@ -88,12 +88,12 @@ def test_messages_are_received_after_their_delay(delay: int) -> None:
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
-def test_a_fault_of_sqs_is_worth_a_retry(fault: Exception, named: str) -> None:
+def test_an_error_of_sqs_may_be_retried(fault: Exception, named: str) -> None:
     with pytest.raises(StoreUnavailableError, match=f"SQS did not accept messages: {named}"):
         dispatcher(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
 
 
-def test_an_execution_begins_with_its_tasks_and_the_time_that_they_have_waited() -> None:
+def test_the_input_of_an_execution_has_its_tasks_and_their_waiting_time() -> None:
     aws = Aws(lambda _: {})
     client: Any = aws
     executions = PollingExecutions(client, STATE_MACHINE)
@@ -118,6 +118,6 @@ def test_an_execution_that_was_started_before_is_not_started_again() -> None:
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
-def test_a_fault_of_step_functions_is_worth_a_retry(fault: Exception, named: str) -> None:
+def test_an_error_of_step_functions_may_be_retried(fault: Exception, named: str) -> None:
     with pytest.raises(StoreUnavailableError, match=f"Step Functions did not start an execution: {named}"):
         dispatcher(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n")

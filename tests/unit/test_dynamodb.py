@@ -1,4 +1,4 @@
-"""DynamoDB's JSON for values is the same as boto3's."""
+"""Conversion of values to and from DynamoDB's format: the same as by boto3."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,16 +18,18 @@ values: st.SearchStrategy[Any] = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
 )
 strings, binaries = st.text(min_size=1), st.binary(min_size=1)
-users_own = st.sets(strings, min_size=1) | st.sets(numbers, min_size=1) | st.sets(binaries, min_size=1) | binaries
+sets_and_binaries = (
+    st.sets(strings, min_size=1) | st.sets(numbers, min_size=1) | st.sets(binaries, min_size=1) | binaries
+)
 
 
 @given(value=values)
-def test_values_are_spelt_as_boto3_spells_them(value: Any) -> None:
+def test_values_are_serialized_as_by_boto3(value: Any) -> None:
     assert to_attribute(value) == TypeSerializer().serialize(value)
 
 
-@given(value=values | users_own | st.lists(users_own))
-def test_attributes_are_read_as_boto3_reads_them(value: Any) -> None:
+@given(value=values | sets_and_binaries | st.lists(sets_and_binaries))
+def test_attributes_are_deserialized_as_by_boto3(value: Any) -> None:
     attribute = TypeSerializer().serialize(value)
 
     assert from_attribute(attribute) == TypeDeserializer().deserialize(attribute)
@@ -40,13 +42,13 @@ def test_whole_numbers_are_integers(number: int) -> None:
     assert from_attribute({"N": "1.5"}) == Decimal("1.5")
 
 
-def test_tuples_are_lists_and_times_are_text_that_sorts() -> None:
+def test_tuples_become_lists_and_times_become_text() -> None:
     moment = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
 
     assert to_attribute((moment,)) == {"L": [{"S": "2026-01-06T00:17:05.120Z"}]}
 
 
 @pytest.mark.parametrize("value", [1.5, b"x", {1, 2}, object()])
-def test_what_no_item_of_ours_has_is_refused(value: Any) -> None:
+def test_types_that_no_item_has_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):
         to_attribute({"x": [value]})

@@ -22,7 +22,7 @@ from tests.unit.providers.expected_polls import POLLS
 
 FROM_AWS = ("dynamodb_stream.json", "dynamodb_stream_ends.json", "sqs_archive.json", "poll_tasks_input.json")
 # The final statuses in the stream's batch, in their order.
-TO_OTHERS = (
+TASK_EVENTS = (
     *("task_events/failed.json", "task_events/archived.json"),
     *("task_events/incomplete.json", "task_events/timed_out.json", "task_events/unconfirmed.json"),
 )
@@ -32,12 +32,12 @@ ROUTE = "POST /callbacks/{provider}/{token+}"
 
 def test_every_file_has_an_expectation_and_every_expectation_a_file() -> None:
     files = {path.relative_to(EVENTS).as_posix() for path in EVENTS.rglob("*.json")}
-    assert files == {*CALLBACKS, *POLLS, *FROM_AWS, *TO_OTHERS}
+    assert files == {*CALLBACKS, *POLLS, *FROM_AWS, *TASK_EVENTS}
 
 
 def test_the_readme_lists_every_file() -> None:
     rows = re.findall(r"^\| (\S+\.json) \|", (EVENTS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [*CALLBACKS, *POLLS, *FROM_AWS, *TO_OTHERS]
+    assert rows == [*CALLBACKS, *POLLS, *FROM_AWS, *TASK_EVENTS]
 
 
 @pytest.mark.parametrize("path", CALLBACKS)
@@ -65,7 +65,7 @@ def test_a_callback_is_an_event_of_payload_format_2_0(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", CALLBACKS)
-def test_a_callback_carries_strict_json_of_the_length_it_declares(path: str) -> None:
+def test_a_callback_has_strict_json_of_the_declared_length(path: str) -> None:
     event = load(path)
     body = base64.b64decode(event["body"], validate=True) if event["isBase64Encoded"] else event["body"].encode()
     assert event["headers"]["content-length"] == str(len(body))
@@ -86,7 +86,7 @@ def test_one_callback_is_signed() -> None:
 
 
 def _items(record: dict[str, Any]) -> tuple[Task | None, Task | None]:
-    """The task before and after a stream record."""
+    """Returns the task before and after a stream record."""
     deserialize = TypeDeserializer().deserialize
     images = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
     old, new = (
@@ -96,7 +96,7 @@ def _items(record: dict[str, Any]) -> tuple[Task | None, Task | None]:
     return old, new
 
 
-def test_the_stream_holds_one_record_of_each_kind() -> None:
+def test_the_stream_contains_one_record_of_each_kind() -> None:
     records = load("dynamodb_stream.json")["Records"]
     changes = []
     for record in records:
@@ -111,7 +111,7 @@ def test_the_stream_holds_one_record_of_each_kind() -> None:
     ]
 
 
-def test_tasks_reach_every_end_in_the_other_stream() -> None:
+def test_the_other_stream_contains_every_final_status() -> None:
     changes = []
     for record in load("dynamodb_stream_ends.json")["Records"]:
         old, new = _items(record)
@@ -127,7 +127,7 @@ def test_tasks_reach_every_end_in_the_other_stream() -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_stream_records_are_shaped_as_aws_sends_them(stream: str) -> None:
+def test_stream_records_have_the_format_of_aws(stream: str) -> None:
     records = load(stream)["Records"]
     for record in records:
         old, new = _items(record)
@@ -152,7 +152,7 @@ def test_the_image_state_is_all_that_changes_in_the_last_modification() -> None:
     assert [image.state for image in new.images] == ["ARCHIVED", "PENDING"]
 
 
-def test_queue_messages_name_a_task_each() -> None:
+def test_each_queue_message_names_one_task() -> None:
     records = load("sqs_archive.json")["Records"]
     assert [json.loads(record["body"]) for record in records] == [
         {"task": "flux-kontext#task12345"},

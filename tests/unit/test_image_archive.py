@@ -66,7 +66,7 @@ class Harness:
         self.downloads: Mapping[int, str] | Exception = {}
         self.fetched: list[tuple[str, tuple[str, ...]]] = []
         self.objects: list[tuple[str, str]] = []
-        self.quarantine_keys: list[str] = []  # keys in quarantine
+        self.quarantine_keys: list[str] = []  # keys of the objects in quarantine
         self.saved: list[dict[int, Image]] = []
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
@@ -324,10 +324,10 @@ def test_an_image_is_expired_after_the_last_try_if_its_fresh_url_fails_too() -> 
     assert (expired.state, expired.url, expired.reason) == (EXPIRED, "https://h.example/a2", "gone again")
 
 
-def test_the_provider_is_not_asked_for_fresh_urls_right_after_a_confirmation() -> None:
+def test_fresh_urls_are_not_requested_right_after_a_confirmation() -> None:
     harness = Harness(a_task(image("a")), a=GONE)
     harness.checked = ConfirmationResult(a_task(image("a")), was_asked=True)
-    harness.fresh = AssertionError("the provider was asked twice")
+    harness.fresh = AssertionError("a second request to the provider")
 
     assert harness.run().failures == (GONE,)
     harness.saved.clear()
@@ -467,7 +467,7 @@ def test_the_images_of_a_corrected_result_are_downloaded() -> None:
     [
         (Reporter.POLL, None, True, True),
         (Reporter.CALLBACK, "2026-01-31T12:00:00.000Z", True, True),
-        (Reporter.CALLBACK, None, True, False),  # no API key: the provider could not be asked
+        (Reporter.CALLBACK, None, True, False),  # no API key: no request to the provider
         (None, None, True, False),  # an item that a user has written
         (Reporter.POLL, None, False, False),
         (Reporter.CALLBACK, "2026-01-31T12:00:00.000Z", False, False),
@@ -561,7 +561,7 @@ def test_the_first_negative_answers_after_an_outage_are_not_final(negative_tries
     assert harness.recorded_tries == (["started", "ended"] if is_final else ["started", "negative"])
 
 
-def test_answers_about_the_images_of_a_contradicted_callback_do_not_count_for_the_corrected_ones() -> None:
+def test_tries_for_images_of_a_contradicted_callback_do_not_count_for_the_corrected_images() -> None:
     harness = Harness(a_task(image("false")), true=GONE)
     harness.failed_tries = harness.negative_tries = 30
     harness.checked = ConfirmationResult(a_task(image("true")), was_asked=True, is_contradicted=True)

@@ -1,4 +1,4 @@
-"""S3's answers to an upload: the image is written, exists already, or is tried again."""
+"""S3's answers to an upload: the image was written, exists already, or can be uploaded again."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 class Body:
-    """A body of S3 that ends early."""
+    """A body from S3 whose connection is lost."""
 
     def iter_chunks(self, size: int) -> Iterator[bytes]:
         yield PNG[:100]
@@ -35,7 +35,7 @@ class Body:
     def close(self) -> None: ...
 
 
-def test_bytes_in_quarantine_that_break_off_are_not_the_image() -> None:
+def test_truncated_bytes_from_quarantine_are_an_error() -> None:
     class Quarantine:
         def get_object(self, **_: Any) -> dict[str, Any]:
             metadata = {"source-url-sha256": hashlib.sha256(b"https://h.example/a").hexdigest()}
@@ -55,7 +55,7 @@ NO_ANSWER = ReadTimeoutError(endpoint_url="https://s3.example")
 
 
 class S3:
-    """Records its calls, and returns or raises what it was created with."""
+    """Records its calls, and returns or raises the configured answers."""
 
     def __init__(self, put: Any, head: Any = None) -> None:
         self.answers = {"put": put, "head": head}
@@ -84,7 +84,7 @@ def put(s3: S3, content: bytes = PNG, request: GenerationRequest | None = None) 
         return ImageBucket(client, "images-bucket").put(KEY, image, task)
 
 
-def test_an_image_is_written_once_with_all_that_is_known_of_it() -> None:
+def test_an_image_is_written_once_with_type_checksum_and_metadata() -> None:
     s3 = S3({"ChecksumSHA256": CHECKSUM})
 
     assert put(s3) == DIGEST.hex()
@@ -103,11 +103,11 @@ def test_an_image_is_written_once_with_all_that_is_known_of_it() -> None:
     ]
 
 
-def test_without_a_checksum_in_the_answer_it_is_computed_here() -> None:
+def test_without_a_checksum_in_the_answer_the_checksum_is_computed() -> None:
     assert put(S3({})) == DIGEST.hex()
 
 
-def test_the_same_image_that_is_there_already_is_as_good_as_written() -> None:
+def test_an_existing_object_with_the_same_image_counts_as_written() -> None:
     s3 = S3(refusal("PreconditionFailed"), {"ChecksumSHA256": CHECKSUM, "Metadata": {}})
 
     assert put(s3) == DIGEST.hex()
@@ -115,9 +115,9 @@ def test_the_same_image_that_is_there_already_is_as_good_as_written() -> None:
     assert s3.calls[1:] == [{"Bucket": "images-bucket", "Key": KEY, "ChecksumMode": "ENABLED"}]
 
 
-@pytest.mark.parametrize(("stored", "writes_file"), [({}, True), ({"request": '{"prompt":"a lion"}'}, False)])
-def test_an_object_that_is_older_than_the_request_gets_a_file_with_it(
-    stored: dict[str, str], writes_file: bool
+@pytest.mark.parametrize(("stored", "writes_object"), [({}, True), ({"request": '{"prompt":"a lion"}'}, False)])
+def test_the_request_is_written_as_an_object_if_the_existing_image_lacks_it(
+    stored: dict[str, str], writes_object: bool
 ) -> None:
     class Bucket(S3):
         """Has the image, and accepts the request's object."""
@@ -130,11 +130,11 @@ def test_an_object_that_is_older_than_the_request_gets_a_file_with_it(
 
     assert put(s3, request=GenerationRequest(prompt="a lion")) == DIGEST.hex()
 
-    assert [call["Key"] for call in s3.calls[2:]] == ["images/acedata/t1/request.json"] * writes_file
+    assert [call["Key"] for call in s3.calls[2:]] == ["images/acedata/t1/request.json"] * writes_object
 
 
 @pytest.mark.parametrize("head", [{"ChecksumSHA256": base64.b64encode(bytes(32)).decode()}, {}])
-def test_another_image_that_is_there_already_stays(head: dict[str, str]) -> None:
+def test_an_existing_object_with_another_image_is_not_overwritten(head: dict[str, str]) -> None:
     with pytest.raises(ImageRejectedError, match=f"holds another image under {KEY} already"):
         put(S3(refusal("PreconditionFailed"), head))
 
@@ -150,7 +150,7 @@ def test_another_image_that_is_there_already_stays(head: dict[str, str]) -> None
         (refusal("PreconditionFailed"), NO_ANSWER, "S3 does not return the metadata of the existing object"),
     ],
 )
-def test_a_fault_of_s3_is_worth_another_try(put_answer: Any, head: Any, reason: str) -> None:
+def test_an_error_of_s3_may_be_retried(put_answer: Any, head: Any, reason: str) -> None:
     with pytest.raises(ImageUnavailableError, match=f"^{reason}$"):
         put(S3(put_answer, head))
 
@@ -160,7 +160,7 @@ def test_a_fault_of_s3_is_worth_another_try(put_answer: Any, head: Any, reason: 
     [(PNG[:45] + bytes(8) + PNG[53:], ImageUnavailableError), (PNG[:33] + b"<html>" * 20, ImageRejectedError)],
     ids=["damaged", "another file"],
 )
-def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error: type[Exception]) -> None:
+def test_an_invalid_image_raises_its_own_error(content: bytes, error: type[Exception]) -> None:
     with pytest.raises(error, match="image/png"):
         put(S3({"ChecksumSHA256": CHECKSUM}), content)
 
@@ -175,13 +175,13 @@ def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error:
         (GenerationRequest(prompt="ein Löwe", seeds=(7,)), {"request": r'{"prompt":"ein L\u00f6we","seeds":[7]}'}),
         (GenerationRequest(prompt="x" * (MAX_REQUEST_BYTES - 13)), {"request": f'{{"prompt":"{"x" * 1487}"}}'}),
         (GenerationRequest(prompt="x" * (MAX_REQUEST_BYTES - 12)), {}),
-        # Each of these characters is six in ASCII.
+        # Each of these characters takes six ASCII characters.
         (GenerationRequest(prompt="湖" * 248), {}),
-        # A header cannot have DEL and line ends, and signatures treat several spaces as one.
+        # A header cannot contain DEL and line breaks, and signatures treat several spaces as one.
         (GenerationRequest(prompt="a   b\x7f\n"), {"request": r'{"prompt":"a \u0020 b\u007f\n"}'}),
     ],
 )
-def test_a_request_is_in_the_metadata_where_it_fits(request_: GenerationRequest | None, stored: dict[str, str]) -> None:
+def test_a_request_is_in_the_metadata_if_it_fits(request_: GenerationRequest | None, stored: dict[str, str]) -> None:
     s3 = S3({"ChecksumSHA256": CHECKSUM})
 
     put(s3, request=request_)
@@ -190,7 +190,7 @@ def test_a_request_is_in_the_metadata_where_it_fits(request_: GenerationRequest 
 
 
 @given(st.text(max_size=500))
-def test_any_prompt_survives_a_header(prompt: str) -> None:
+def test_any_prompt_can_be_read_from_its_header(prompt: str) -> None:
     value = request_metadata(GenerationRequest(prompt=prompt)).get("request")
 
     if value is not None:
@@ -209,7 +209,7 @@ def put_request(s3: S3, request: GenerationRequest | None) -> None:
     ImageBucket(client, "images-bucket").put_request(task)
 
 
-def test_the_request_is_an_object_beside_the_images() -> None:
+def test_the_request_is_an_object_in_the_folder_of_the_images() -> None:
     s3 = S3({})
 
     put_request(s3, GenerationRequest(prompt="ein Löwe", seeds=(7,)))
@@ -238,11 +238,11 @@ def test_without_a_request_no_object_is_written() -> None:
     assert s3.calls == []
 
 
-def test_a_request_that_lies_there_already_is_no_fault() -> None:
+def test_an_existing_request_object_is_not_an_error() -> None:
     put_request(S3(refusal("PreconditionFailed")), GenerationRequest(prompt="a lion"))
     with pytest.raises(ImageUnavailableError):
         put_request(S3(refusal("SlowDown")), GenerationRequest(prompt="a lion"))
 
 
-def test_a_task_has_a_folder_of_its_own() -> None:
+def test_a_task_has_its_own_folder() -> None:
     assert folder("acedata#t1") == "images/acedata/t1"

@@ -1,4 +1,4 @@
-"""Fetching one image from servers that behave well, badly, or not at all."""
+"""ImageFetcher: downloads of one image from correct, faulty and unresponsive servers."""
 
 import gzip
 import hashlib
@@ -48,10 +48,10 @@ def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
     return seconds
 
 
-# ------------------------------------------------------------------------------------------------ whole images
+# ------------------------------------------------------------------------------------------------ complete images
 
 
-def test_an_image_is_fetched_with_its_facts(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_an_image_is_fetched_with_its_metadata(server: ImageServer, fetcher: ImageFetcher) -> None:
     fetched = take(fetcher, server.serve("a.png", PNG))
 
     assert fetched.content == PNG
@@ -70,7 +70,7 @@ def test_the_type_is_read_from_the_bytes_not_from_the_header(
     assert take(fetcher, url).content == picture(format_name)
 
 
-def test_an_image_that_does_not_fit_in_memory_comes_whole(
+def test_an_image_that_does_not_fit_into_memory_is_complete(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SPOOL_BYTES", 64)
@@ -78,9 +78,7 @@ def test_an_image_that_does_not_fit_in_memory_comes_whole(
     assert take(fetcher, server.serve("a.png", PNG)).content == PNG
 
 
-def test_the_server_sees_the_name_and_nothing_that_identifies_a_library(
-    server: ImageServer, fetcher: ImageFetcher
-) -> None:
+def test_requests_have_the_host_name_and_no_headers_of_a_library(server: ImageServer, fetcher: ImageFetcher) -> None:
     take(fetcher, server.serve("a.png?sig=a%2Fb", PNG))
 
     assert server.requests == ["/a.png?sig=a%2Fb"]
@@ -105,7 +103,7 @@ def test_a_length_is_not_required(server: ImageServer, fetcher: ImageFetcher) ->
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])
-def test_statuses_say_whether_an_image_is_gone_or_unavailable(
+def test_statuses_403_404_and_410_mean_that_the_image_is_gone(
     server: ImageServer, fetcher: ImageFetcher, code: int
 ) -> None:
     url = server.serve("a.png", status(code))
@@ -115,7 +113,7 @@ def test_statuses_say_whether_an_image_is_gone_or_unavailable(
 
 
 @pytest.mark.parametrize("code", [400, 401, 408, 429, 500, 502, 503, 504, 201, 206])
-def test_other_statuses_are_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
+def test_other_statuses_are_temporary_errors(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
     url = server.serve("a.png", content(PNG, status=code))
 
     with pytest.raises(ImageUnavailableError, match=f"answers {code}$") as raised:
@@ -141,7 +139,7 @@ def test_redirects_are_followed(server: ImageServer, fetcher: ImageFetcher, code
 @pytest.mark.parametrize(
     ("code", "error"), [(404, ImageGoneError), (503, ImageUnavailableError), (300, ImageUnavailableError)]
 )
-def test_the_status_behind_a_redirect_decides(
+def test_the_status_after_a_redirect_determines_the_error(
     server: ImageServer, fetcher: ImageFetcher, code: int, error: type[Exception]
 ) -> None:
     url = server.serve("a.png", status(302, Location=server.serve("b.png", status(code))))
@@ -151,7 +149,9 @@ def test_the_status_behind_a_redirect_decides(
     assert type(raised.value) is error
 
 
-def test_a_redirect_that_is_refused_says_why(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_the_error_of_a_refused_redirect_has_a_reason_without_the_url(
+    server: ImageServer, fetcher: ImageFetcher
+) -> None:
     url = server.serve("a.png", status(302, Location="https://10.0.0.5/b.png?sig=s3cret"))
 
     with pytest.raises(ImageRejectedError) as refused:
@@ -167,19 +167,17 @@ def test_a_redirect_that_is_refused_says_why(server: ImageServer, fetcher: Image
 @pytest.mark.parametrize(
     "body", [b"<!DOCTYPE html><html>Not found</html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
 )
-def test_what_is_no_image_is_rejected_whatever_the_server_calls_it(
-    server: ImageServer, fetcher: ImageFetcher, body: bytes
-) -> None:
+def test_a_body_that_is_not_an_image_is_rejected(server: ImageServer, fetcher: ImageFetcher, body: bytes) -> None:
     with pytest.raises(ImageRejectedError, match="not an image"):
         take(fetcher, server.serve("a.png", body))
 
 
-def test_an_empty_body_is_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_an_empty_body_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match="0 bytes"):
         take(fetcher, server.serve("a.png", b""))
 
 
-def test_a_body_shorter_than_its_length_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_shorter_than_its_length_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
     def send(request: BaseHTTPRequestHandler) -> None:
         content(PNG, Content_Length=str(len(PNG) + 1))(request)
         request.close_connection = True
@@ -188,22 +186,20 @@ def test_a_body_shorter_than_its_length_is_not_whole(server: ImageServer, fetche
         take(fetcher, server.serve("a.png", send))
 
 
-def test_a_body_longer_than_its_length_is_cut_there(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_longer_than_its_length_is_cut(server: ImageServer, fetcher: ImageFetcher) -> None:
     url = server.serve("a.png", content(PNG, Content_Length=str(len(PNG) - 1)))
 
-    # The last bytes are PNG's end: all pixels came.
+    # The missing byte belongs to the end of the PNG: all pixels have arrived.
     assert take(fetcher, url).content == PNG[:-1]
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "0x10", "9" * 5000, "1, 2", "\xb2"])
-def test_a_length_that_is_none_is_no_verdict_on_the_image(
-    server: ImageServer, fetcher: ImageFetcher, length: str
-) -> None:
+def test_a_malformed_length_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher, length: str) -> None:
     with pytest.raises(ImageUnavailableError):
         take(fetcher, server.serve("a.png", content(PNG, Content_Length=length)))
 
 
-def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_without_length_that_ends_early_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Connection", "close")
@@ -216,14 +212,16 @@ def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer,
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity, gzip", "br", "zstd", "deflate"])
-def test_a_compressed_body_is_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher, coding: str) -> None:
+def test_a_compressed_body_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher, coding: str) -> None:
     url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding=coding))
 
     with pytest.raises(ImageUnavailableError, match="compressed"):
         take(fetcher, url)
 
 
-def test_a_body_of_an_unknown_coding_is_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_an_invalid_body_with_an_unknown_encoding_is_a_temporary_error(
+    server: ImageServer, fetcher: ImageFetcher
+) -> None:
     url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding="rot13"))
 
     with pytest.raises(ImageUnavailableError, match="unknown content encoding"):
@@ -233,18 +231,22 @@ def test_a_body_of_an_unknown_coding_is_no_verdict_on_the_image(server: ImageSer
 @pytest.mark.parametrize(
     "value", ["identity", "Identity", "", "identity, identity", "aws-chunked", "binary", "utf-8", "none", "rot13"]
 )
-def test_a_body_that_says_it_is_not_compressed_is_taken(server: ImageServer, fetcher: ImageFetcher, value: str) -> None:
+def test_a_valid_image_is_accepted_with_any_encoding_but_a_compression(
+    server: ImageServer, fetcher: ImageFetcher, value: str
+) -> None:
     assert take(fetcher, server.serve("a.png", content(PNG, Content_Encoding=value))).content == PNG
 
 
-def test_a_body_that_says_it_is_too_large_is_rejected_at_once(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_a_body_with_too_large_a_length_is_rejected_before_it_arrives(
+    server: ImageServer, fetcher: ImageFetcher
+) -> None:
     url = server.serve("a.png", content(b"", Content_Length=str(stream.MAX_IMAGE_BYTES + 1)))
 
     with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
         take(fetcher, url)
 
 
-def test_a_body_that_turns_out_too_large_is_rejected_there(
+def test_a_body_without_length_is_rejected_when_it_becomes_too_large(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", 300_000)
@@ -260,10 +262,10 @@ def test_a_body_that_turns_out_too_large_is_rejected_there(
 
     with pytest.raises(ImageRejectedError, match="larger than 300000 bytes"):
         take(fetcher, server.serve("a.png", endless))
-    assert sent < 50_000_000  # what fits into buffers on the way; the server would never stop
+    assert sent < 50_000_000  # what fits into socket buffers; the server itself does not stop
 
 
-def test_as_many_bytes_as_are_allowed_are_taken(
+def test_the_maximum_number_of_bytes_is_accepted(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("a.png", PNG)
@@ -289,21 +291,21 @@ def slow_head(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "silence"])
-def test_one_deadline_holds_for_everything(
+@pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "no answer"])
+def test_one_deadline_covers_the_whole_response(
     server: ImageServer, fetcher: ImageFetcher, short_deadline: float, answer: Answer
 ) -> None:
     url = server.serve("a.png", answer)
-    began = time.monotonic()
+    started_at = time.monotonic()
 
-    # A read has as much time as all of them: with one limit for each of them, the first two would come whole.
+    # With a separate limit for each read, the first two responses would be received completely.
     with pytest.raises(ImageUnavailableError, match="did not arrive within"):
         take(fetcher, url)
 
-    assert short_deadline * 0.9 <= time.monotonic() - began
+    assert short_deadline * 0.9 <= time.monotonic() - started_at
 
 
-def test_a_deadline_is_of_one_fetch(
+def test_each_fetch_has_its_own_deadline(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -315,7 +317,7 @@ def test_a_deadline_is_of_one_fetch(
         now += 42
 
 
-def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
+def test_the_deadline_covers_name_resolution(short_deadline: float) -> None:
     answered = Event()
 
     class SlowResolver(UrlPolicy):
@@ -333,7 +335,7 @@ def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
 # ------------------------------------------------------------------------------------------------ the connection
 
 
-def test_nobody_listens() -> None:
+def test_a_closed_port_is_a_temporary_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     unreachable = ImageFetcher(LoopbackUrlPolicy(port))
@@ -350,25 +352,25 @@ def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer)
     assert take(ImageFetcher(TwoAddresses(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
-def test_a_server_that_hangs_up(server: ImageServer, fetcher: ImageFetcher) -> None:
-    def hang_up(request: BaseHTTPRequestHandler) -> None:
+def test_a_closed_connection_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def close_connection_early(request: BaseHTTPRequestHandler) -> None:
         request.connection.shutdown(socket.SHUT_RDWR)
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(fetcher, server.serve("a.png", hang_up))
+        take(fetcher, server.serve("a.png", close_connection_early))
 
 
-def test_an_answer_that_is_no_http(server: ImageServer, fetcher: ImageFetcher) -> None:
-    def babble(request: BaseHTTPRequestHandler) -> None:
+def test_an_answer_that_is_not_http_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def greet_as_mail_server(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"220 mail.example ESMTP\r\n")
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(fetcher, server.serve("a.png", babble))
+        take(fetcher, server.serve("a.png", greet_as_mail_server))
 
 
-def test_no_message_has_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_no_error_contains_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
     # The URL is signed: a reader of the log could download the image.
     url = server.serve("a.png?sig=s3cret", status(500))
     with pytest.raises(ImageUnavailableError) as failed:
@@ -387,21 +389,21 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
 # ------------------------------------------------------------------------------------------------ the URL policy
 
 
-def test_a_host_that_is_not_expected_is_not_even_asked(server: ImageServer, fetcher: ImageFetcher) -> None:
+def test_no_request_is_sent_to_an_unexpected_host(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageRejectedError):
         take(fetcher, server.serve("a.png", PNG, host="other.example"))
 
     assert server.requests == []
 
 
-def test_deployed_fetchers_have_the_strict_url_policy(server: ImageServer) -> None:
+def test_fetchers_have_the_strict_url_policy_by_default(server: ImageServer) -> None:
     with pytest.raises(ImageRejectedError, match="not https"):
         take(ImageFetcher(), server.serve("a.png", PNG), ["*"])
 
     assert server.requests == []
 
 
-def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_made_to_checked_addresses_only(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([["203.0.113.7"], ["127.0.0.1"]])
 
     def rebinding(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
@@ -457,7 +459,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_names(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
-    """Names that a TLS server on loopback was asked for. Port 443, which needs privileges, is led there."""
+    """Starts a TLS server on loopback, and yields the server names that clients send. Port 443 is redirected to it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     names: list[str | None] = []
@@ -476,7 +478,7 @@ def tls_names(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
                     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PNG)}\r\nConnection: close\r\n\r\n"
                     tls.sendall(head.encode() + PNG)
             except OSError:
-                pass  # the client did not like the certificate
+                pass  # the client refused the certificate
             finally:
                 connection.close()
 
@@ -501,7 +503,7 @@ def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbound_http, "tls_context", lambda: context)
 
 
-def test_tls_is_spoken_with_the_name_not_with_the_address(
+def test_tls_uses_the_host_name_and_not_the_address(
     tls_names: list[str | None], certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust(certificate, monkeypatch)
@@ -520,7 +522,7 @@ def test_a_certificate_of_another_name_is_not_accepted(
     assert tls_names == ["other.example"]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tls_names: list[str | None]) -> None:
+def test_a_self_signed_certificate_is_not_accepted(tls_names: list[str | None]) -> None:
     with pytest.raises(ImageUnavailableError, match="connection failed"):
         take(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png")
     assert tls_names == ["images.example"]

@@ -1,4 +1,4 @@
-"""What an image is, from its bytes: whole files of every format, and the same files damaged."""
+"""Detection of images from their bytes: complete files of every format, and the same files damaged."""
 
 import struct
 import zlib
@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 61, 37
 
 
 def draw(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Pillow.Image:
-    """Noise, which no encoder makes trivial."""
+    """Returns noise, which encoders cannot reduce to a few bytes."""
     return Pillow.effect_noise(size, 60).convert(mode)
 
 
@@ -92,7 +92,7 @@ def read(data: bytes, *, is_all: bool = True) -> ImageMetadata:
     return read_image_metadata(BytesIO(data), len(data), is_all=is_all)
 
 
-# ------------------------------------------------------------------------------------------------ whole files
+# ------------------------------------------------------------------------------------------------ complete files
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -104,7 +104,7 @@ def test_type_and_dimensions_are_read(name: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (255, 256), (257, 3)])
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
-def test_dimensions_are_read_whatever_they_are(format_name: str, size: tuple[int, int]) -> None:
+def test_all_dimensions_are_read(format_name: str, size: tuple[int, int]) -> None:
     file = BytesIO()
     draw(size=size).save(file, format_name)
 
@@ -122,13 +122,13 @@ def test_fill_bytes_before_jpeg_markers_are_skipped() -> None:
 # ------------------------------------------------------------------------------------------------ damaged files
 
 
-# The bytes of each format's end marker: without them all pixels are there. A PNG's are IEND, the CRC of the last chunk
-# of pixels, the checksum inside, and an end code of up to 15 bits; WebP and AVIF have no end marker.
+# The numbers of bytes that may be missing at the end of a file with all pixels. In a PNG these are IEND, the CRC of the
+# last chunk of pixels, the checksum in it, and an end code of up to 15 bits. WebP and AVIF have no end marker.
 END_MARKER_BYTES = {"JPEG": range(1, 3), "PNG": range(1, 12 + 4 + 4 + 3), "GIF": range(1, 2)}
 
 
 def cuts(data: bytes) -> Iterator[int]:
-    """Yields lengths of a file that is cut off: sixteen all over it, and each one at its end marker.
+    """Yields lengths of cut files: about sixteen in the whole file, and each length within its last 25 bytes.
 
     tests/searches/test_cut_files.py tries many more of them.
     """
@@ -137,17 +137,17 @@ def cuts(data: bytes) -> Iterator[int]:
 
 
 def check_cut_off_on_the_way(data: bytes, lengths: Iterable[int]) -> None:
-    """Checks that a file of each of these lengths may arrive whole next time."""
+    """Checks that a download that stops at each of these lengths is reported as incomplete."""
     for length in lengths:
         with pytest.raises(ImageError) as problem:
             read(data[:length], is_all=False)
-        # Within the first bytes it is not known yet as an image at all; that is no verdict on the image either.
+        # From its first bytes alone, a file may not be recognized as an image yet.
         if length >= 32:
             assert isinstance(problem.value, ImageTruncatedError), f"cut off after {length} of {len(data)} bytes"
 
 
 def check_written_without_its_end(name: str, data: bytes, lengths: Iterable[int]) -> None:
-    """Checks that a file of each of these lengths, which arrived whole, is taken exactly if it has all pixels."""
+    """Checks that a completely received file of each of these lengths is accepted exactly if it has all pixels."""
     end_marker = END_MARKER_BYTES.get(name.split()[0], range(0))
     for length in lengths:
         if len(data) - length in end_marker[: 12 + 4 + 4]:
@@ -158,17 +158,17 @@ def check_written_without_its_end(name: str, data: bytes, lengths: Iterable[int]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_cut_off_anywhere_may_arrive_whole_next_time(name: str) -> None:
+def test_a_truncated_download_may_be_complete_at_the_next_try(name: str) -> None:
     check_cut_off_on_the_way(BYTES[name], {*range(64), *cuts(BYTES[name])})
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "animated" not in name])
-def test_a_file_that_arrived_whole_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
+def test_a_completely_received_file_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
     check_written_without_its_end(name, BYTES[name], cuts(BYTES[name]))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "animated" in name])
-def test_an_animation_without_its_end_may_lack_images(name: str) -> None:
+def test_an_animation_without_its_end_is_truncated(name: str) -> None:
     for missing in range(1, 40):
         with pytest.raises(ImageTruncatedError):
             read(BYTES[name][:-missing])
@@ -187,7 +187,7 @@ def test_bytes_after_the_end_are_counted(name: str, more: bytes, is_all: bool) -
 
 @pytest.mark.parametrize("name", FILES)
 @given(data=st.data())
-def test_no_damage_leads_to_another_error(name: str, data: st.DataObject) -> None:
+def test_damaged_files_raise_only_image_errors(name: str, data: st.DataObject) -> None:
     whole = bytearray(BYTES[name])
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, min(len(whole) - 1, 400)))] = data.draw(st.integers(0, 255))
@@ -199,7 +199,7 @@ def test_no_damage_leads_to_another_error(name: str, data: st.DataObject) -> Non
 
 
 @given(st.sampled_from(["JPEG", "PNG", "WebP", "GIF", "AVIF"]), st.binary(max_size=300))
-def test_no_bytes_after_a_signature_lead_to_another_error(name: str, rest: bytes) -> None:
+def test_arbitrary_bytes_after_a_signature_raise_only_image_errors(name: str, rest: bytes) -> None:
     try:
         facts = read(BYTES[name][:16] + rest)
     except ImageError:
@@ -230,7 +230,7 @@ NOT_AN_IMAGE, TRUNCATED, UNKNOWN = NotAnImageError, ImageTruncatedError, Unknown
         ("AVIF", lambda data: data.replace(b"av01", b"hvc1"), UNKNOWN, "not encoded as AV1"),
     ],
 )  # fmt: skip
-def test_what_holds_together_only_at_a_glance_is_not_taken(
+def test_damaged_files_with_a_valid_signature_are_refused(
     name: str, damage: Callable[[bytes], bytes], error: type[ImageError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -255,12 +255,12 @@ PAGE = b"<html><script>alert(document.domain)</script></html>" * 10
     ],
     ids=lambda data: repr(data[:12]),
 )
-def test_a_page_with_an_image_s_signature_is_no_image(data: bytes) -> None:
+def test_an_html_page_with_the_signature_of_an_image_is_refused(data: bytes) -> None:
     with pytest.raises(NotAnImageError, match="not an image: it begins as image/"):
         read(data)
 
 
-def test_a_cut_that_leaves_text_is_a_cut() -> None:
+def test_a_file_that_is_cut_in_a_text_chunk_is_truncated() -> None:
     # The text is inside a part whose length and name are not text.
     comment = BYTES["PNG"][:33] + chunk(b"tEXt", b"a long comment " * 100)
     with pytest.raises(ImageTruncatedError):
@@ -286,7 +286,7 @@ def test_a_cut_that_leaves_text_is_a_cut() -> None:
     ids=lambda data: repr(data[:12]),
 )
 @pytest.mark.parametrize("is_all", [True, False])
-def test_what_is_no_image_is_rejected(data: bytes, is_all: bool) -> None:
+def test_other_files_are_rejected(data: bytes, is_all: bool) -> None:
     with pytest.raises(NotAnImageError, match="not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF"):
         read(data, is_all=is_all)
 
@@ -309,13 +309,13 @@ def test_what_is_no_image_is_rejected(data: bytes, is_all: bool) -> None:
         ("PNG of Apple's variant CgBI", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x04CgBI" + bytes(60)),
     ],
 )
-def test_pictures_of_other_formats_are_named(name: str, data: bytes) -> None:
+def test_the_error_names_other_image_formats(name: str, data: bytes) -> None:
     with pytest.raises(UnknownFormatError, match=f"not an image that is archived: it is {name}$"):
         read(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\x89PNG", b"RIFF\x10\x00\x00", b"<html>"], ids=repr)
-def test_what_is_too_short_to_tell_may_arrive_whole_next_time(data: bytes) -> None:
+def test_a_file_that_is_too_short_to_be_recognized_is_a_temporary_error(data: bytes) -> None:
     with pytest.raises(ImageUnavailableError, match=f"only {len(data)} bytes"):
         read(data)
 
@@ -328,7 +328,7 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_as_many_pixels_as_are_allowed_are_taken() -> None:
+def test_the_maximum_number_of_pixels_is_accepted() -> None:
     assert read(png_of(8000, MAX_PIXELS // 8000)).height == MAX_PIXELS // 8000
 
 
@@ -339,7 +339,7 @@ def test_more_pixels_are_rejected(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (0, 0)])
-def test_without_pixels_it_is_no_image(width: int, height: int) -> None:
+def test_a_file_without_pixels_is_not_an_image(width: int, height: int) -> None:
     with pytest.raises(NotAnImageError, match=f"{width} x {height} pixels"):
         read(png_of(width, height))
 
@@ -357,6 +357,6 @@ def test_without_pixels_it_is_no_image(width: int, height: int) -> None:
         pytest.param(BYTES["AVIF"][:32] + b"\x00\x00\x00\x08free" * 500_000, id="AVIF of empty boxes"),
     ],
 )
-def test_a_file_of_nothing_but_structure_is_rejected_before_it_takes_long(data: bytes) -> None:
+def test_a_file_with_too_many_parts_is_rejected(data: bytes) -> None:
     with pytest.raises(UnknownFormatError, match="parts"):
         read(data)

@@ -26,13 +26,13 @@ from catchlight.images.fetcher import _check_head, _connection_errors, _request_
         ("https://h.example/a#part", b"/a"),
     ],
 )
-def test_a_url_is_sent_as_it_came(url: str, target: bytes) -> None:
+def test_a_request_has_path_and_query_of_the_url(url: str, target: bytes) -> None:
     sent = _request_url(url, "h.example")
 
     assert (sent.scheme, sent.host, sent.port, sent.target) == (b"https", b"h.example", None, target)
 
 
-def test_a_port_is_kept() -> None:
+def test_a_request_has_the_port_of_the_url() -> None:
     assert _request_url("https://H.example:443/a", "h.example").port == 443
 
 
@@ -53,7 +53,7 @@ def head(status: int, **headers: str) -> Any:
         ),
     ],
 )
-def test_a_status_says_what_becomes_of_the_image(status: int, error: type[ImageError]) -> None:
+def test_the_status_determines_the_error(status: int, error: type[ImageError]) -> None:
     with pytest.raises(ImageError) as raised:
         _check_head(head(status))
     assert type(raised.value) is error
@@ -100,7 +100,7 @@ def test_a_size_is_read_from_its_header(headers: dict[str, str], size: int | Non
         ),
     ],
 )
-def test_a_body_that_cannot_be_trusted_is_not_read(
+def test_compressed_and_ambiguous_bodies_are_not_read(
     headers: dict[str, str], error: type[ImageError], reason: str
 ) -> None:
     with pytest.raises(error, match=reason):
@@ -110,7 +110,7 @@ def test_a_body_that_cannot_be_trusted_is_not_read(
 # ------------------------------------------------------------------------------------------------ connection errors
 
 
-def of_tls() -> Exception:
+def certificate_error() -> Exception:
     try:
         raise httpcore.ConnectError from ssl.SSLCertVerificationError()
     except httpcore.ConnectError as exc:
@@ -120,7 +120,7 @@ def of_tls() -> Exception:
 def failures() -> Iterator[tuple[Exception, str]]:
     yield httpcore.ReadTimeout(), "the image did not arrive within 7.5 s"
     yield httpcore.ConnectTimeout(), "the image did not arrive within 7.5 s"
-    yield of_tls(), "the connection failed: the server's certificate is not valid"
+    yield certificate_error(), "the connection failed: the server's certificate is not valid"
     yield httpcore.ConnectError(), "the connection failed: the server cannot be reached"
     yield httpcore.RemoteProtocolError(), "the connection failed: the response is cut off, or is not HTTP"
     yield httpcore.LocalProtocolError(), "the connection failed: the response is cut off, or is not HTTP"
@@ -129,7 +129,7 @@ def failures() -> Iterator[tuple[Exception, str]]:
 
 
 @pytest.mark.parametrize(("failure", "reason"), list(failures()), ids=lambda value: type(value).__name__)
-def test_what_goes_wrong_on_the_way_is_worth_another_try(failure: Exception, reason: str) -> None:
+def test_connection_errors_are_temporary(failure: Exception, reason: str) -> None:
     with pytest.raises(ImageUnavailableError) as raised, _connection_errors():
         raise failure
     assert str(raised.value) == reason

@@ -1,4 +1,4 @@
-"""An image that is being downloaded reads like a file."""
+"""ImageStream: an image can be read like a file while it is downloaded."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ from catchlight.images.stream import BLOCK_BYTES, ImageStream
 from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
-S3_LEAST_CHUNK = 8 * 1024  # of all but the last: InvalidChunkSizeError
+S3_MIN_CHUNK_BYTES = 8 * 1024  # S3 refuses smaller chunks with InvalidChunkSizeError, except the last one
 
 reads = st.tuples(st.just("read"), st.sampled_from([1, 100, 16_384, BLOCK_BYTES, 100_000, 1_048_576, -1]))
 seeks = st.tuples(st.just("seek"), st.integers(0, len(IMAGE)))
@@ -40,11 +40,11 @@ def in_pieces(sizes: list[int]) -> Iterator[bytes]:
     steps=st.lists(st.one_of(reads, seeks), max_size=12),
     is_known=st.booleans(),
 )
-def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]], is_known: bool) -> None:
+def test_reads_and_seeks_work_as_in_a_file(sizes: list[int], steps: list[tuple[str, int]], is_known: bool) -> None:
     file = io.BytesIO(IMAGE)
     with ImageStream(in_pieces(sizes), len(IMAGE) if is_known else None, "images.example") as image:
-        for what, number in steps:
-            if what == "seek":
+        for operation, number in steps:
+            if operation == "seek":
                 assert image.seek(number) == file.seek(number)
                 continue
             piece = image.read(number)
@@ -61,7 +61,7 @@ def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]],
     sizes=st.lists(st.sampled_from([500, 5000, 16_384, 65_536, 70_000, 90_000]), min_size=1, max_size=6),
     read_before=st.lists(st.integers(1, 150_000), max_size=4),
 )
-def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_before: list[int]) -> None:
+def test_only_the_last_piece_is_smaller_than_the_minimum_of_s3(sizes: list[int], read_before: list[int]) -> None:
     with ImageStream(in_pieces(sizes), len(IMAGE), "images.example") as image:
         for size in read_before:
             image.read(size)
@@ -69,7 +69,7 @@ def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_bef
         pieces = list(iter(lambda: image.read(1024 * 1024), b""))
 
     assert b"".join(pieces) == IMAGE
-    assert all(len(piece) >= S3_LEAST_CHUNK for piece in pieces[:-1])
+    assert all(len(piece) >= S3_MIN_CHUNK_BYTES for piece in pieces[:-1])
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,17 @@ def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_bef
         ([b"\x89PNG"], 4, ImageUnavailableError),
         ([], None, ImageUnavailableError),
     ],
-    ids=["a page", "a page without length", "a JPEG of text", "a BMP", "half of one", "too short to tell", "nothing"],
+    ids=[
+        "a page",
+        "a page without length",
+        "a JPEG of text",
+        "a BMP",
+        "a cut image",
+        "too short to recognize",
+        "nothing",
+    ],
 )
-def test_errors_that_are_known_from_the_first_bytes_are_raised_at_once(
+def test_an_error_is_raised_by_every_method_each_time(
     pieces: list[bytes], size: int | None, error: type[Exception]
 ) -> None:
     with ImageStream(iter(pieces), size, "images.example") as image:
@@ -100,7 +108,7 @@ def test_errors_that_are_known_from_the_first_bytes_are_raised_at_once(
 
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("more", [1, BLOCK_BYTES, 5_000_000])
-def test_bytes_after_the_image_are_read_with_it(more: int, is_known: bool) -> None:
+def test_trailing_bytes_are_read_with_the_image(more: int, is_known: bool) -> None:
     data = IMAGE + bytes(more)
     pieces = (data[at : at + 70_000] for at in range(0, len(data), 70_000))
     with ImageStream(pieces, len(data) if is_known else None, "images.example") as image:
@@ -110,7 +118,7 @@ def test_bytes_after_the_image_are_read_with_it(more: int, is_known: bool) -> No
         assert image.sha256() == hashlib.sha256(data).digest()
 
 
-def test_of_a_cut_image_the_last_block_is_held_back_behind_any_number_of_bytes() -> None:
+def test_the_last_block_of_a_cut_image_with_trailing_bytes_is_not_returned() -> None:
     data = IMAGE[:100_000] + bytes(3_000_000)
     pieces = (data[at : at + 70_000] for at in range(0, len(data), 70_000))
     with ImageStream(pieces, len(data), "images.example") as image:
@@ -119,7 +127,7 @@ def test_of_a_cut_image_the_last_block_is_held_back_behind_any_number_of_bytes()
         assert len(data) - 70_000 <= image.tell() < len(data)
 
 
-def test_a_missing_end_marker_is_a_cut_unless_the_body_has_a_length() -> None:
+def test_a_missing_end_marker_is_an_error_if_the_body_has_no_length() -> None:
     data = IMAGE[:-12]
     with ImageStream(iter([data]), None, "images.example") as image:
         assert image.complete().width == 400
@@ -128,8 +136,8 @@ def test_a_missing_end_marker_is_a_cut_unless_the_body_has_a_length() -> None:
         image.complete()
 
 
-def test_what_was_wrong_stays_wrong() -> None:
-    with _coming(IMAGE[:-100] + bytes(100)) as image:
+def test_a_damaged_image_raises_its_error_each_time() -> None:
+    with _downloading(IMAGE[:-100] + bytes(100)) as image:
         for _ in range(2):
             with pytest.raises(ImageUnavailableError, match="not whole"):
                 image.read()
@@ -139,25 +147,25 @@ def test_what_was_wrong_stays_wrong() -> None:
 
 @pytest.mark.parametrize("size", [BLOCK_BYTES, len(IMAGE), 10 * len(IMAGE)])
 @pytest.mark.parametrize("start", [0, 10, BLOCK_BYTES])
-def test_the_block_that_is_held_back_stays_so_after_a_seek(start: int, size: int) -> None:
+def test_the_last_block_of_a_damaged_image_is_not_returned_after_a_seek(start: int, size: int) -> None:
     damaged = IMAGE[:-100] + bytes(100)
-    with _coming(damaged) as image:
+    with _downloading(damaged) as image:
         with pytest.raises(ImageUnavailableError):
             image.complete()
         image.seek(start)
-        handed_out = image.read(size)
-        while start + len(handed_out) < len(damaged):
+        returned = image.read(size)
+        while start + len(returned) < len(damaged):
             try:
-                handed_out += image.read(size)
+                returned += image.read(size)
             except ImageUnavailableError:
                 break
 
-        assert damaged[start:].startswith(handed_out)
-        assert start + len(handed_out) == 70_000 * (len(damaged) // 70_000)
+        assert damaged[start:].startswith(returned)
+        assert start + len(returned) == 70_000 * (len(damaged) // 70_000)
 
 
-def test_a_read_is_not_longer_than_was_asked_for_nor_than_what_has_come() -> None:
-    with _coming(IMAGE) as image:
+def test_a_read_returns_at_most_the_requested_bytes() -> None:
+    with _downloading(IMAGE) as image:
         assert image.read(100) == IMAGE[:100]
         assert image.read(100) == IMAGE[100:200]
         image.seek(0)
@@ -171,8 +179,8 @@ def test_a_read_is_not_longer_than_was_asked_for_nor_than_what_has_come() -> Non
 @pytest.mark.parametrize(
     ("offset", "whence", "position"), [(5, io.SEEK_SET, 5), (5, io.SEEK_CUR, 105), (-5, io.SEEK_END, len(IMAGE) - 5)]
 )
-def test_a_reader_can_go_anywhere(offset: int, whence: int, position: int) -> None:
-    with _coming(IMAGE) as image:
+def test_a_reader_can_seek_to_any_position(offset: int, whence: int, position: int) -> None:
+    with _downloading(IMAGE) as image:
         image.read(100)
 
         assert image.seek(offset, whence) == image.tell() == position
@@ -190,7 +198,7 @@ def test_a_known_size_is_checked_against_the_limit_before_the_download(size: int
 
 
 def test_the_first_block_is_small_and_the_others_are_large() -> None:
-    """The upload starts while the rest is downloaded, and then has few pieces."""
+    """The upload can start while the rest is downloaded, and has few chunks."""
     sizes = []
     with ImageStream(in_pieces([1000]), len(IMAGE), "images.example") as image:
         while image._next_block():
@@ -201,12 +209,12 @@ def test_the_first_block_is_small_and_the_others_are_large() -> None:
     assert all(BLOCK_BYTES <= size < BLOCK_BYTES + 1000 for size in sizes[:-1])
 
 
-def _coming(content: bytes) -> ImageStream:
+def _downloading(content: bytes) -> ImageStream:
     return ImageStream((content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example")
 
 
-def test_a_full_disk_is_not_the_end_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    with _coming(IMAGE) as image:
+def test_a_full_disk_raises_its_error_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _downloading(IMAGE) as image:
         assert image.read(BLOCK_BYTES)
 
         def refuse(_: bytes) -> int:
@@ -218,9 +226,9 @@ def test_a_full_disk_is_not_the_end_of_the_image(monkeypatch: pytest.MonkeyPatch
                 image.read()
 
 
-def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SPOOL_BYTES", 100_000)
-    with _coming(IMAGE) as image:
+    with _downloading(IMAGE) as image:
         image.complete()
         file: Any = image._file
         assert file._rolled
@@ -231,7 +239,7 @@ def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------ as received
 
 
-def test_a_body_that_is_no_image_can_be_read_as_it_arrived() -> None:
+def test_a_body_that_is_not_an_image_can_be_read_unchanged() -> None:
     body = b"<html>" * 30_000
     with ImageStream(iter([body[:9000], body[9000:]]), len(body), "images.example") as image:
         with pytest.raises(NotAnImageError):
@@ -241,7 +249,7 @@ def test_a_body_that_is_no_image_can_be_read_as_it_arrived() -> None:
         assert (image.received.file.read(), image.received.size) == (body, len(body))
 
 
-def test_what_arrived_of_a_body_that_breaks_off_can_be_read() -> None:
+def test_the_received_part_of_an_interrupted_body_can_be_read() -> None:
     def broken() -> Iterator[bytes]:
         yield IMAGE[:9000]
         raise ImageUnavailableError("cut")

@@ -1,4 +1,4 @@
-"""Connections to hosts that untrusted input names: kept ones serve another request only if nothing is left in them."""
+"""Persistent connections to untrusted hosts: a connection is reused only if it has no unread bytes."""
 
 import gc
 import itertools
@@ -17,7 +17,7 @@ from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, Respons
 from catchlight.outbound_http import HttpClient
 from tests.hostile.internet import Authority, Behaviour, listening, read_request
 
-# Longer than a read, so that its end arrives alone, and a body that arrives together with its head.
+# A large body is longer than one read, so that its end arrives separately. A small one arrives with its head.
 SIZES = {"large": 200_000, "small": 5}
 NAMES = ("images.example", "other.example")
 
@@ -31,10 +31,10 @@ FIRST, SECOND = b"1" * SIZES["large"], b"2" * SIZES["large"]
 
 
 class Host:
-    """A server that does what it is told with each request, and counts its connections."""
+    """A server that handles each request with the next one of its behaviours, and counts its connections."""
 
-    def __init__(self, *acts: Behaviour) -> None:
-        self.acts = iter(acts)
+    def __init__(self, *behaviours: Behaviour) -> None:
+        self.behaviours = iter(behaviours)
         self.connections = 0
         self.closed = threading.Semaphore(0)
 
@@ -43,7 +43,7 @@ class Host:
         try:
             while True:
                 read_request(connection)
-                next(self.acts)(connection)
+                next(self.behaviours)(connection)
         except StopIteration:
             pass
         finally:
@@ -51,7 +51,7 @@ class Host:
 
 
 class Resolver:
-    """Resolves to the configured addresses, which all lead to this machine."""
+    """Resolves every name to the configured addresses."""
 
     def __init__(self) -> None:
         self.addresses = ["127.0.0.1"]
@@ -138,7 +138,7 @@ def test_a_connection_serves_one_host_only() -> None:
     assert host.connections == 2
 
 
-def test_a_chunked_response_leaves_a_clean_connection() -> None:
+def test_a_connection_is_reused_after_a_chunked_response() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     host = Host(lambda connection: connection.sendall(chunked), sends(SECOND))
     with requesting(host) as client:
@@ -151,17 +151,17 @@ def test_a_chunked_response_leaves_a_clean_connection() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("is_at_once", [True, False], ids=["at once", "later"])
+@pytest.mark.parametrize("is_same_write", [True, False], ids=["in the same write", "later"])
 @pytest.mark.parametrize("more", [response(b"injected"), b"\0", b"HTTP/1.1 200 OK\r\n"], ids=["all", "byte", "head"])
-def test_what_follows_a_response_is_not_the_next_one(
-    more: bytes, is_at_once: bool, size: str, tls: ssl.SSLContext | None
+def test_bytes_after_a_response_are_not_read_as_the_next_response(
+    more: bytes, is_same_write: bool, size: str, tls: ssl.SSLContext | None
 ) -> None:
     first, is_read, is_sent = b"1" * SIZES[size], threading.Event(), threading.Event()
 
     def act(connection: socket.socket) -> None:
-        connection.sendall(response(first) + (more if is_at_once else b""))
+        connection.sendall(response(first) + (more if is_same_write else b""))
         assert is_read.wait(60)
-        if not is_at_once:
+        if not is_same_write:
             connection.sendall(more)
         is_sent.set()
 
@@ -186,7 +186,7 @@ def test_what_follows_a_response_is_not_the_next_one(
         response(b"1" * 2_000_000),
         b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\ncut",
     ],
-    ids=["close", "and more", "HTTP/1.0", "small HTTP/1.0", "not read to its end", "cut off"],
+    ids=["close", "close among others", "HTTP/1.0", "small HTTP/1.0", "not read to its end", "cut off"],
 )
 def test_other_responses_are_followed_by_a_new_connection(answer: bytes) -> None:
     def act(connection: socket.socket) -> None:
@@ -203,7 +203,7 @@ def test_other_responses_are_followed_by_a_new_connection(answer: bytes) -> None
     assert host.connections == 2
 
 
-def test_a_connection_to_an_address_that_the_name_has_lost_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_to_an_address_that_the_name_no_longer_has_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, addresses = socket.create_connection, []
 
     def create_connection(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -237,7 +237,7 @@ def test_no_connection_is_kept_to_a_host_whose_addresses_are_refused() -> None:
     assert host.connections == 2
 
 
-# ------------------------------------------------------------------------------------------------ sent again
+# ------------------------------------------------------------------------------------------------ retries
 
 
 @pytest.mark.parametrize("fails", [hangs_up, is_silent])
@@ -274,7 +274,7 @@ def test_other_kept_connections_are_closed_with_the_one_that_does_not_answer(mon
     assert host.connections == 3
 
 
-def test_a_response_may_take_longer_than_its_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_byte_of_a_response_has_the_short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbound_http, "REUSED_CONNECTION_SECONDS", 0.2)
     sent = threading.Event()
 
@@ -291,7 +291,7 @@ def test_a_response_may_take_longer_than_its_first_byte(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("method", "begin"), [("POST", b""), ("GET", b"HTTP/1.1 200 OK\r\n")], ids=["not idempotent", "begun"]
+    ("method", "begin"), [("POST", b""), ("GET", b"HTTP/1.1 200 OK\r\n")], ids=["not idempotent", "response has begun"]
 )
 def test_other_requests_are_not_sent_again(method: str, begin: bytes) -> None:
     def act(connection: socket.socket) -> None:
@@ -318,7 +318,7 @@ def test_a_new_connection_that_fails_is_not_tried_again() -> None:
 # ------------------------------------------------------------------------------------------------ closed
 
 
-def test_an_expired_connection_is_closed_when_another_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_connection_is_closed_by_a_request_to_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", -1)
     host = Host(*map(sends, [FIRST, SECOND]))
     with requesting(host) as client:
@@ -340,7 +340,7 @@ def test_the_number_of_idle_connections_is_limited(monkeypatch: pytest.MonkeyPat
     assert host.connections == 3
 
 
-def test_the_connections_of_a_client_end_with_it() -> None:
+def test_connections_are_closed_when_their_client_is_collected() -> None:
     host = Host(sends(FIRST), sends(FIRST))
     with listening(host) as port:
         Client("http", port).get()

@@ -1,6 +1,6 @@
-"""The limits themselves. Tests of what happens at a limit take it from the code; here each stands as it was decided.
+"""Values of limits and client settings. Other tests read them from the code, and would not notice a changed value.
 
-A change of one of these changes a promise, a cost or a safety margin: the comment beside each constant says which.
+A change affects a promise, a cost or a safety margin: see the comment beside each constant.
 """
 
 from datetime import timedelta
@@ -11,7 +11,7 @@ import pytest
 KIB, MIB = 1024, 1024 * 1024
 
 LIMITS: dict[str, object] = {
-    # What comes in.
+    # Callbacks and reports.
     "functions.receive_callback.app.MAX_BODY_BYTES": 64 * KIB,
     "catchlight.models.MAX_IMAGES_PER_TASK": 32,
     "catchlight.models.MAX_URL_LENGTH": 8192,
@@ -24,7 +24,7 @@ LIMITS: dict[str, object] = {
     "catchlight.tasks.reports.MAX_CONFLICTS": 10,
     "catchlight.tasks.reports.MAX_URLS_PER_CONFLICT": 4,
     "catchlight.tasks.reports.MAX_URL_LENGTH_IN_CONFLICT": 1024,
-    # What AWS takes in one call.
+    # Calls of AWS.
     "catchlight.aws.batches.MAX_KEYS_PER_GET": 100,
     "catchlight.aws.batches.MAX_MESSAGES_PER_CALL": 10,
     "catchlight.aws.batches.MAX_EVENTS_PER_CALL": 10,
@@ -133,7 +133,7 @@ LIMITS: dict[str, object] = {
     "catchlight.api.submission_problems.IN_PROGRESS_SECONDS": 3,
     "catchlight.api.submissions.MAX_DEPTH": 8,
     "catchlight.api.submissions.MAX_REPLY_LENGTH": 4000,
-    # Writes that meet a transaction.
+    # Writes that conflict with a transaction.
     "catchlight.aws.clients.MAX_CONFLICTS": 3,
     "catchlight.aws.clients.CONFLICT_PAUSE_SECONDS": 0.05,
 }
@@ -168,12 +168,12 @@ def _constant(name: str) -> object:
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_limit_is_as_it_was_decided(name: str) -> None:
+def test_a_limit_has_this_value(name: str) -> None:
     assert _constant(name) == LIMITS[name]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_client_waits_and_tries_as_it_was_decided(name: str) -> None:
+def test_a_client_config_has_these_values(name: str) -> None:
     config = _constant(name)
 
     assert {option: getattr(config, option) for option in CONFIGS[name]} == CONFIGS[name]

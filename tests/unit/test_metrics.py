@@ -14,7 +14,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_metric_counts_under_the_service_and_with_its_dimension(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_is_published_for_the_service_and_for_its_dimension(capsys: pytest.CaptureFixture[str]) -> None:
     with metrics_by(provider="acedata") as counted:
         counted.add_metric("Images", MetricUnit.Count, 1)
         counted.add_metric("Images", MetricUnit.Count, 2)
@@ -45,7 +45,7 @@ def test_a_metric_counts_under_the_service_and_with_its_dimension(capsys: pytest
     }
 
 
-def test_without_a_dimension_it_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_without_a_dimension_is_published_for_the_service_only(capsys: pytest.CaptureFixture[str]) -> None:
     with metrics_by() as counted:
         counted.add_metric("Images", MetricUnit.Count, 1)
 
@@ -64,7 +64,7 @@ def test_nested_blocks_do_not_share_their_metrics(capsys: pytest.CaptureFixture[
     assert (second["Images"], "ProcessingErrors" in second, "reason" in second) == ([1.0], False, False)
 
 
-def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_written_with_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[str] = []
     monkeypatch.setattr("sys.stdout.write", writes.append)
 
@@ -82,7 +82,7 @@ def test_without_metrics_nothing_is_written(capsys: pytest.CaptureFixture[str]) 
     assert written(capsys) == []
 
 
-def test_metrics_from_before_a_fault_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_from_before_an_error_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     def count_and_fail() -> None:
         with metrics_by() as counted:
             counted.add_metric("Images", MetricUnit.Count, 1)

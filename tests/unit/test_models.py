@@ -1,4 +1,4 @@
-"""The rank rule, contradictions, and the shapes that are stored."""
+"""Models: ranks of statuses, validation of reports, contradictions, and stored formats."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -77,7 +77,7 @@ def test_no_two_statuses_share_a_rank() -> None:
         (TaskStatus.SUCCEEDED, (an_image(),), None),
     ],
 )
-def test_a_report_whose_content_fits_its_status_is_taken(
+def test_a_report_whose_content_matches_its_status_is_valid(
     status: TaskStatus, images: tuple[Image, ...], failure: Failure | None
 ) -> None:
     assert a_report(status, images=images, failure=failure).status is status
@@ -95,7 +95,7 @@ def test_a_report_whose_content_fits_its_status_is_taken(
         (TaskStatus.PENDING, (), INTERNAL),
     ],
 )
-def test_a_report_that_disagrees_with_itself_is_refused(
+def test_a_report_whose_content_does_not_match_its_status_is_refused(
     status: TaskStatus, images: tuple[Image, ...], failure: Failure | None
 ) -> None:
     with pytest.raises(ValidationError):
@@ -103,23 +103,23 @@ def test_a_report_that_disagrees_with_itself_is_refused(
 
 
 @pytest.mark.parametrize("task_id", ["a", "A-Z_09", "x" * 128, "2db0168c-2373-4367-8d9a-9dc778802e8a"])
-def test_task_ids_of_the_known_alphabet_are_taken(task_id: str) -> None:
+def test_valid_task_ids(task_id: str) -> None:
     assert a_report(TaskStatus.PENDING, task_id=task_id).task == f"flux-kontext#{task_id}"
 
 
 @pytest.mark.parametrize("task_id", ["", "x" * 129, "a b", "a#b", "a/b", "../a", "ä", "a\n", "a\x00", "٣"])
-def test_any_other_task_id_is_refused(task_id: str) -> None:
+def test_invalid_task_ids_are_refused(task_id: str) -> None:
     with pytest.raises(ValidationError):
         a_report(TaskStatus.PENDING, task_id=task_id)
 
 
-def test_a_report_has_a_bounded_number_of_images() -> None:
+def test_the_number_of_images_in_a_report_is_limited() -> None:
     assert a_report(TaskStatus.SUCCEEDED, images=(an_image(),) * MAX_IMAGES_PER_TASK)
     with pytest.raises(ValidationError):
         a_report(TaskStatus.SUCCEEDED, images=(an_image(),) * (MAX_IMAGES_PER_TASK + 1))
 
 
-def test_validation_errors_do_not_quote_what_was_sent() -> None:
+def test_validation_errors_do_not_quote_the_input() -> None:
     with pytest.raises(ValidationError) as refused:
         Image.model_validate({"kind": "result", "url": ["https://secret.example/signed"], "expiresAt": "never"})
 
@@ -161,7 +161,7 @@ TIMED_OUT = Failure(reason=FailureReason.NO_RESULT)
         ),
         pytest.param(SUCCEEDED, a_report(TaskStatus.FAILED, failure=POLICY), True, id="a failure after a success"),
         pytest.param(SUCCEEDED, a_report(TaskStatus.PENDING), False, id="still running, late"),
-        pytest.param(SUCCEEDED, a_report(TaskStatus.TIMED_OUT, failure=TIMED_OUT), False, id="gave up, late"),
+        pytest.param(SUCCEEDED, a_report(TaskStatus.TIMED_OUT, failure=TIMED_OUT), False, id="timed out, late"),
         pytest.param(FAILED, a_report(TaskStatus.FAILED, failure=POLICY), False, id="the same failure"),
         pytest.param(
             FAILED,
@@ -174,17 +174,17 @@ TIMED_OUT = Failure(reason=FailureReason.NO_RESULT)
         ),
         pytest.param(FAILED, a_report(TaskStatus.FAILED, failure=INTERNAL), True, id="another failure"),
         pytest.param(FAILED, a_report(TaskStatus.PENDING), False, id="still running after a failure"),
-        pytest.param(FAILED, a_report(TaskStatus.TIMED_OUT, failure=TIMED_OUT), False, id="gave up after a failure"),
+        pytest.param(FAILED, a_report(TaskStatus.TIMED_OUT, failure=TIMED_OUT), False, id="timed out after a failure"),
     ],
 )
-def test_what_contradicts_what_is_known(known: Task, report: TaskReport, contradicts: bool) -> None:
+def test_which_reports_contradict_a_task(known: Task, report: TaskReport, contradicts: bool) -> None:
     assert known.contradicts(report) is contradicts
 
 
 # ------------------------------------------------------------------------------------------------ poll state
 
 
-def test_poll_state_is_spelt_as_the_state_machine_reads_it() -> None:
+def test_poll_state_has_the_field_names_of_the_state_machine() -> None:
     state = PollState(tasks=("a#1",), wait_seconds=30, waited_seconds=60)
 
     document = state.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -193,7 +193,7 @@ def test_poll_state_is_spelt_as_the_state_machine_reads_it() -> None:
     assert PollState.model_validate(document) == state
 
 
-def test_poll_state_begins_without_having_waited() -> None:
+def test_poll_state_starts_without_waits_and_polls() -> None:
     state = PollState.model_validate({"tasks": [], "waitSeconds": 60})
 
     assert (state.waited_seconds, state.polls) == (0, 0)
@@ -210,7 +210,7 @@ def test_poll_state_begins_without_having_waited() -> None:
         {"tasks": [1], "waitSeconds": 1},
     ],
 )
-def test_poll_state_of_another_shape_is_refused(document: dict[str, object]) -> None:
+def test_invalid_poll_state_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PollState.model_validate(document)
 
@@ -218,12 +218,12 @@ def test_poll_state_of_another_shape_is_refused(document: dict[str, object]) -> 
 # ------------------------------------------------------------------------------------------------ keys and times
 
 
-def test_task_keys_come_apart_as_they_were_put_together() -> None:
+def test_a_task_key_is_split_into_provider_and_task_id() -> None:
     assert split_task_key(task_key("flux-kontext", "task12345")) == ("flux-kontext", "task12345")
 
 
 @pytest.mark.parametrize("key", ["", "flux-kontext", "#", "#task", "flux-kontext#", "flux-kontext#a b", "a#b#c"])
-def test_what_is_no_task_key_is_refused(key: str) -> None:
+def test_an_invalid_task_key_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="not a task key"):
         split_task_key(key)
 

@@ -1,4 +1,4 @@
-"""The guard in conftest.py: tests cannot leave this machine."""
+"""The guard in conftest.py: tests cannot connect to other machines."""
 
 import socket
 
@@ -22,7 +22,7 @@ def test_names_are_not_resolved(network_attempts: list[str]) -> None:
     network_attempts.clear()
 
 
-def test_loopback_is_free() -> None:
+def test_connections_to_loopback_are_allowed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         client.sendall(b"x")
         connection, _ = server.accept()

@@ -21,7 +21,7 @@ def test_every_alarm_has_a_row() -> None:
     assert sorted(explained) == sorted(ALARMS)
 
 
-def test_a_row_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
+def test_a_row_has_meaning_checks_and_actions() -> None:
     for row in re.findall(r"^\| `\w+Alarm` \|.*$", PAGE, re.MULTILINE):
         _, alarm, *cells, _ = row.split("|")
         assert len(cells) == 3, alarm
@@ -37,7 +37,7 @@ def test_the_commands_of_an_alarm_are_those_of_its_row(name: str) -> None:
 
 
 @pytest.mark.parametrize(("module", "test"), SHOWN_BY)
-def test_what_is_promised_is_shown_by_a_test(module: str, test: str) -> None:
+def test_the_named_tests_exist(module: str, test: str) -> None:
     assert f"def {test}(" in (REPOSITORY / module).read_text()
 
 
@@ -55,9 +55,7 @@ PARTS = (
 
 @pytest.mark.parametrize("length", ["5 minutes", "hours"])
 @pytest.mark.parametrize("part", PARTS)
-def test_each_outage_has_a_row_that_says_what_happens_who_repairs_it_and_which_tests_play_it(
-    part: str, length: str
-) -> None:
+def test_each_outage_has_a_row_with_effect_repair_and_tests(part: str, length: str) -> None:
     (row,) = re.findall(rf"^\| {part} \| {length} \|(.*)\|$", PAGE, re.MULTILINE)
     happens, repairs, shown_by = row.split(" | ")
 
@@ -67,7 +65,7 @@ def test_each_outage_has_a_row_that_says_what_happens_who_repairs_it_and_which_t
     assert re.search(r"`tests/[\w/]+\.py::\w+`", shown_by)
 
 
-def test_promises_are_shown_by_enough_tests() -> None:
+def test_every_promise_names_a_test() -> None:
     _, _, promises = PAGE.partition("## What is promised")
     promises, _, _ = promises.partition("Those four")
     rows = [row for row in re.findall(r"^\| .*$", promises, re.MULTILINE) if not row.startswith(("| fault", "| part"))]
@@ -80,19 +78,19 @@ def test_promises_are_shown_by_enough_tests() -> None:
 @pytest.mark.parametrize(
     "text", [pytest.param(PAGE, id="page"), *(alarm["AlarmDescription"] for alarm in ALARMS.values())]
 )
-def test_commands_that_are_named_exist(text: str) -> None:
+def test_named_commands_exist(text: str) -> None:
     named = set(re.findall(r"\bcatchlight ([a-z-]+)\b(?! STACK)", text))
 
     assert named <= {command.name for command in COMMANDS}
 
 
-def test_parameters_and_metrics_that_are_named_exist() -> None:
+def test_named_parameters_and_metrics_exist() -> None:
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", PAGE)) - ALARMS.keys() - RAW["Outputs"].keys()
 
     assert named <= RAW["Parameters"].keys() | emitted_metrics().keys()
 
 
-def test_what_watching_costs_is_counted() -> None:
+def test_the_numbers_of_alarms_and_metrics_are_correct() -> None:
     alarms, metrics = re.findall(r"^(\d+) alarms look at (\d+) metrics", PAGE, re.MULTILINE)[0]
     (own,) = re.findall(r"there are (\d+), and those by provider", PAGE)
 

@@ -1,4 +1,4 @@
-"""HTTP requests over real sockets: one deadline for everything, and what was certainly not sent."""
+"""HTTP requests over real sockets: one deadline for the whole exchange, and whether a request was sent."""
 
 import gzip
 import socket
@@ -24,7 +24,7 @@ from catchlight.outbound_http import (
 from tests.hostile.internet import Authority, Behaviour, listening, read_request
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-# A server that the deadline does not end goes on for longer than any test may take.
+# Repetitions of endless servers: without the deadline, they would go on for longer than any test may take.
 FOREVER = 10**6
 SHORT = 0.4
 
@@ -39,7 +39,7 @@ def answers(*parts: bytes) -> Behaviour:
 
 
 def drips(begin: bytes) -> Behaviour:
-    """Sends one byte every 50 ms after the beginning, for ever: each single read is in time."""
+    """Sends the beginning, then one byte every 50 ms for ever, so that each single read is in time."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
@@ -97,7 +97,7 @@ def loopback(host: str, port: int) -> list[str]:
         ("http://[::1]:8000/a?b", b"[::1]:8000"),
     ],
 )
-def test_a_request_names_its_host(url: str, host: bytes) -> None:
+def test_a_request_has_the_host_header_of_its_url(url: str, host: bytes) -> None:
     request = http_connections.http_request("GET", httpcore.URL(url), {"X-A": "1"}, b"")
 
     assert request.head.target == b"/a?b"
@@ -126,7 +126,7 @@ def test_repeated_headers_are_joined_under_their_names_in_lower_case() -> None:
     assert http_connections._joined(headers) == {"a-b": "1, 2, 3", "c": "ä"}
 
 
-def test_tls_verifies_the_name_although_the_address_was_given(
+def test_tls_verifies_the_host_name_of_a_resolved_address(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbound_http, "tls_context", authority.client)
@@ -165,7 +165,7 @@ def test_a_body_is_read_up_to_its_limit(length: int, is_read: bool, is_compresse
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"x" * 100)[:-1], b"not compressed"], ids=["cut", "plain"])
-def test_a_body_that_cannot_be_decompressed_is_an_error_of_http(body: bytes) -> None:
+def test_a_body_that_cannot_be_decompressed_is_a_protocol_error(body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     with serving(answers(head, body)) as url, pytest.raises(httpcore.RemoteProtocolError):
         send(url)
@@ -176,7 +176,7 @@ def test_a_body_that_cannot_be_decompressed_is_an_error_of_http(body: bytes) -> 
 
 def silent(connection: socket.socket) -> None:
     read_request(connection)
-    connection.recv(1)  # until the client gives up
+    connection.recv(1)  # until the client closes the connection
 
 
 def reads_nothing(connection: socket.socket) -> None:
@@ -191,7 +191,7 @@ def reads_slowly(connection: socket.socket) -> None:
 
 
 SLOW = {
-    "silence": (silent, 0),
+    "no answer": (silent, 0),
     "head byte by byte": (drips(b"HTTP/1.1 200 OK\r\nX-Padding: "), 0),
     "body byte by byte": (drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"), 0),
     "request not read": (reads_nothing, 50_000_000),
@@ -207,14 +207,14 @@ def test_one_deadline_covers_everything(
     monkeypatch.setattr(outbound_http, "tls_context", authority.client)
     behave, length = SLOW[name]
     with serving(behave, authority.server("localhost") if is_encrypted else None) as url:
-        began = time.monotonic()
+        started_at = time.monotonic()
         with pytest.raises(httpcore.TimeoutException):
             send(url, HttpClient(loopback), seconds=SHORT, method="POST", content=b"x" * length, max_bytes=10**9)
 
-    assert SHORT * 0.9 <= time.monotonic() - began < 60
+    assert SHORT * 0.9 <= time.monotonic() - started_at < 60
 
 
-@pytest.mark.parametrize("is_silent", [True, False], ids=["silence", "byte by byte"])
+@pytest.mark.parametrize("is_silent", [True, False], ids=["no answer", "byte by byte"])
 def test_the_deadline_covers_the_tls_handshake(is_silent: bool) -> None:
     def behave(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -268,7 +268,7 @@ def test_the_deadline_covers_a_resolver_that_hangs(hanging: Callable[[str, int],
     assert not exchange.was_sent
 
 
-def test_names_whose_resolution_hangs_keep_no_other_name_waiting(hanging: Callable[[str, int], list[str]]) -> None:
+def test_names_whose_resolution_hangs_do_not_delay_other_names(hanging: Callable[[str, int], list[str]]) -> None:
     client = HttpClient(hanging)
     for number in range(100):
         with pytest.raises(httpcore.ConnectTimeout):
@@ -289,7 +289,7 @@ def test_errors_of_the_resolver_are_passed_on() -> None:
         send("http://a.example/", HttpClient(refuse))
 
 
-def test_a_name_that_does_not_exist_is_an_error_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_exist_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_name(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
@@ -298,7 +298,7 @@ def test_a_name_that_does_not_exist_is_an_error_of_the_connection(monkeypatch: p
         send("http://a.example/")
 
 
-def test_a_host_has_each_address_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolved_host_has_each_address_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(2, 1, 6, "", (address, 80)) for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
@@ -309,10 +309,10 @@ def test_a_host_has_each_address_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Network:
-    """Stands in for `socket.create_connection`: dead addresses take all the time that they are given."""
+    """Replaces `socket.create_connection`. A connection to an unreachable address takes its whole timeout."""
 
-    def __init__(self, dead: Sequence[str], port: int) -> None:
-        self.dead = dead
+    def __init__(self, unreachable: Sequence[str], port: int) -> None:
+        self.unreachable = unreachable
         self.port = port
         self.tried: list[tuple[str, float]] = []
         self.now = 1000.0
@@ -323,14 +323,14 @@ class Network:
 
     def create_connection(self, address: tuple[str, int], timeout: float) -> socket.socket:
         self.tried.append((address[0], timeout))
-        if address[0] in self.dead:
+        if address[0] in self.unreachable:
             self.now += timeout
             raise TimeoutError
         return self._connect(("127.0.0.1", self.port), timeout=60)
 
 
 @pytest.mark.parametrize(
-    ("dead", "addresses", "seconds", "tried"),
+    ("unreachable", "addresses", "seconds", "tried"),
     [
         (["a"], ["a", "b"], 7.5, [2.0, 2.0]),
         (["a"], ["a", "b"], 3.0, [1.5, 1.5]),
@@ -341,10 +341,10 @@ class Network:
     ],
 )
 def test_each_address_has_a_share_of_the_deadline(
-    monkeypatch: pytest.MonkeyPatch, dead: list[str], addresses: list[str], seconds: float, tried: list[float]
+    monkeypatch: pytest.MonkeyPatch, unreachable: list[str], addresses: list[str], seconds: float, tried: list[float]
 ) -> None:
     with listening(answers(OK)) as port:
-        network = Network(dead, port)
+        network = Network(unreachable, port)
         monkeypatch.setattr(socket, "create_connection", network.create_connection)
         monkeypatch.setattr(http_connections, "time", network)
         assert send("http://images.example/", HttpClient(lambda *_: addresses), seconds=seconds) == b"ok"
@@ -352,7 +352,7 @@ def test_each_address_has_a_share_of_the_deadline(
     assert network.tried == list(zip(addresses, tried, strict=False))
 
 
-def test_addresses_that_are_all_dead_take_no_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_addresses_take_no_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network("abcdefghijklmnop", 0)
     monkeypatch.setattr(socket, "create_connection", network.create_connection)
     monkeypatch.setattr(http_connections, "time", network)
@@ -363,10 +363,10 @@ def test_addresses_that_are_all_dead_take_no_longer_than_the_deadline(monkeypatc
     assert (MAX_CONNECT_SECONDS, MIN_SHARE_SECONDS) == (2.0, 1.0)
 
 
-def test_an_address_that_accepts_and_is_silent_leaves_time_for_the_next(
+def test_an_address_without_a_tls_handshake_leaves_time_for_the_next(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A load balancer without working servers accepts connections, but never shakes hands."""
+    """A load balancer without working servers accepts connections, but does not answer TLS handshakes."""
     monkeypatch.setattr(outbound_http, "tls_context", authority.client)
     connect = socket.create_connection
     with listening(silent) as first, listening(answers(OK), authority.server("images.example")) as second:
@@ -384,7 +384,7 @@ def test_a_refused_connection_leads_to_the_next_address() -> None:
         assert send(f"http://images.example:{port}/", client) == b"ok"
 
 
-def test_no_address_is_an_error_of_the_connection() -> None:
+def test_no_address_is_a_connection_error() -> None:
     with pytest.raises(httpcore.ConnectError):
         send("http://a.example/", HttpClient(lambda *_: []))
 
@@ -392,7 +392,7 @@ def test_no_address_is_an_error_of_the_connection() -> None:
 # ------------------------------------------------------------------------------------------------ sent or not
 
 
-def resets(connection: socket.socket) -> None:
+def closes_connection(connection: socket.socket) -> None:
     read_request(connection)
 
 
@@ -418,7 +418,7 @@ def test_a_header_that_http_does_not_allow_is_not_sent(
         client.close()
 
 
-def test_nothing_was_sent_if_nobody_listens() -> None:
+def test_nothing_was_sent_if_the_port_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     exchange = Exchange(Deadline(60))
@@ -428,7 +428,7 @@ def test_nothing_was_sent_if_nobody_listens() -> None:
     assert not exchange.was_sent
 
 
-def test_nothing_was_sent_if_the_server_does_not_speak_tls() -> None:
+def test_nothing_was_sent_if_the_server_has_no_tls() -> None:
     def behave(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(OK)
@@ -449,8 +449,10 @@ def test_nothing_is_sent_after_the_deadline() -> None:
     assert not exchange.was_sent
 
 
-@pytest.mark.parametrize("behave", [resets, answers(OK[:20]), answers(b"SSH-2.0\r\n")], ids=["reset", "cut", "no HTTP"])
-def test_a_request_was_sent_if_its_first_byte_was(behave: Behaviour) -> None:
+@pytest.mark.parametrize(
+    "behave", [closes_connection, answers(OK[:20]), answers(b"SSH-2.0\r\n")], ids=["closed", "cut", "no HTTP"]
+)
+def test_a_request_counts_as_sent_from_its_first_byte(behave: Behaviour) -> None:
     exchange = Exchange(Deadline(SHORT))
     with serving(behave) as url, pytest.raises(HTTP_ERRORS):
         send(url, exchange=exchange)
@@ -461,7 +463,7 @@ def test_a_request_was_sent_if_its_first_byte_was(behave: Behaviour) -> None:
 
 
 class Counting:
-    """Answers every request of a connection, and counts the connections."""
+    """A server that answers every request of a connection, and counts the connections."""
 
     def __init__(self, answer: bytes = OK, *, closes: bool = False) -> None:
         self.answer = answer
@@ -492,7 +494,7 @@ def test_each_request_has_its_own_connection() -> None:
     assert server.connections == 3
 
 
-def test_what_follows_a_response_is_not_the_next_one() -> None:
+def test_bytes_after_a_response_are_not_read_as_the_next_response() -> None:
     server = Counting(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\ninjected")
     with serving(server) as url:
         client = HttpClient()
@@ -510,16 +512,16 @@ def test_a_connection_is_kept_if_the_client_keeps_connections() -> None:
     assert server.connections == 1
 
 
-def test_a_kept_connection_has_the_deadline_of_its_present_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_connection_has_the_deadline_of_its_current_request(monkeypatch: pytest.MonkeyPatch) -> None:
     elapsed = 0.0
     monkeypatch.setattr(http_connections, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + elapsed))
     monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", 1000)
-    seen = []
+    received = []
 
     def behave(connection: socket.socket) -> None:
         while True:
-            seen.append(read_request(connection))
-            if len(seen) < 3:
+            received.append(read_request(connection))
+            if len(received) < 3:
                 connection.sendall(OK)
 
     with serving(behave) as url:
@@ -554,7 +556,7 @@ def test_a_connection_whose_response_was_not_read_is_not_kept() -> None:
     assert server.connections == 2
 
 
-def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_kept_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEEPALIVE_SECONDS == 5.0
     monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", 0.01)
     server = Counting()
@@ -568,7 +570,7 @@ def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> N
     assert server.connections == 2
 
 
-def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
+def test_simultaneous_requests_have_separate_connections() -> None:
     both = threading.Barrier(2, timeout=60)
     server = Counting()
 

@@ -1,4 +1,4 @@
-"""Links to images lead to the bucket's own region: the global endpoint redirects, and a signature covers the host."""
+"""Links to images have the host of the bucket's region: the global endpoint redirects, and the host is signed."""
 
 from datetime import UTC, datetime
 from urllib.parse import urlsplit

@@ -47,10 +47,10 @@ def request_statuses(
     return client.request_statuses(FLUX, ids or ("t1",), api_key="k3y", now=lambda: NOW, **more)
 
 
-# ------------------------------------------------------------------------------------------------ what is sent
+# ------------------------------------------------------------------------------------------------ requests
 
 
-def test_a_request_names_its_task_and_its_key() -> None:
+def test_a_request_has_the_task_id_and_the_api_key() -> None:
     requests: list[httpx.Request] = []
 
     def keep(request: httpx.Request) -> httpx.Response:
@@ -71,7 +71,7 @@ def test_a_request_names_its_task_and_its_key() -> None:
     ]
 
 
-def test_a_redirect_does_not_get_the_key() -> None:
+def test_redirects_are_not_followed() -> None:
     urls: list[str] = []
 
     def redirect(request: httpx.Request) -> httpx.Response:
@@ -86,7 +86,7 @@ def test_a_redirect_does_not_get_the_key() -> None:
     ("fault", "named"),
     [(httpx.ConnectError("no"), "ConnectError"), (httpx.ReadTimeout("late"), "ReadTimeout")],
 )
-def test_a_provider_that_does_not_answer_is_asked_again_later(fault: Exception, named: str) -> None:
+def test_a_request_without_an_answer_is_a_temporary_error(fault: Exception, named: str) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise fault
 
@@ -95,7 +95,7 @@ def test_a_provider_that_does_not_answer_is_asked_again_later(fault: Exception, 
     assert str(error) == f"flux-kontext did not answer: {named}"
 
 
-# ------------------------------------------------------------------------------------------------ how much is read
+# ------------------------------------------------------------------------------------------------ answers
 
 
 @pytest.mark.parametrize(("length", "is_read"), [(MAX_ANSWER_BYTES, True), (MAX_ANSWER_BYTES + 1, False)])
@@ -111,18 +111,18 @@ def test_an_answer_is_read_up_to_its_limit(length: int, is_read: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_says_nothing_of_the_task(body: bytes) -> None:
+def test_an_answer_that_is_not_json_is_a_temporary_error(body: bytes) -> None:
     (error,) = request_statuses(lambda _: httpx.Response(200, content=body)).errors
     assert isinstance(error, ProviderUnavailableError)
 
 
-# ------------------------------------------------------------------------------------------------ when asking stops
+# ------------------------------------------------------------------------------------------------ when requests stop
 
 
 @pytest.mark.parametrize(
     ("code", "error"), [(429, ProviderBusyError), (455, ProviderBusyError), (401, ProviderRefusedError)]
 )
-def test_who_is_busy_or_refuses_the_account_is_not_asked_for_every_task(code: int, error: type[Exception]) -> None:
+def test_requests_stop_if_the_provider_is_busy_or_refuses_the_account(code: int, error: type[Exception]) -> None:
     answers = request_statuses(
         lambda _: httpx.Response(200, json={"code": code}), *(f"t{number}" for number in range(50))
     )
@@ -133,7 +133,7 @@ def test_who_is_busy_or_refuses_the_account_is_not_asked_for_every_task(code: in
     assert answers.reports == []
 
 
-def test_other_errors_stop_nothing() -> None:
+def test_other_errors_do_not_stop_requests() -> None:
     answers = request_statuses(lambda _: httpx.Response(500), *(f"t{number}" for number in range(20)))
 
     assert answers.requests == len(answers.errors) == 20
@@ -147,7 +147,7 @@ def test_no_request_is_sent_at_the_deadline_or_later(deadline: float, requests: 
     assert answers.errors == []
 
 
-def test_nothing_is_asked_about_nothing() -> None:
+def test_without_tasks_no_request_is_sent() -> None:
     client = ProviderClient({}, http=FakeHttp(running))
 
     assert client.request_statuses(FLUX, [], api_key="k3y", now=lambda: NOW).requests == 0
@@ -159,17 +159,17 @@ def test_nothing_is_asked_about_nothing() -> None:
 def request_batch(bad: set[str], ids: list[str]) -> provider_client.LookupResults:
     def refuse_bad_ids(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        asked = body.get("ids") or [body["id"]]
-        if bad & set(asked):
+        requested_ids = body.get("ids") or [body["id"]]
+        if bad & set(requested_ids):
             return httpx.Response(400, json={"error": {"code": "token_mismatched", "message": "invalid parameters"}})
-        return httpx.Response(200, json={"items": [{"id": each} for each in asked]})
+        return httpx.Response(200, json={"items": [{"id": each} for each in requested_ids]})
 
     client = ProviderClient({}, http=FakeHttp(refuse_bad_ids))
     return client.request_statuses(PROVIDERS["acedata"], ids, api_key="k3y", now=lambda: NOW)
 
 
 @pytest.mark.parametrize("bad", ["t0", "t25", "t49"])
-def test_a_refused_batch_is_split_until_the_bad_id_stands_alone(bad: str) -> None:
+def test_a_refused_batch_is_split_until_the_bad_id_is_isolated(bad: str) -> None:
     ids = [f"t{number}" for number in range(50)]
 
     answers = request_batch({bad}, ids)
@@ -179,7 +179,7 @@ def test_a_refused_batch_is_split_until_the_bad_id_stands_alone(bad: str) -> Non
     assert answers.requests <= 13
 
 
-def test_a_batch_of_which_every_id_is_refused_ends() -> None:
+def test_a_batch_of_refused_ids_only_has_one_error_per_id() -> None:
     ids = [f"t{number}" for number in range(50)]
 
     answers = request_batch(set(ids), ids)
@@ -192,14 +192,14 @@ def test_a_batch_of_which_every_id_is_refused_ends() -> None:
 # ------------------------------------------------------------------------------------------------ one task
 
 
-def test_the_first_error_is_the_answer_about_one_task() -> None:
+def test_the_error_of_a_request_for_one_task_is_raised() -> None:
     client = ProviderClient({}, http=FakeHttp(lambda _: httpx.Response(200, json={"code": 401})))
 
     with pytest.raises(ProviderRefusedError):
         client.request_status(FLUX, "t1", api_key="k3y", now=lambda: NOW)
 
 
-def test_an_answer_without_a_report_is_none_about_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_the_requested_task_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ProviderClient({}, http=FakeHttp(running))
     monkeypatch.setattr(type(FLUX), "parse_poll", lambda *_, **__: [])
 
@@ -252,11 +252,11 @@ def test_a_connection_is_kept_for_the_next_poll(first: str) -> None:
 
 
 @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX-Wait: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
-def test_an_answer_that_drips_ends_at_the_deadline_of_its_request(begin: bytes) -> None:
+def test_an_answer_that_arrives_byte_by_byte_ends_at_the_deadline(begin: bytes) -> None:
     def drip(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(begin)
-        while True:  # until the client hangs up
+        while True:  # until the client closes the connection
             connection.sendall(b"x")
             time.sleep(0.05)
 

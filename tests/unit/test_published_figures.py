@@ -29,7 +29,7 @@ def test_every_benchmark_has_its_picture(name: str) -> None:
     assert f"](performance/{name}.svg)" in PAGE.read_text()
 
 
-def test_what_misses_its_goal_is_marked() -> None:
+def test_figures_that_miss_their_goal_are_bold() -> None:
     for run in RUNS.values():
         for figure in run.figures:
             if figure.is_missed:

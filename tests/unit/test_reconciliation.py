@@ -23,7 +23,7 @@ def a_task(key: str = "acedata#t1", *, updated_at: str | None = None, reconciled
         ("2026-01-30T11:00:00.000Z", "2026-01-30T11:59:59.999Z", True),
         ("2026-01-30T11:00:00.000Z", YESTERDAY, False),
         ("2026-01-30T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
-        # The note is older than the report: it is about polling.
+        # `reconciledAt` is older than the report: polling was restarted, not archiving.
         ("2026-01-31T11:00:00.000Z", "2026-01-31T10:59:59.999Z", True),
         ("2026-01-31T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
         (None, "2026-01-31T11:00:00.000Z", False),
@@ -35,12 +35,12 @@ def test_a_task_is_queued_once_a_day(updated_at: str | None, reconciled_at: str 
     assert _is_due(a_task(updated_at=updated_at, reconciled_at=reconciled_at), NOW, timedelta(days=1)) is is_due
 
 
-def test_an_execution_is_named_after_what_it_is_started_for() -> None:
+def test_the_name_of_an_execution_is_derived_from_its_batch() -> None:
     batches = [["acedata#t1@1"], ["acedata#t2@1"], ["acedata#t1@2"], ["acedata#t1@1", "acedata#t2@1"]]
 
     names = [execution_name("reconcile", batch) for batch in batches]
 
     assert len(set(names)) == len(batches)
     assert names == [execution_name("reconcile", batch) for batch in batches]
-    # Step Functions takes names of up to 80 characters.
+    # Step Functions accepts names of up to 80 characters.
     assert all(name.startswith("reconcile-") and len(name) == 50 for name in names)

@@ -25,7 +25,7 @@ Spelling = Callable[[str], str]
 
 
 def percent(text: str) -> str:
-    """Percent-encodes every character, which encoders do not do."""
+    """Percent-encodes every character, also those that encoders leave unchanged."""
     return "".join(f"%{byte:02x}" for byte in text.encode())
 
 
@@ -42,7 +42,7 @@ def base64_at(offset: int, *, urlsafe: bool = False) -> Spelling:
     return lambda text: encode(b"?" * offset + text.encode() + b">" * 5).decode()
 
 
-# Each of these may stand inside a JSON string.
+# Each spelling can be part of a JSON string.
 SPELLINGS: dict[str, Spelling] = {
     "JSON": in_json,
     "JSON, as PHP writes it": lambda text: in_json(text).replace("/", "\\/"),
@@ -76,14 +76,14 @@ def test_a_secret_is_overwritten_however_it_is_spelt(spelling: Spelling, secret:
     assert MASK in redacted
     assert not [reading for reading in readings(redacted) if TOKEN in reading or KEY in reading]
     if "\0" not in body:
-        # Still JSON, and all the rest of it is as it was.
+        # The result is JSON, and everything else in it is unchanged.
         found = json.loads(redacted)
         assert found["b"] == [1, 2]
         assert found["a"].startswith("before ")
         assert found["a"].endswith(" after")
 
 
-def test_these_spellings_are_read() -> None:
+def test_the_check_finds_a_secret_in_each_of_these_spellings() -> None:
     """Otherwise the test above could not fail."""
     for name, spelling in SPELLINGS.items():
         for secret in (TOKEN, KEY):
@@ -91,7 +91,7 @@ def test_these_spellings_are_read() -> None:
 
 
 @given(st.lists(st.sampled_from([*SPELLINGS.values(), in_json]), max_size=6), st.text(max_size=8))
-def test_several_at_once(spellings: list[Spelling], between: str) -> None:
+def test_several_secrets_in_one_text_are_overwritten(spellings: list[Spelling], between: str) -> None:
     parts = [spelling(secret) for spelling in spellings for secret in (TOKEN, KEY)]
 
     redacted = REDACTOR.redact_text(f"{between} ".join(parts))
@@ -100,7 +100,7 @@ def test_several_at_once(spellings: list[Spelling], between: str) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_other_content_stays_as_it_is(content: bytes) -> None:
+def test_other_content_is_unchanged(content: bytes) -> None:
     assert REDACTOR.redact(content) == content
 
 
@@ -117,7 +117,7 @@ def test_json_stays_json(value: Any, ensure_ascii: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800 \\u00e9 %E9 \x00 \\\\", "100 % of it", "%%41%zz\\u00zz", "\\", "%", ""])
-def test_odd_text_stays_as_it_is(text: str) -> None:
+def test_text_with_incomplete_escapes_is_unchanged(text: str) -> None:
     assert REDACTOR.redact_text(text) == text
 
 
@@ -130,7 +130,7 @@ def test_odd_text_stays_as_it_is(text: str) -> None:
         f"x%252Fcallbacks%252fflux-kontext%252F{'A' * 32}",
     ],
 )
-def test_any_callback_url_loses_its_token(url: str) -> None:
+def test_the_token_in_any_callback_url_is_overwritten(url: str) -> None:
     redacted = Redactor().redact_text(url)
 
     assert "AAA" not in redacted
@@ -147,11 +147,11 @@ def test_any_callback_url_loses_its_token(url: str) -> None:
         "https://cdn.example/callbacks/acedata/0123456789abcdef.png",
     ],
 )
-def test_other_urls_stay_as_they_are(url: str) -> None:
+def test_other_urls_are_unchanged(url: str) -> None:
     assert Redactor().redact_text(url) == url
 
 
-def test_words_and_numbers_are_no_secrets() -> None:
+def test_words_and_numbers_are_not_treated_as_secrets() -> None:
     """A test key such as a plain word must not make a callback unreadable."""
     body = json.dumps({"code": 200, "seed": 1234567890, "msg": "success"})
 
@@ -163,23 +163,23 @@ def test_words_and_numbers_are_no_secrets() -> None:
     [b"\\", b"\0", b"%25", b"%2", b"\\u00", b"\\u005c", b"callbacks/", b"callbacks/acedata/A", TOKEN[:-1].encode()],
     ids=repr,
 )
-def test_the_time_grows_as_the_content_does(content: bytes) -> None:
+def test_the_time_is_linear_in_the_length_of_the_content(content: bytes) -> None:
     """A quadratic search would take minutes for one of these."""
-    began = time.process_time()
+    started_at = time.process_time()
 
     REDACTOR.redact(content * (1_000_000 // len(content)))
 
-    assert time.process_time() - began < 20
+    assert time.process_time() - started_at < 20
 
 
-def test_many_secrets_are_overwritten_in_little_time() -> None:
+def test_many_secrets_are_overwritten_in_limited_time() -> None:
     content = (escaped(TOKEN) + percent(TOKEN)).encode() * 3000
-    began = time.process_time()
+    started_at = time.process_time()
 
     redacted = REDACTOR.redact(content)
 
     assert redacted == MASK.encode() * 6000
-    assert time.process_time() - began < 30
+    assert time.process_time() - started_at < 30
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_many_secrets_are_overwritten_in_little_time() -> None:
         ("[" * 100_000, {"[" * 100_000}),
     ],
 )
-def test_every_string_of_a_secret_is_one(value: str, secrets: set[str]) -> None:
+def test_every_string_in_a_secret_value_is_a_secret(value: str, secrets: set[str]) -> None:
     assert set(secrets_in(value)) == secrets
 
 
-def test_a_callback_url_of_every_provider_is_known() -> None:
+def test_callback_urls_of_every_provider_are_recognized() -> None:
     for provider in PROVIDERS:
         assert Redactor().redact_text(f"callbacks/{provider}/{TOKEN}") == f"callbacks/{provider}/{MASK}"

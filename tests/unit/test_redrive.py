@@ -20,7 +20,7 @@ def image(name: str, state: ImageState = ImageState.PENDING) -> Image:
 
 
 class Harness:
-    """Stands for the table, the providers and AWS; `calls` are the calls that a redrive made."""
+    """Replaces the table, the providers and AWS; `calls` are the calls that a redrive made."""
 
     def __init__(self, task: Task | None, fresh: Mapping[int, Image] | Exception | None = None) -> None:
         self.task = task

@@ -18,7 +18,7 @@ TEMPLATE = read_template((REPOSITORY / "template.yaml").read_text())
 
 
 def differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[Any, Any]]:
-    """Returns the two values at each path where they differ; None if there is none."""
+    """Returns both values at each path where they differ. A missing value is None."""
     # Ref and Fn::GetAtt are values.
     if not isinstance(old, dict) or not isinstance(new, dict) or (len(old) == 1 and old.keys() != new.keys()):
         if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -36,7 +36,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], t
     return differences(TEMPLATE, rehearsed_template(TEMPLATE, REPOSITORY, tmp_path_factory.mktemp("definitions")))
 
 
-def test_what_is_left_out_is_what_ministack_refuses(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+def test_only_what_ministack_refuses_is_left_out(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
     left_out = {path: old for path, (old, new) in changed.items() if new is None}
 
     metric_math = {
@@ -52,19 +52,20 @@ def test_what_is_left_out_is_what_ministack_refuses(changed: dict[tuple[str, ...
     assert left_out.keys() == metric_math | others
 
 
-def test_grants_grow_by_batches_of_messages_only(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+def test_grants_are_extended_by_batches_of_messages_only(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
     actions = [values for path, values in changed.items() if path[-1] == "Action"]
 
     assert actions == [("sqs:SendMessage", ["sqs:SendMessage", "sqs:SendMessageBatch"])] * 4
 
 
-def test_resources_of_grants_stay_what_they_are(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
-    for path, (old, new) in changed.items():
-        if "Resource" in path:
-            # In AWS both are the secret's ARN.
-            secret = old if isinstance(old, str) else old["Ref"]
-            assert TEMPLATE["Resources"][secret]["Type"] == "AWS::SecretsManager::Secret"
-            assert new == {"Fn::GetAtt": [secret, "Id"]}
+def test_resources_of_grants_are_the_same_in_another_form(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    resources = [values for path, values in changed.items() if "Resource" in path]
+    assert resources
+    for old, new in resources:
+        # In AWS both are the secret's ARN.
+        secret = old if isinstance(old, str) else old["Ref"]
+        assert TEMPLATE["Resources"][secret]["Type"] == "AWS::SecretsManager::Secret"
+        assert new == {"Fn::GetAtt": [secret, "Id"]}
 
 
 def test_nothing_else_changes(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
@@ -79,9 +80,10 @@ def test_nothing_else_changes(changed: dict[tuple[str, ...], tuple[Any, Any]]) -
 
 
 def test_paths_name_the_same_folders(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
-    for path, (old, new) in changed.items():
-        if path[-1] in ("CodeUri", "ContentUri"):
-            assert Path(new) == REPOSITORY / old
+    folders = [values for path, values in changed.items() if path[-1] in ("CodeUri", "ContentUri")]
+    assert len(folders) > 1
+    for old, new in folders:
+        assert Path(new) == REPOSITORY / old
 
 
 def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
     assert definition == read_template((REPOSITORY / "statemachines/poll_tasks.asl.yaml").read_text())
 
 
-def test_a_grant_is_taken_away_alone() -> None:
+def test_only_the_named_grant_is_removed() -> None:
     template = json.loads(json.dumps(TEMPLATE))
 
     remove_grant(template, "WriteImages")
@@ -103,19 +105,19 @@ def test_a_grant_is_taken_away_alone() -> None:
     assert [statement["Sid"] for statement in old if statement not in new] == ["WriteImages"]
 
 
-def test_a_grant_that_no_one_has_is_named_with_those_there_are() -> None:
+def test_the_error_for_an_unknown_grant_lists_the_existing_ones() -> None:
     with pytest.raises(RehearsalError, match=r"Sid Nonsense.*WriteImages"):
         remove_grant(json.loads(json.dumps(TEMPLATE)), "Nonsense")
 
 
-def test_changes_are_named_fact_by_fact() -> None:
+def test_changes_are_listed_by_resource_and_property() -> None:
     before = {"Same": {"a": 1}, "Gone": {}, "Other": {"a": 1, "b": 2, "c": 3}}
     after = {"Same": {"a": 1}, "New": {}, "Other": {"a": 1, "b": 3, "d": 4}}
 
     assert changes(before, after) == {"Gone": {"removed"}, "New": {"added"}, "Other": {"b", "c", "d"}}
 
 
-def test_names_below_localhost_are_this_machine() -> None:
+def test_names_below_localhost_resolve_to_this_machine() -> None:
     with names_below_localhost():
         addresses = {info[4][0] for info in socket.getaddrinfo("abc.execute-api.localhost", 80)}
 

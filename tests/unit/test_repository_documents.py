@@ -1,4 +1,4 @@
-"""CONTRIBUTING, CHANGELOG, SECURITY, the commit hooks and the CI workflow name what exists in this repository."""
+"""CONTRIBUTING, CHANGELOG, SECURITY, the commit hooks and the CI workflow refer to things that exist."""
 
 import re
 import tomllib
@@ -29,7 +29,7 @@ def test_targets_and_paths_exist(name: str) -> None:
         re.findall(r"[`( ]((?:\.|cli|docs|events|functions|layers|local|scripts|tests)[\w./-]*/[\w./-]*)", page)
     )
     paths |= set(re.findall(r"\b([A-Z]+\.md)\b", page))
-    # Of the environment, and of the provider that is to be added.
+    # Without paths in the virtual environment, and placeholders for a new provider.
     paths = {path for path in paths if not path.startswith(".venv/") and "PROVIDER" not in path}
 
     assert targets
@@ -53,7 +53,7 @@ def test_the_newest_version_is_that_of_the_package() -> None:
 
 def test_the_changelog_has_the_renamed_names_of_the_template_and_the_commands() -> None:
     resources = ("parameter", "output", "API", "function", "layer", "queue", "alarm", "metric, alarm")
-    # A metric has no resource of its own: its alarm comes second.
+    # A metric is not a resource: in a row of a metric and its alarm, the alarm is the second name.
     of_template = [
         (old[kind == "metric, alarm" :], new[kind == "metric, alarm" :])
         for kind, old, new in RENAMED
@@ -79,7 +79,7 @@ def test_commit_hooks_are_parts_of_make_check() -> None:
     assert all(hook["language"] == "system" and hook["pass_filenames"] is False for hook in repo["hooks"])
 
 
-def test_ci_runs_the_gate() -> None:
+def test_ci_runs_the_script_for_all_checks() -> None:
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
     (job,) = workflow["jobs"].values()
 

@@ -61,12 +61,12 @@ FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
     (ArchiveImagesSettings, ARCHIVE),
     (PublishEventsSettings, {"EVENT_BUS": "catchlight-tasks"}),
 ]
-# Empty means "as the providers have it".
+# Without one of these variables, its setting has the value that it has above.
 MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "ORIGINALS", "IMAGE_HOSTS", "ADDITIONAL_IMAGE_HOSTS"}
 
 
 @pytest.mark.parametrize(("settings", "environment"), FUNCTIONS)
-def test_settings_hold_what_the_environment_says(settings: type[Settings], environment: dict[str, str]) -> None:
+def test_settings_have_the_values_of_the_environment(settings: type[Settings], environment: dict[str, str]) -> None:
     read = settings.from_environment(environment | {"PATH": "/usr/bin"})
 
     assert {name.upper(): str(value) for name, value in read if value} == {
@@ -135,7 +135,7 @@ def test_settings_are_read_from_the_process_environment(monkeypatch: pytest.Monk
         ("a=https://a.example,b=http://127.0.0.1:8080", {"a": "https://a.example", "b": "http://127.0.0.1:8080"}),
     ],
 )
-def test_base_urls_are_pairs(value: str, urls: dict[str, str]) -> None:
+def test_base_urls_are_pairs_of_provider_and_url(value: str, urls: dict[str, str]) -> None:
     assert PollTasksSettings.from_environment(POLL | {"PROVIDER_BASE_URLS": value}).provider_base_urls == urls
 
 

@@ -1,4 +1,4 @@
-"""All records of a message's range are read, or the message stays."""
+"""StreamPositions: all records of a message's range are returned, or an error keeps the message in its queue."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -34,14 +34,18 @@ def numbers(streams: Streams) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "streams", [Streams([11, 12, 13, 14]), Streams([11], [], [], [12, 13]), Streams([11, 13], closed=True)]
+    ("streams", "expected"),
+    [
+        (Streams([11, 12, 13, 14]), [11, 12, 13]),
+        (Streams([11], [], [], [12, 13]), [11, 12, 13]),
+        (Streams([11, 13], closed=True), [11, 13]),
+    ],
 )
-def test_all_records_up_to_the_last(streams: Streams) -> None:
-    assert numbers(streams)[0] == 11
-    assert numbers(streams)[-1] == 13
+def test_all_records_up_to_the_last_are_returned(streams: Streams, expected: list[int]) -> None:
+    assert numbers(streams) == expected
 
 
 @pytest.mark.parametrize("streams", [Streams([11, 12]), Streams([11, 12], closed=True), Streams()])
-def test_a_stream_that_ends_before_the_last(streams: Streams) -> None:
+def test_a_stream_that_ends_before_the_last_record_is_an_error(streams: Streams) -> None:
     with pytest.raises(StoreUnavailableError, match=r"did not return all records .* The message stays in its queue"):
         numbers(streams)

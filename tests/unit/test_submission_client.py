@@ -45,7 +45,7 @@ def a_server(behaviour: Callable[[socket.socket], None]) -> Iterator[tuple[str, 
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """Returns a whole request, nothing if the client closes the connection without one."""
+    """Returns a complete request, or no bytes if the client closes the connection without one."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (received := connection.recv(65536)):
@@ -64,7 +64,7 @@ def send(url: str, client: SubmissionClient | None = None, prompt: str = "a ligh
     return client.send(FLUX, PATH, {"prompt": prompt}, api_key="key").status
 
 
-def test_an_answer_comes_back() -> None:
+def test_the_answer_is_returned() -> None:
     with a_server(lambda connection: connection.sendall(OK)) as (url, received):
         reply = SubmissionClient({"flux-kontext": url}).send(FLUX, PATH, {"prompt": "ä\ud800"}, api_key="key")
 
@@ -83,7 +83,7 @@ def test_without_a_server_nothing_was_received() -> None:
         send(url)
 
 
-def test_plain_http_where_tls_was_meant_has_received_nothing() -> None:
+def test_a_server_without_tls_has_not_received_the_request() -> None:
     def no_tls(connection: socket.socket) -> None:
         connection.sendall(OK)
 
@@ -113,7 +113,7 @@ def test_plain_http_where_tls_was_meant_has_received_nothing() -> None:
         lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"),
         lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_ANSWER_BYTES + 1)),
     ],
-    ids=["hangs up", "half a head", "half a body", "no HTTP", "endless"],
+    ids=["closed", "half a head", "half a body", "no HTTP", "too long"],
 )
 def test_a_server_that_has_read_the_request_may_have_accepted_it(behaviour: Callable[[socket.socket], None]) -> None:
     with a_server(behaviour) as (url, received), pytest.raises(ProviderUnavailableError) as caught:
@@ -127,10 +127,10 @@ def test_without_an_answer_in_time_the_outcome_is_unknown(monkeypatch: pytest.Mo
     monkeypatch.setattr("catchlight.api.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
     done = threading.Event()
 
-    def is_over() -> None:
+    def wait_until_done() -> None:
         done.wait(60)
 
-    with a_server(lambda _: is_over()) as (url, received):
+    with a_server(lambda _: wait_until_done()) as (url, received):
         with pytest.raises(ProviderUnavailableError) as caught:
             send(url)
         done.set()
@@ -142,33 +142,33 @@ def test_without_an_answer_in_time_the_outcome_is_unknown(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "begin", [b"HTTP/1.1 200 OK\r\nX-Wait: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"], ids=["head", "body"]
 )
-def test_an_answer_that_dribbles_does_not_take_for_ever(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_arrives_byte_by_byte_ends_at_the_timeout(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catchlight.api.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
-    hung_up = threading.Event()
+    is_closed = threading.Event()
 
-    def dribble(connection: socket.socket) -> None:
+    def send_byte_by_byte(connection: socket.socket) -> None:
         connection.sendall(begin)
         while True:
             try:
                 connection.sendall(b"x")
             except OSError:
-                hung_up.set()
+                is_closed.set()
                 return
             threading.Event().wait(0.05)
 
     with (
-        a_server(dribble) as (url, received),
+        a_server(send_byte_by_byte) as (url, received),
         pytest.raises(ProviderUnavailableError, match="did not answer: ReadTimeout") as caught,
     ):
         send(url)
 
     assert not isinstance(caught.value, ProviderUnreachableError)
-    assert hung_up.wait(60)
+    assert is_closed.wait(60)
     assert len(received) == 1
 
 
 @pytest.mark.parametrize("api_key", ["\u201ckey\u201d", "key\nX-Other: 1", "k\u200bey", "k\0ey"])
-def test_a_key_that_no_header_can_hold_has_reached_no_provider(api_key: str) -> None:
+def test_an_api_key_that_is_invalid_in_a_header_is_not_sent(api_key: str) -> None:
     with a_server(lambda connection: connection.sendall(OK)) as (url, received):
         client = SubmissionClient({"flux-kontext": url})
         with pytest.raises(ProviderUnreachableError) as caught:
@@ -243,7 +243,7 @@ def test_a_request_is_sent_with_its_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[" * 60_000])
-def test_an_answer_that_is_no_json_has_none(text: str) -> None:
+def test_an_answer_that_is_not_json_has_no_value(text: str) -> None:
     assert reply_to(lambda _: httpx.Response(200, text=text)).json is None
 
 
@@ -258,7 +258,7 @@ def test_an_answer_is_read_up_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "says"),
+    ("fault", "error", "reason"),
     [
         (httpx.ConnectError("no"), ProviderUnreachableError, "could not be reached: ConnectError"),
         (httpx.ConnectTimeout("no"), ProviderUnreachableError, "could not be reached: ConnectTimeout"),
@@ -267,13 +267,13 @@ def test_an_answer_is_read_up_to_its_limit() -> None:
         (httpx.RemoteProtocolError("no"), ProviderUnavailableError, "did not answer: RemoteProtocolError"),
     ],
 )
-def test_only_a_fault_before_the_request_says_that_nothing_was_sent(
-    fault: Exception, error: type[Exception], says: str
+def test_only_errors_before_the_request_mean_that_nothing_was_sent(
+    fault: Exception, error: type[Exception], reason: str
 ) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise fault
 
-    with pytest.raises(ProviderUnavailableError, match=f"^flux-kontext {says}$") as raised:
+    with pytest.raises(ProviderUnavailableError, match=f"^flux-kontext {reason}$") as raised:
         reply_to(fail)
     assert type(raised.value) is error
 
@@ -282,7 +282,7 @@ def test_only_a_fault_before_the_request_says_that_nothing_was_sent(
     ("header", "seconds"),
     [("0", 0), ("7", 7), ("99999", 99_999), ("100000", None), ("-1", None), ("1.5", None), ("٣", None), ("soon", None)],
 )
-def test_a_wait_is_a_number_of_seconds(header: str, seconds: int | None) -> None:
+def test_retry_after_is_a_number_of_seconds(header: str, seconds: int | None) -> None:
     reply = reply_to(lambda _: httpx.Response(429, headers=[(b"retry-after", header.encode())]))
 
     assert (reply.status, reply.retry_after_seconds) == (429, seconds)

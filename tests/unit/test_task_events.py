@@ -27,7 +27,7 @@ from catchlight.models import (
 from functions.publish_events import app
 from scripts import write_task_event_schema
 from tests.unit.providers.cases import EVENTS, load
-from tests.unit.test_events import TO_OTHERS
+from tests.unit.test_events import TASK_EVENTS
 
 SCHEMA = json.loads(write_task_event_schema.DOCUMENT.read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -120,12 +120,12 @@ def test_the_schema_is_that_of_the_models() -> None:
     assert write_task_event_schema.DOCUMENT.read_text() == write_task_event_schema.text()
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("path", TO_OTHERS)
-def test_an_example_agrees_with_the_schema_and_says_nothing_else(path: str) -> None:
+@pytest.mark.parametrize("path", TASK_EVENTS)
+def test_an_example_matches_the_schema_and_has_no_other_fields(path: str) -> None:
     detail = load(path)["detail"]
 
     VALIDATOR.validate(detail)
@@ -133,8 +133,8 @@ def test_an_example_agrees_with_the_schema_and_says_nothing_else(path: str) -> N
     assert detail.keys() <= SCHEMA["properties"].keys()
 
 
-@pytest.mark.parametrize("path", TO_OTHERS)
-def test_an_example_is_an_event_as_eventbridge_hands_it_on(path: str) -> None:
+@pytest.mark.parametrize("path", TASK_EVENTS)
+def test_an_example_has_the_envelope_of_eventbridge(path: str) -> None:
     event = load(path)
 
     assert list(event) == [
@@ -145,7 +145,7 @@ def test_an_example_is_an_event_as_eventbridge_hands_it_on(path: str) -> None:
     assert event["time"] == event["detail"]["changedAt"][: len("2026-01-06T00:17:07")] + "Z"
 
 
-def test_the_examples_are_what_becomes_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_are_the_events_of_the_example_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENT_BUS", "catchlight-tasks")
     app.dependencies.cache_clear()
     entries = [
@@ -154,12 +154,12 @@ def test_the_examples_are_what_becomes_of_the_stream(monkeypatch: pytest.MonkeyP
     app.dependencies.cache_clear()
 
     assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in entries] == [
-        (event["source"], event["detail-type"], event["detail"]) for event in map(load, TO_OTHERS)
+        (event["source"], event["detail-type"], event["detail"]) for event in map(load, TASK_EVENTS)
     ]
 
 
-def test_there_is_an_example_of_each_end() -> None:
-    assert {load(path)["detail"]["status"] for path in TO_OTHERS} == set(DETAIL_TYPES)
+def test_there_is_an_example_of_each_final_status() -> None:
+    assert {load(path)["detail"]["status"] for path in TASK_EVENTS} == set(DETAIL_TYPES)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_there_is_an_example_of_each_end() -> None:
         {"images": [{"kind": "result", "state": "EXPIRED", "reason": "which one?"}]},
     ],
 )
-def test_the_schema_refuses_what_no_event_is(change: dict[str, Any]) -> None:
+def test_the_schema_refuses_invalid_events(change: dict[str, Any]) -> None:
     detail = load("task_events/archived.json")["detail"]
     VALIDATOR.validate(detail)
 
@@ -187,7 +187,7 @@ def test_fields_of_a_later_version_are_accepted() -> None:
     VALIDATOR.validate({**load("task_events/archived.json")["detail"], "mood": "cheerful"})
 
 
-def test_the_pages_table_has_every_end() -> None:
+def test_the_pages_table_has_every_final_status() -> None:
     rows = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `Task ")]
 
     assert {status.strip(" `"): name.strip(" `") for name, status in rows} == {
@@ -195,18 +195,23 @@ def test_the_pages_table_has_every_end() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------ when there is one
+# ------------------------------------------------------------------------------------------------ changes with an event
 
 
 @pytest.mark.parametrize("status", TaskStatus)
 def test_a_final_status_has_an_event_when_it_is_reached_and_not_while_it_stays(status: TaskStatus) -> None:
-    is_end = status in {"FAILED", "TIMED_OUT", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"}
+    is_final = status in {"FAILED", "TIMED_OUT", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"}
     others = [None, *(other for other in TaskStatus if other is not status)]
 
-    # No task changes from one of these two to the other: they share a pattern of the stream's filter.
+    # No task changes between these two statuses, so they share a pattern of the stream's filter.
     unrelated = {"TIMED_OUT": "UNCONFIRMED", "UNCONFIRMED": "TIMED_OUT"}.get(status, "")
+<<<<<<< HEAD
     assert [is_published(status, other) for other in others] == [is_end and other != unrelated for other in others]
     assert not is_published(status, status)
+=======
+    assert [arrives(status, other) for other in others] == [is_final and other != unrelated for other in others]
+    assert not arrives(status, status)
+>>>>>>> h/tests1
 
 
 def test_deleted_items_and_unknown_statuses_have_no_event() -> None:
@@ -214,19 +219,19 @@ def test_deleted_items_and_unknown_statuses_have_no_event() -> None:
     assert not is_published("NEW", None)
 
 
-# ------------------------------------------------------------------------------------------------ the id
+# ------------------------------------------------------------------------------------------------ event ids
 
 
 def test_a_repeated_event_has_the_same_id() -> None:
     first = detail_of(an_item())
 
     assert first == detail_of(an_item())
-    # A literal: no version may give the same change another id.
+    # A literal, because all versions must give the same change the same id.
     assert first["eventId"] == "1582683b-a2a6-553c-b5a5-85c8a6fe5ac6"
     assert first["eventId"] == str(uuid.uuid5(EVENT_IDS, f"flux-kontext#task12345 ARCHIVED {CHANGED_AT}"))
 
 
-def test_a_write_that_leaves_the_task_where_it_is_does_not_change_its_id() -> None:
+def test_other_attributes_of_the_item_do_not_change_the_id() -> None:
     assert detail_of(an_item())["eventId"] == detail_of(an_item(deliveries=4, rank=0))["eventId"]
 
 
@@ -238,12 +243,12 @@ def test_a_write_that_leaves_the_task_where_it_is_does_not_change_its_id() -> No
         {"updatedAt": "2026-01-06T00:17:07.701Z"},
     ],
 )
-def test_another_arrival_has_another_id(change: dict[str, Any]) -> None:
+def test_another_change_has_another_id(change: dict[str, Any]) -> None:
     assert detail_of(an_item())["eventId"] != detail_of(an_item(**change))["eventId"]
 
 
 @pytest.mark.parametrize("updated_at", [None, "yesterday", ""])
-def test_an_item_without_the_time_of_its_change_has_that_of_its_write(updated_at: str | None) -> None:
+def test_without_a_valid_updated_at_the_time_of_the_write_is_used(updated_at: str | None) -> None:
     assert detail_of(an_item(updatedAt=updated_at))["changedAt"] == "2026-01-06T00:17:08.000Z"
 
 
@@ -255,7 +260,7 @@ def test_times_are_in_utc(updated_at: str) -> None:
     assert detail["eventId"] == detail_of(an_item())["eventId"]
 
 
-# ------------------------------------------------------------------------------------------------ what it says
+# ------------------------------------------------------------------------------------------------ content
 
 
 def test_images_are_counted_within_their_kind() -> None:
@@ -340,17 +345,17 @@ def test_a_malformed_item_has_no_event(item: dict[str, Any], names: str) -> None
         TaskEvent.of(item, written_at=WRITTEN_AT)
 
 
-def test_an_error_does_not_repeat_what_the_item_says() -> None:
+def test_an_error_does_not_contain_values_of_the_item() -> None:
     with pytest.raises(TaskEventError) as caught:
         TaskEvent.of(an_item(images=[an_image(state="https://secret.example")]), written_at=WRITTEN_AT)
 
     assert "secret" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------ its size
+# ------------------------------------------------------------------------------------------------ size
 
 
-def test_the_largest_events_are_as_large_as_the_page_says() -> None:
+def test_the_page_has_the_sizes_of_the_largest_events() -> None:
     archived = an_item(**LARGEST_TASK, images=[an_image(**LARGEST_IMAGE)] * MAX_IMAGES_PER_TASK)
     kept = {"key": f"quarantine/flux-kontext/{'x' * 128}/result-31", "bytes": 25 * 1024 * 1024, "sha256": "0" * 64}
     missing = an_item(
@@ -368,13 +373,13 @@ def test_the_largest_events_are_as_large_as_the_page_says() -> None:
     assert f"{MAX_REASON_BYTES} bytes" in PAGE
 
 
-def test_ten_of_the_largest_go_in_one_call() -> None:
+def test_ten_of_the_largest_events_fit_into_one_call() -> None:
     envelope = 14 + len("catchlight") + max(map(len, DETAIL_TYPES.values()))  # as EventBridge counts
 
     assert MAX_EVENTS_PER_CALL * (MAX_DETAIL_BYTES + envelope) < 256 * 1024
 
 
-def test_an_event_that_is_too_large_is_none() -> None:
+def test_an_event_that_is_too_large_is_an_error() -> None:
     event = TaskEvent.of(an_item(images=[an_image(key="k" * MAX_DETAIL_BYTES)]), written_at=WRITTEN_AT)
 
     with pytest.raises(TaskEventError, match="bytes"):

@@ -1,4 +1,4 @@
-"""How a task and an answer about it relate: the same, less, more, or a contradiction."""
+"""Comparison of a task with an answer about it, and other relations between models."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -109,11 +109,11 @@ def test_a_result_that_only_a_callback_has_reported_is_unconfirmed(
         (None, None),
     ],
 )
-def test_a_time_that_was_put_by_hand_is_one_or_none(text: str | None, time: datetime | None) -> None:
+def test_the_reported_time_is_parsed_or_none(text: str | None, time: datetime | None) -> None:
     assert Task(task="a#1", status=TaskStatus.PENDING, reported_at=text).reported_time == time
 
 
-def test_renewed_images_stand_where_they_stood() -> None:
+def test_renewed_images_keep_their_positions_and_the_task_is_reopened() -> None:
     task = succeeded(image("a"), image("b")).model_copy(
         update={"status": TaskStatus.INCOMPLETE, "rank": 40, "archived_at": "2026-01-31T11:00:00.000Z"}
     )
@@ -132,13 +132,13 @@ def test_images_are_counted_within_their_kind() -> None:
     assert list(by_place(images).values()) == images
 
 
-# ------------------------------------------------------------------------------------------------ requests
+# ------------------------------------------------------------------------------------------------ generation requests
 
 FULL = GenerationRequest(prompt="a", model="m", size="1x1", seeds=(7,))
 
 
 @pytest.mark.parametrize("name", ["prompt", "model", "size", "seeds"])
-def test_a_request_is_completed_part_by_part(name: str) -> None:
+def test_a_generation_request_is_completed_field_by_field(name: str) -> None:
     missing = FULL.model_copy(update={name: None})
     only = GenerationRequest(**{name: getattr(FULL, name)})
     other = GenerationRequest(prompt="b", model="n", size="2x2", seeds=(8,))
@@ -163,13 +163,13 @@ def test_a_request_is_completed_part_by_part(name: str) -> None:
     ],
     ids=["url", "prompt", "message"],
 )
-def test_texts_are_as_long_as_their_limit(model: Any, fits: str, is_too_long: str) -> None:
+def test_the_length_of_texts_is_limited(model: Any, fits: str, is_too_long: str) -> None:
     assert model(fits)
     with pytest.raises(ValidationError):
         model(is_too_long)
 
 
-def test_an_image_has_a_url_and_is_pending() -> None:
+def test_an_image_needs_a_url_and_is_pending_by_default() -> None:
     assert image().state is ImageState.PENDING
     with pytest.raises(ValidationError):
         Image(kind=RESULT, url="", expires_at=NOW + timedelta(days=1))
@@ -194,9 +194,9 @@ def test_a_key_is_a_provider_and_a_task_id(key: str, parts: tuple[str, str] | No
         assert split_task_key(key) == parts
 
 
-# ------------------------------------------------------------------------------------------------ names in items
+# ------------------------------------------------------------------------------------------------ values in items
 
-WORDS = {
+VALUES = {
     TaskStatus: ["PENDING", "TIMED_OUT", "FAILED", "SUCCEEDED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"],
     ImageKind: ["origin", "result"],
     ImageState: ["PENDING", "ARCHIVED", "EXPIRED", "REJECTED"],
@@ -213,6 +213,6 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", WORDS)
-def test_words_in_items_are_part_of_the_contract(kind: Any) -> None:
-    assert [str(member) for member in kind] == WORDS[kind]
+@pytest.mark.parametrize("kind", VALUES)
+def test_the_values_in_items_do_not_change(kind: Any) -> None:
+    assert [str(member) for member in kind] == VALUES[kind]

@@ -1,4 +1,4 @@
-"""Which URLs may be downloaded, and which addresses may be connected to."""
+"""UrlPolicy: which URLs may be downloaded, and to which addresses connections may be made."""
 
 import socket
 from ipaddress import ip_address
@@ -29,7 +29,7 @@ url_policy = UrlPolicy()
         ("https://host.example/@user/a.png", "host.example"),
     ],
 )
-def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
+def test_https_urls_of_host_names_are_accepted(url: str, host: str) -> None:
     assert url_policy.check_url(url, ["*"]) == host
 
 
@@ -61,7 +61,7 @@ def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
         "https://@host.example/",
         "https://host.example@evil.example/",
         "https://host.example%40evil.example/",
-        # Addresses, in every spelling that some resolver takes
+        # Addresses, in every spelling that some resolver accepts
         "https://127.0.0.1/",
         "https://8.8.8.8/",
         "https://127.1/",
@@ -88,7 +88,7 @@ def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
         "https://" + "a" * 64 + ".example/",
         "https://" + "a." * 125 + "example/",
         "https://*.example/",
-        # Characters that two readers take differently
+        # Characters that parsers interpret differently
         "https://host.example\\@evil.example/",
         "https://host.example\\.evil.example/",
         "https://host.example /",
@@ -117,7 +117,7 @@ def test_every_other_url_is_rejected(url: str) -> None:
 
 
 @given(st.text(max_size=60) | st.text("htps:/@[]%.0x127#?\\", max_size=40).map("https://".__add__))
-def test_any_text_is_taken_or_rejected(url: str) -> None:
+def test_any_text_is_accepted_or_rejected(url: str) -> None:
     try:
         host = url_policy.check_url(url, ["*"])
     except ImageRejectedError:
@@ -144,7 +144,7 @@ def test_any_text_is_taken_or_rejected(url: str) -> None:
         ("images.example", ["images.*"], False),
     ],
 )
-def test_only_expected_hosts_are_taken(host: str, allowed: list[str], expected: bool) -> None:
+def test_only_expected_hosts_are_accepted(host: str, allowed: list[str], expected: bool) -> None:
     assert is_expected_host(host, allowed) is expected
 
     if expected:
@@ -255,7 +255,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_nothing_is_public_that_ipaddress_takes_for_special(address: object) -> None:
+def test_addresses_that_ipaddress_reports_as_special_are_not_public(address: object) -> None:
     parsed = ip_address(str(address))
 
     if parsed.is_private or parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_reserved:
@@ -274,7 +274,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def test_a_name_is_connected_to_at_its_public_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_resolved_to_its_public_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, "2606:4700::1111", "8.8.8.8", "8.8.8.8")
 
     assert url_policy.resolve("host.example", 443) == ["2606:4700::1111", "8.8.8.8"]
@@ -283,7 +283,7 @@ def test_a_name_is_connected_to_at_its_public_addresses(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "addresses", [("127.0.0.1",), ("8.8.8.8", "169.254.169.254"), ("::1", "8.8.8.8"), ("8.8.8.8", "fe80::1%eth0")]
 )
-def test_a_name_with_one_address_that_is_not_public_may_have_others_later(
+def test_a_name_with_one_address_that_is_not_public_is_a_temporary_error(
     monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
 ) -> None:
     answer_with(monkeypatch, *addresses)
@@ -292,7 +292,7 @@ def test_a_name_with_one_address_that_is_not_public_may_have_others_later(
         url_policy.resolve("host.example", 443)
 
 
-def test_a_name_that_is_not_found_may_be_found_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_found_is_a_temporary_error(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match=r"host\.example cannot be resolved"):
@@ -300,12 +300,12 @@ def test_a_name_that_is_not_found_may_be_found_later(monkeypatch: pytest.MonkeyP
 
 
 def host_of(length: int) -> str:
-    """A host name of that many characters, with labels of 63 at most."""
+    """Returns a host name of this length, with labels of at most 63 characters."""
     return ".".join(["a" * 63] * 3 + ["a" * (length - 3 * 64)])
 
 
 @pytest.mark.parametrize(
-    ("host", "is_taken"),
+    ("host", "is_accepted"),
     [
         (host_of(253), True),
         (host_of(254), False),
@@ -317,8 +317,8 @@ def host_of(length: int) -> str:
         ("h", False),
     ],
 )
-def test_a_host_name_is_as_long_as_dns_lets_it_be(host: str, is_taken: bool) -> None:
-    if is_taken:
+def test_host_names_have_the_length_limits_of_dns(host: str, is_accepted: bool) -> None:
+    if is_accepted:
         assert UrlPolicy().check_url(f"https://{host}/", ["*"]) == host
     else:
         with pytest.raises(ImageRejectedError, match="not a public host name"):

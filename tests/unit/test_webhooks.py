@@ -1,7 +1,8 @@
-"""Webhooks: signed as the specification says, sent once within a deadline, and again by its schedule."""
+"""Webhooks: signatures and retries are those of the specification, and each attempt has a deadline."""
 
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ from tests.hostile.internet import listening, read_request
 EXAMPLES = {
     path.stem: path.read_text() for path in (Path(__file__).parents[2] / "events" / "task_events").glob("*.json")
 }
-# The vector that the libraries of standard-webhooks/standard-webhooks are tested with.
+# The test vector of the libraries in standard-webhooks/standard-webhooks.
 VECTOR = {
     "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -80,7 +81,7 @@ def test_a_secret_is_base64_of_24_to_64_bytes(length: int) -> None:
 @pytest.mark.parametrize(
     "secret", ["", "whsec_", "no base64!", "A" * 47, base64.b64encode(b"k" * 23).decode(), "A" * 88, "é" * 48]
 )
-def test_another_secret_is_refused_without_repeating_it(secret: str) -> None:
+def test_an_invalid_secret_is_refused_and_not_quoted(secret: str) -> None:
     with pytest.raises(InvalidSecretError) as caught:
         signing_key(secret)
 
@@ -104,17 +105,17 @@ def test_retries_are_the_schedule_of_the_specification_and_end_after_a_day() -> 
 @pytest.mark.parametrize(
     ("age", "asked_for", "expected"),
     [
-        (15.2, None, 290),  # a receiver that did not answer in time: the retry after 5 s is over
+        (15.2, None, 290),  # the receiver did not answer in time, and the time of the retry after 5 s has passed
         (4.999, None, 1),
         (0, 120, 120),
         (0, 10**9, MAX_RETRY_AFTER_SECONDS),
-        (310, 5, 1795),  # sooner than planned is not asked for
+        (310, 5, 1795),  # a shorter wait than planned is ignored
         (-60, None, 65),  # SQS's clock is ahead
         (99_305, None, None),
         (99_305, 60, None),
     ],
 )
-def test_the_next_try_counts_from_the_moment_of_queueing(
+def test_the_time_of_the_next_try_is_counted_from_the_queueing(
     age: float, asked_for: int | None, expected: int | None
 ) -> None:
     now = NOW + timedelta(seconds=age)
@@ -126,7 +127,7 @@ def test_the_next_try_counts_from_the_moment_of_queueing(
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_body_is_the_events_detail_and_always_the_same(name: str) -> None:
+def test_the_body_is_the_events_detail_in_the_same_bytes_each_time(name: str) -> None:
     detail = json.loads(EXAMPLES[name])["detail"]
 
     webhook = read_webhook(EXAMPLES[name])
@@ -150,12 +151,12 @@ def changed(**changes: Any) -> str:
         changed(task=7),
     ],
 )
-def test_another_message_is_no_webhook(message: str) -> None:
+def test_an_invalid_message_is_an_error(message: str) -> None:
     with pytest.raises(InvalidMessageError):
         read_webhook(message)
 
 
-def test_half_a_character_in_a_text_of_the_users_stays_json() -> None:
+def test_a_lone_surrogate_in_metadata_is_kept() -> None:
     message = json.dumps({"detail": {"eventId": "e", "task": "acedata#t", "metadata": {"note": "\ud800"}}})
 
     assert json.loads(read_webhook(message).body)["metadata"] == {"note": "\ud800"}
@@ -198,7 +199,7 @@ def test_any_2xx_is_a_success(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504])
-def test_any_other_answer_is_a_failure_and_no_redirect_is_followed(status: int) -> None:
+def test_any_other_status_is_a_failure_and_no_redirect_is_followed(status: int) -> None:
     with pytest.raises(WebhookNotAcceptedError, match=f"answers {status}$") as caught:
         send(answering(status, {"location": "https://elsewhere.example/"}))
 
@@ -206,7 +207,7 @@ def test_any_other_answer_is_a_failure_and_no_redirect_is_followed(status: int) 
     assert caught.value.retry_after is None
 
 
-def test_410_means_that_no_webhooks_are_wanted() -> None:
+def test_status_410_has_its_own_error() -> None:
     with pytest.raises(WebhookGoneError):
         send(answering(410))
 
@@ -214,7 +215,7 @@ def test_410_means_that_no_webhooks_are_wanted() -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"), [("120", 120), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("9" * 40, None)]
 )
-def test_a_receiver_can_ask_for_a_later_retry(value: str, seconds: int | None) -> None:
+def test_retry_after_of_the_receiver_is_read(value: str, seconds: int | None) -> None:
     with pytest.raises(WebhookNotAcceptedError) as caught:
         send(answering(503, {"retry-after": value}))
 
@@ -239,7 +240,7 @@ def test_a_receiver_that_does_not_answer_is_a_failure(error: type[httpx.Transpor
         *("https://user:password@hooks.example.com/", "https://hooks.example.com:8443/", "ftp://hooks.example.com/"),
     ],
 )
-def test_a_url_that_is_not_https_to_a_public_name_is_a_fault_of_the_settings(url: str) -> None:
+def test_a_url_that_is_not_https_to_a_public_name_is_an_error_of_the_settings(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^WebhookUrl: ") as caught:
         send(answering(200), url)
 
@@ -256,18 +257,20 @@ def test_a_name_with_an_address_that_is_not_public_is_not_connected_to(monkeypat
         WebhookSender(URL, lambda: [signing_key(SECRET)]).send(WEBHOOK, now=NOW)
 
 
-def test_a_receiver_that_never_answers_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_arrives_byte_by_byte_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """The receiver sends a byte at a time, so each single read succeeds."""
 
-    def trickle(connection: Any) -> None:
+    def send_byte_by_byte(connection: Any) -> None:
         read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
         while True:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nx: "[:1])
+            connection.sendall(b"x")
+            time.sleep(0.05)
 
     monkeypatch.setattr(sender, "SEND_DEADLINE_SECONDS", 0.3)
     monkeypatch.setattr(UrlPolicy, "check_url", lambda *_: "127.0.0.1")
-    with listening(trickle) as port:
+    with listening(send_byte_by_byte) as port:
         http = HttpClient(lambda *_: ["127.0.0.1"])
         webhooks = WebhookSender(f"http://127.0.0.1:{port}/", lambda: [signing_key(SECRET)], http)
-        with pytest.raises(WebhookNotAcceptedError):
+        with pytest.raises(WebhookNotAcceptedError, match=r"^the receiver did not answer within 0\.3 s$"):
             webhooks.send(WEBHOOK, now=NOW)

@@ -1,4 +1,4 @@
-"""Requests to the tasks API: parameters at both sides of their ranges, and errors that name the invalid part."""
+"""Requests to the tasks API: parameters at both sides of their ranges, and errors that name the invalid field."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def validated(validate: Callable[[], Any], place: tuple[str, ...]) -> Any:
 
 
 def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:
-    """Returns the problem's name, and the errors by their place."""
+    """Returns the problem's name, and the detail of each error by the field that it names."""
     with pytest.raises(APIError) as problem:
         call()
     return problem.value.problem.name, {error.at: error.detail for error in problem.value.body.errors}
@@ -71,14 +71,14 @@ RANGES: list[tuple[Any, str, list[str], list[str]]] = [
 @pytest.mark.parametrize(
     ("model", "name", "value"), [(model, name, value) for model, name, good, _ in RANGES for value in good]
 )
-def test_a_parameter_within_its_range_is_taken(model: Any, name: str, value: str) -> None:
+def test_a_parameter_within_its_range_is_accepted(model: Any, name: str, value: str) -> None:
     assert name in read_query(model, {name: value}).model_dump(by_alias=True, exclude_unset=True)
 
 
 @pytest.mark.parametrize(
     ("model", "name", "value"), [(model, name, value) for model, name, _, bad in RANGES for value in bad]
 )
-def test_a_parameter_outside_its_range_is_named(model: Any, name: str, value: str) -> None:
+def test_the_error_names_a_parameter_outside_its_range(model: Any, name: str, value: str) -> None:
     problem, errors = refused(lambda: read_query(model, {name: value}))
 
     assert problem == "invalid-parameter"
@@ -86,18 +86,18 @@ def test_a_parameter_outside_its_range_is_named(model: Any, name: str, value: st
 
 
 @pytest.mark.parametrize("model", [LinkQuery, TaskQuery, PageQuery])
-def test_a_parameter_that_is_not_known_is_a_typing_error(model: Any) -> None:
+def test_an_unknown_parameter_is_an_error(model: Any) -> None:
     assert refused(lambda: read_query(model, {"limits": "1"})) == ("invalid-parameter", {"limits": "is not known"})
 
 
-def test_a_parameter_without_a_value_is_named() -> None:
+def test_an_unknown_parameter_without_a_value_is_an_error() -> None:
     assert refused(lambda: refuse_unknown_parameters(PageQuery, "limits=&limit=1")) == (
         "invalid-parameter",
         {"limits": "is not known"},
     )
 
 
-def test_a_parameter_that_is_there_twice_is_named() -> None:
+def test_a_repeated_parameter_is_an_error() -> None:
     assert refused(lambda: refuse_unknown_parameters(PageQuery, "limit=1&status=FAILED&limit=2")) == (
         "invalid-parameter",
         {"limit": "occurs more than once"},
@@ -119,7 +119,7 @@ def test_parameters_that_are_not_given_have_defaults() -> None:
     assert read_query(TaskQuery, {}).model_dump() == {"link_seconds": 900, "wait": 0}
 
 
-def test_a_moment_is_read_in_utc() -> None:
+def test_a_time_is_converted_to_utc() -> None:
     since = read_query(PageQuery, {"since": "2026-01-31T13:30:00+01:00"}).since
     assert since == datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
     assert since.tzinfo is UTC
@@ -133,13 +133,13 @@ def body(**members: Any) -> bytes:
 
 
 @pytest.mark.parametrize("number", [1, 100])
-def test_as_many_tasks_as_are_allowed_are_registered(number: int) -> None:
+def test_a_registration_has_1_to_100_tasks(number: int) -> None:
     ids = [f"t{index}" for index in range(number)]
 
     assert read_body(body(provider="acedata", taskIds=ids)) == Registration(provider="acedata", task_ids=tuple(ids))
 
 
-def test_a_request_for_images_is_read_as_it_is() -> None:
+def test_a_generation_request_is_read_unchanged() -> None:
     request = {"prompt": "a", "n": 2}
 
     read = read_body(body(provider="acedata", request=request, endpoint="images"), Submission)
@@ -162,7 +162,7 @@ def test_a_request_for_images_is_read_as_it_is() -> None:
         (b'"taskIds"', set()),
     ],
 )
-def test_a_registration_of_another_shape_is_refused_with_every_part_that_is_wrong(
+def test_an_invalid_registration_is_refused_with_the_name_of_each_invalid_field(
     content: bytes, errors: set[str]
 ) -> None:
     problem, found = refused(lambda: read_body(content))
@@ -181,29 +181,27 @@ def test_a_registration_of_another_shape_is_refused_with_every_part_that_is_wron
         (body(provider="acedata", request={"a": 1}, taskIds=["t1"]), {"taskIds"}),
     ],
 )
-def test_a_submission_of_another_shape_is_refused_with_every_part_that_is_wrong(
-    content: bytes, errors: set[str]
-) -> None:
+def test_an_invalid_submission_is_refused_with_the_name_of_each_invalid_field(content: bytes, errors: set[str]) -> None:
     problem, found = refused(lambda: read_body(content, Submission))
 
     assert problem == "invalid-request"
     assert found.keys() == errors
 
 
-def test_a_submission_sent_as_a_registration_is_answered_with_its_route() -> None:
+def test_the_error_for_a_submission_sent_as_a_registration_names_the_right_route() -> None:
     with pytest.raises(APIError) as problem:
         read_body(body(provider="acedata", request={"prompt": "a"}))
 
     assert "POST /submissions" in problem.value.body.advice
 
 
-def test_some_errors_are_enough() -> None:
+def test_at_most_ten_errors_are_listed() -> None:
     _, errors = refused(lambda: read_body(body(provider="acedata", taskIds=["/"] * 100)))
 
     assert [*errors] == [f"taskIds.{index}" for index in range(10)]
 
 
-def test_the_detail_names_all_errors_in_a_line() -> None:
+def test_the_detail_lists_all_errors_in_one_line() -> None:
     with pytest.raises(APIError) as problem:
         read_body(body(provider="acedata", taskIds=["/", "?"]))
 
@@ -211,7 +209,7 @@ def test_the_detail_names_all_errors_in_a_line() -> None:
     assert str(problem.value) == f"taskIds.0: {first.detail}; taskIds.1: {second.detail}"
 
 
-def test_a_body_is_as_long_as_its_limit() -> None:
+def test_the_length_of_a_body_is_limited() -> None:
     content = body(provider="acedata", request={"prompt": "a"})
 
     assert read_body(content.ljust(256 * 1024), Submission)
@@ -219,7 +217,7 @@ def test_a_body_is_as_long_as_its_limit() -> None:
     assert refused(lambda: read_body(content[:-1])) == ("malformed-body", {})
 
 
-# ------------------------------------------------------------------------------------------------ keys
+# ------------------------------------------------------------------------------------------------ idempotency keys
 
 
 @pytest.mark.parametrize("key", ["a", "A-Z_09", "x" * 128])
@@ -237,7 +235,7 @@ def test_a_key_has_the_form_of_a_task_id(key: str) -> None:
         ("a,b", "invalid-parameter"),
     ],
 )
-def test_any_other_key_is_refused(key: str | None, problem: str) -> None:
+def test_a_missing_or_malformed_key_is_refused(key: str | None, problem: str) -> None:
     name, errors = refused(lambda: read_idempotency_key(key))
 
     assert name == problem

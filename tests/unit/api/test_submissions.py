@@ -1,4 +1,4 @@
-"""Submissions before they are sent, and what callers see of a provider's answer."""
+"""Checks of a submission before it is sent, and the part of the provider's response that callers receive."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def submission(request: dict[str, Any] | None = None, **more: Any) -> Submission
     return Submission(provider="nanobanana", request=request or {"prompt": "a"}, **more)
 
 
-# ------------------------------------------------------------------------------------------------ before it is sent
+# ------------------------------------------------------------------------------------------------ checks before sending
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,19 @@ def test_a_request_goes_to_the_first_endpoint_by_default(endpoint: str | None, p
         ({"a": "\ud800"}, None, ["request"]),
         ({"callBackUrl": "\ud800"}, "images", ["request.callBackUrl", "request", "endpoint"]),
     ],
-    ids=["endpoint", "kie's", "Ace Data's", "both", "9 levels", "100,000", "infinity", "half a character", "all"],
+    ids=[
+        "endpoint",
+        "kie.ai's",
+        "Ace Data's",
+        "both",
+        "9 levels",
+        "100,000 levels",
+        "infinity",
+        "lone surrogate",
+        "all",
+    ],
 )
-def test_parts_that_cannot_be_sent_are_named(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
+def test_the_error_names_each_invalid_field(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
     with pytest.raises(APIError) as problem:
         _checked_path(PROVIDERS["nanobanana"], submission(request_, endpoint=endpoint))
 
@@ -62,7 +72,7 @@ def test_parts_that_cannot_be_sent_are_named(request_: dict[str, Any], endpoint:
     assert problem.value.problem.name == "invalid-request"
 
 
-def test_an_unknown_endpoint_is_answered_with_those_that_exist() -> None:
+def test_the_error_for_an_unknown_endpoint_lists_the_valid_ones() -> None:
     with pytest.raises(APIError) as problem:
         _checked_path(PROVIDERS["acedata"], submission(endpoint="videos"))
 
@@ -78,11 +88,11 @@ def test_a_request_may_be_as_deep_as_its_limit() -> None:
     ("value", "depth"),
     [(1, 0), ("[[]]", 0), ({}, 0), ([1], 1), ([1, {}], 1), ({"a": [1, {"b": 2}], "c": []}, 3), (nested(9), 9)],
 )
-def test_depth_counts_objects_and_lists_with_something_in_them(value: Any, depth: int) -> None:
+def test_depth_counts_objects_and_lists_that_are_not_empty(value: Any, depth: int) -> None:
     assert _depth(value) == depth
 
 
-def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
+def test_a_fingerprint_depends_on_provider_endpoint_and_request_only() -> None:
     one = _fingerprint(submission({"a": 1, "b": [1, 2]}))
 
     assert one == _fingerprint(submission({"b": [1, 2], "a": 1}))
@@ -96,7 +106,7 @@ def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
     assert len({one, *map(_fingerprint, others)}) == 5
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
+# ------------------------------------------------------------------------------------------------ provider's response
 
 
 @pytest.mark.parametrize(
@@ -117,7 +127,7 @@ def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
         ('{"msg": "S+3/cret"}', {"msg": "S+3/cret"}),
     ],
 )
-def test_callers_see_what_a_provider_says_but_no_secret(text: str, body: Any) -> None:
+def test_callers_receive_the_providers_response_without_secrets(text: str, body: Any) -> None:
     shown = _reply_for_caller(Reply(422, text), Redactor(("s+3/cret", "t0ken-t0ken")))
 
     assert (shown.status, shown.body) == (422, body)

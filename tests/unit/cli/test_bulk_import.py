@@ -1,4 +1,4 @@
-"""Files of task ids in three formats: each line is read by itself, and tasks are registered at a limited rate."""
+"""Files of task ids in three formats: each line is read separately, and tasks are registered at a limited rate."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def tasks(text: str, provider: str | None = None) -> list[Any]:
         '{"provider": "flux-kontext", "task_id": "a", "prompt": "x"}\n{"provider": "acedata", "id": "b-1"}\n',
     ],
 )
-def test_lines(text: str) -> None:
+def test_formats_of_a_line(text: str) -> None:
     assert tasks(text) == [(1, A), (2, B)]
 
 
@@ -40,7 +40,7 @@ def test_lines(text: str) -> None:
         'Prompt;Task\n"x;y";flux-kontext#a\nx,y;acedata#b-1\n',
         "TASK-ID,Provider\na,flux-kontext\nb-1,acedata\n",
         "prompt,task\nx,flux-kontext#a\n,acedata/b-1\n",
-        'id, provider \n "a" , flux-kontext \nb-1,acedata\n'.replace(' "a" ', "a"),
+        "id, provider \na, flux-kontext \nb-1,acedata\n",
     ],
 )
 def test_csv_with_a_header(text: str) -> None:
@@ -57,7 +57,7 @@ def test_json_lines_with_names_in_other_cases() -> None:
     assert tasks(text) == [(1, A), (2, B)]
 
 
-def test_of_several_names_of_the_id_the_plainest_counts() -> None:
+def test_of_several_id_columns_the_first_one_named_task_id_is_used() -> None:
     assert tasks("id,task_id,taskId,provider\n7,a,x,flux-kontext\n8,b-1,y,acedata\n") == [(2, A), (3, B)]
 
 
@@ -97,21 +97,21 @@ def test_blank_lines_count() -> None:
         ("#a\n", "no provider"),
     ],
 )
-def test_a_line_that_names_no_task_says_why(text: str, problem: str) -> None:
+def test_an_invalid_line_has_a_reason(text: str, problem: str) -> None:
     (invalid,) = read_lines(text.splitlines())
 
     assert isinstance(invalid, InvalidLine)
     assert problem in invalid.problem
 
 
-def test_one_bad_line_does_not_spoil_the_others() -> None:
+def test_an_invalid_line_does_not_affect_the_others() -> None:
     text = '{"task": "flux-kontext#a"}\nnot JSON\n[1]\n{"task": "acedata#b-1"}\n'
 
     assert tasks(text) == [(1, A), (2, None), (3, None), (4, B)]
     assert tasks("task,x\nflux-kontext#a,1\nacedata#c\nacedata#b-1,2\n") == [(2, A), (3, None), (4, B)]
 
 
-def test_a_file_names_each_task_once() -> None:
+def test_duplicate_tasks_of_a_file_are_removed() -> None:
     assert read_file(["flux-kontext#a\n", "flux-kontext/a\n", "acedata#b-1\n"]) == ([A, B], 3, ())
 
 
@@ -119,7 +119,7 @@ def test_a_file_names_each_task_once() -> None:
 
 
 class Clock:
-    """A clock that advances when `sleep` is called, and by each call of the table."""
+    """A clock that `sleep` advances, and a tasks table whose calls take `call_seconds` on this clock."""
 
     def __init__(self, call_seconds: float) -> None:
         self.now = 0.0
@@ -137,7 +137,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(("per_second", "call_seconds"), [(20, 0.05), (20, 0.9), (1, 0.0), (0.5, 0.1), (1000, 0.001)])
-def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None:
+def test_tasks_are_registered_no_faster_than_the_rate(per_second: float, call_seconds: float) -> None:
     clock: Any = Clock(call_seconds)
     keys = [f"acedata#{number}" for number in range(50)]
 
@@ -146,7 +146,7 @@ def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None
     assert {task: is_new for batch in batches for task, is_new in batch.items()} == dict.fromkeys(keys, True)
     done = 0
     for at, _, ids in clock.calls:
-        # The calls before this one were given the time that they need at this rate.
+        # When a call begins, the earlier calls have registered no more tasks than the rate allows in this time.
         assert done <= at * per_second + 1e-6
         done += len(ids)
         assert len(ids) <= max(1, min(10, per_second))

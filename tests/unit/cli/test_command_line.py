@@ -1,4 +1,4 @@
-"""What all commands share: arguments, exit statuses, and what goes to stdout and to stderr."""
+"""The common behaviour of all commands: arguments, exit statuses, stdout and stderr."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from catchlight_cli.output import Output
 
 
 class Greeting(Model):
-    """What the command under test shows."""
+    """The result of the command under test."""
 
     greeted_name: str
 
@@ -36,8 +36,8 @@ def greet(session: Session) -> ExitStatus:
     name: str = session.options.name
     faults: dict[str, BaseException] = {
         "credentials": NoCredentialsError(),
-        "fault": CatchlightError("put it right"),
-        "usage": UsageError("say it otherwise"),
+        "fault": CatchlightError("correct it"),
+        "usage": UsageError("use another name"),
         "interrupt": KeyboardInterrupt(),
     }
     if name in faults:
@@ -45,7 +45,7 @@ def greet(session: Session) -> ExitStatus:
     session.output.info("Looking [bold]up[/bold]")
     greeting = Greeting(greeted_name=name)
     session.output.show(greeting, lambda: page(greeting))
-    return ExitStatus.FAILURE if name == "nobody" else ExitStatus.SUCCESS
+    return ExitStatus.FAILURE if name == "unknown" else ExitStatus.SUCCESS
 
 
 GREET = Command("greet", "greet a person", add_arguments, greet)
@@ -53,30 +53,30 @@ GREET = Command("greet", "greet a person", add_arguments, greet)
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("Ada", 0), ("nobody", 1), ("fault", 1), ("credentials", 1), ("usage", 2), ("interrupt", 130)],
+    [("Ada", 0), ("unknown", 1), ("fault", 1), ("credentials", 1), ("usage", 2), ("interrupt", 130)],
 )
 def test_the_exit_status(name: str, status: int) -> None:
     assert run(["greet", name], [GREET]) == status
 
 
-def test_people_get_a_page_and_machines_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_result_is_text_or_with_json_a_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     run(["greet", "Ada"], [GREET])
-    people = capsys.readouterr()
+    printed = capsys.readouterr()
     run(["greet", "Ada", "--json"], [GREET])
-    machines = capsys.readouterr()
+    document = capsys.readouterr()
 
-    assert people.out == "Hello Ada\n"
-    assert machines.out == '{"greetedName": "Ada"}\n'
+    assert printed.out == "Hello Ada\n"
+    assert document.out == '{"greetedName": "Ada"}\n'
     # Messages go to stderr, apart from the result; and markup in a name is printed as text.
-    assert people.err == machines.err == "Looking [bold]up[/bold]\n"
+    assert printed.err == document.err == "Looking [bold]up[/bold]\n"
 
 
-@pytest.mark.parametrize(("name", "says"), [("fault", "put it right"), ("usage", "say it otherwise")])
-def test_a_fault_is_a_line_beside_the_result(name: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "message"), [("fault", "correct it"), ("usage", "use another name")])
+def test_an_error_is_one_line_on_stderr(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(["greet", name, "--json"], [GREET])
 
     output = capsys.readouterr()
-    assert (output.out, output.err) == ("", f"error: {says}\n")
+    assert (output.out, output.err) == ("", f"error: {message}\n")
 
 
 def test_without_a_command_all_commands_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_without_a_command_all_commands_are_shown_in_groups(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["greet"], ["greet", "a", "--unknown"]])
-def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
+def test_invalid_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(arguments, [GREET])
     assert ended.value.code == 2
@@ -97,14 +97,14 @@ def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", [["redrive", "--all"], ["reconcile"], ["resend-events"], ["list"]])
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
-def test_a_limit_that_lets_nothing_through(command: list[str], limit: str) -> None:
+def test_a_limit_is_at_least_1(command: list[str], limit: str) -> None:
     """With such a limit the command would find no task, and report that nothing is wrong."""
     with pytest.raises(SystemExit, match="2"):
         run([*command, "--limit", limit])
 
 
-def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    """It needs no command and no stack."""
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` needs no command and no stack."""
     with pytest.raises(SystemExit, match="0"):
         run(["--version"], [GREET])
 
@@ -113,24 +113,24 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 
-def test_a_stack_is_named_in_one_way() -> None:
-    with pytest.raises(SystemExit):
+def test_the_options_local_and_stack_name_exclude_each_other() -> None:
+    with pytest.raises(SystemExit, match="2"):
         run(["greet", "a", "--local", "--stack-name", "b"], [GREET])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_every_command_says_how_it_is_used(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_text(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run([command.name, "--help"])
 
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert f"usage: catchlight {command.name}" in said
+    help_text = capsys.readouterr().out
+    assert f"usage: catchlight {command.name}" in help_text
     for option in ("--stack-name", "--local", "--state-dir", "--region", "--profile", "--json", "Exit codes"):
-        assert option in said
+        assert option in help_text
 
 
-def test_names_are_words_and_there_is_one_of_each() -> None:
+def test_command_names_are_unique_and_lower_case_and_summaries_are_phrases() -> None:
     names = [command.name for command in COMMANDS]
 
     assert len(set(names)) == len(names)
@@ -138,7 +138,7 @@ def test_names_are_words_and_there_is_one_of_each() -> None:
     assert all(command.summary[0].islower() and not command.summary.endswith(".") for command in COMMANDS)
 
 
-def test_the_parser_knows_its_command() -> None:
+def test_the_parser_returns_the_command() -> None:
     assert parser([GREET]).parse_args(["greet", "a"]).chosen is GREET
 
 

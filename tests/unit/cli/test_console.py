@@ -44,7 +44,7 @@ def printed(renderable: RenderableType, **options: object) -> str:
     return file.getvalue()
 
 
-def test_the_corpus_has_every_kind() -> None:
+def test_the_corpus_has_at_least_100_strings() -> None:
     assert len(set(STRINGS)) >= 100
 
 
@@ -55,7 +55,7 @@ def test_no_control_character_is_printed(renderable: str) -> None:
 
 
 @pytest.mark.parametrize("renderable", RENDERABLES)
-def test_a_terminal_gets_the_sequences_of_rich_only(renderable: str) -> None:
+def test_a_terminal_receives_only_the_escape_sequences_of_rich(renderable: str) -> None:
     own = re.compile(r"\x1b\[[0-9;]*m")
     for text in STRINGS:
         shown = printed(RENDERABLES[renderable](text), force_terminal=True, color_system="truecolor")
@@ -81,12 +81,12 @@ def test_no_character_is_cut_off() -> None:
     assert printed(table).count("\ufffd") == 200
 
 
-def test_text_without_controls_stays() -> None:
+def test_text_without_control_characters_is_unchanged() -> None:
     harmless = "Grüße, 你好, \u05e9\u05dc\u05d5\u05dd, 👩‍👩‍👧 é\n\tx"
     assert printable(harmless) == harmless
 
 
-def test_all_controls_of_unicode_are_replaced() -> None:
+def test_all_control_characters_of_unicode_are_replaced() -> None:
     for code in range(0x110000):
         character = chr(code)
         is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in "\n\t"
@@ -117,7 +117,7 @@ def test_log_lines_of_functions_are_ascii() -> None:
         assert re.fullmatch(r"[\x20-\x7f]*", log_line({"message": text, "error": ValueError(text)}))
 
 
-def test_a_newline_starts_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_after_a_line_break_does_not_look_like_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     output.info("Skipped x\nUsing the stack evil.")
     output.error("no task x\nerror: y")
@@ -140,7 +140,7 @@ def test_a_progress_bar_interprets_no_markup() -> None:
 
 
 def test_only_the_console_prints() -> None:
-    """Every other way to the terminal would bypass it."""
+    """Other calls that print would bypass the replacement of control characters."""
     allowed = {
         "cli/catchlight_cli/output.py": {"sys.stdout.write"},  # JSON, and `outputs --export`, whose values are quoted
         "cli/catchlight_cli/__main__.py": {"sys.stderr.write"},  # stdout is broken; the text is the system's

@@ -1,4 +1,4 @@
-"""The documentation of the command line has every command, and its examples have valid arguments."""
+"""The documentation of the command line describes every command, and its examples have valid arguments."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ NAMES = {command.name for command in COMMANDS}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_one_that_it_would_take(example: str) -> None:
+def test_an_example_has_valid_arguments(example: str) -> None:
     options = parser().parse_args(shlex.split(example))
 
     assert options.chosen.name == example.split()[0]

@@ -12,7 +12,7 @@ from catchlight_cli.durations import duration, format_duration
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h30m", 9000), ("7d", 604_800), ("1w1d", 691_200), ("0s", 0)]
 )
-def test_a_span(text: str, seconds: int) -> None:
+def test_valid_durations(text: str, seconds: int) -> None:
     assert duration(text) == timedelta(seconds=seconds)
 
 
@@ -39,7 +39,7 @@ def test_format_duration(span: float | timedelta, words: str) -> None:
     assert format_duration(span) == words
 
 
-def test_times_of_items() -> None:
+def test_a_valid_time() -> None:
     assert parse_time("2026-01-06T00:17:05.000Z") == datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
 
 

@@ -28,7 +28,7 @@ def refused(code: str, message: str = "", operation: str = "Query") -> ClientErr
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "text"),
     [
         (NoCredentialsError(), "aws sso login"),
         (PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), "--profile"),
@@ -51,11 +51,11 @@ def refused(code: str, message: str = "", operation: str = "Query") -> ClientErr
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_fault_says_what_to_do(fault: Any, says: str) -> None:
-    assert says in describe_error(fault)
+def test_the_text_of_an_error_says_what_to_do(fault: Any, text: str) -> None:
+    assert text in describe_error(fault)
     with pytest.raises(CatchlightError) as caught, explained_errors():
         raise fault
-    assert says in str(caught.value)
+    assert text in str(caught.value)
 
 
 def test_an_error_is_described_by_its_cause() -> None:
@@ -71,6 +71,6 @@ def test_an_error_without_a_cause_has_its_own_text() -> None:
         raise SettingsError("the provider keys secret must be JSON like {}")
 
 
-def test_anything_else_is_a_bug_and_shown_as_one() -> None:
+def test_an_unexpected_exception_is_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError), explained_errors():
         _ = 1 / 0

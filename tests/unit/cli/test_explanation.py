@@ -45,10 +45,10 @@ def explained(
     task: Task,
     polling: ExecutionSearch | None = None,
     dead_letters: tuple[ArchiveDeadLetter, ...] = (),
-    tries: tuple[FailedAttempt, ...] = (),
+    attempts: tuple[FailedAttempt, ...] = (),
 ) -> Explanation:
     return explain(
-        task, polling=polling, dead_letters=dead_letters, failed_attempts=tries, longest_polling=7 * HOUR, now=NOW
+        task, polling=polling, dead_letters=dead_letters, failed_attempts=attempts, longest_polling=7 * HOUR, now=NOW
     )
 
 
@@ -61,7 +61,7 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
 
 
 @pytest.mark.parametrize(
-    ("task", "polling", "dead_letters", "says"),
+    ("task", "polling", "dead_letters", "text"),
     [
         (a_task(TaskStatus.PENDING), polled(12), (), "Execution x-1 polls for it in 12 s."),
         (a_task(TaskStatus.PENDING), polled(-1), (), "Execution x-1 is polling for it."),
@@ -104,10 +104,10 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
         (a_task(TaskStatus.ARCHIVED), None, (DEAD_LETTER,), "the task is done"),
     ],
 )
-def test_what_happens_next(
-    task: Task, polling: ExecutionSearch | None, dead_letters: tuple[ArchiveDeadLetter, ...], says: str
+def test_the_next_step(
+    task: Task, polling: ExecutionSearch | None, dead_letters: tuple[ArchiveDeadLetter, ...], text: str
 ) -> None:
-    assert says in explained(task, polling, dead_letters).next_step
+    assert text in explained(task, polling, dead_letters).next_step
 
 
 @pytest.mark.parametrize("reason", FailureReason)
@@ -118,7 +118,7 @@ def test_every_failure_is_explained(reason: FailureReason) -> None:
     assert why.endswith(". Its code: 400. Its message: no")
 
 
-def test_images_that_were_given_up_say_why() -> None:
+def test_images_that_were_not_archived_have_a_reason() -> None:
     images = (image("ARCHIVED"), image("EXPIRED", reason="the server answers 403"), image("REJECTED", reason="a page"))
 
     why = explained(a_task(TaskStatus.INCOMPLETE, images=images)).reason
@@ -132,7 +132,7 @@ def test_a_success_without_a_result_is_explained() -> None:
     assert why == "The provider reports a success, but no result: only its original is in the bucket."
 
 
-def test_outputs_that_are_no_images_are_named() -> None:
+def test_outputs_that_are_not_images_are_listed() -> None:
     video = SkippedOutput(media=Media.VIDEO, url="https://x.example/1.mp4?signature=secret")
     task = a_task(TaskStatus.INCOMPLETE, reported_by="poll", reported_at=iso(NOW), skipped=(video,))
 
@@ -145,9 +145,9 @@ def test_outputs_that_are_no_images_are_named() -> None:
 
 
 def test_failed_attempts_are_listed() -> None:
-    tries = tuple(FailedAttempt(at=NOW - HOUR / each, reason=f"reason {each}") for each in (2, 4))
+    attempts = tuple(FailedAttempt(at=NOW - HOUR / each, reason=f"reason {each}") for each in (2, 4))
 
-    explanation = explained(a_task(TaskStatus.SUCCEEDED, HOUR), tries=tries)
+    explanation = explained(a_task(TaskStatus.SUCCEEDED, HOUR), attempts=attempts)
 
     assert explanation.reason.endswith("The last attempt failed: reason 4.")
     assert [event.description for event in explanation.history] == [
@@ -192,7 +192,9 @@ def test_history_is_in_chronological_order() -> None:
         (None, "There is no automatic retry. A later report"),
     ],
 )
-def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, remedy: str) -> None:
+def test_the_next_step_of_a_timed_out_task_depends_on_the_providers_last_answer(
+    answer: LastAnswer | None, remedy: str
+) -> None:
     failure = Failure(reason=FailureReason.NO_RESULT, message="no callback came: answered 401", last_answer=answer)
     explanation = explained(a_task(TaskStatus.TIMED_OUT, failure=failure))
 
@@ -207,7 +209,7 @@ def test_the_hourly_run_does_not_poll_for_older_tasks() -> None:
     assert explanation.next_step.startswith("There is no automatic retry.")
 
 
-def test_the_history_says_that_polling_gave_up() -> None:
+def test_the_end_of_polling_is_in_the_history() -> None:
     failure = Failure(reason=FailureReason.NO_RESULT, message="six hours")
     task = a_task(TaskStatus.TIMED_OUT, reported_at=iso(NOW), reported_by="poll", failure=failure)
 

@@ -14,7 +14,7 @@ from catchlight_cli.output import Output
 
 
 class Screen(io.StringIO):
-    """A stdout whose text is read while it is written."""
+    """A stdout whose text can be read while rows are written to it."""
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + 60
@@ -27,7 +27,7 @@ def cells(text: str) -> tuple[Text, ...]:
     return (Text(text),)
 
 
-def test_no_row_waits_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_printed_before_the_next_one_is_produced(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)
 
@@ -55,8 +55,8 @@ def test_rows_before_an_interruption_are_printed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("pause", [0.0, 60.0])
-def test_a_closed_pipe_ends_what_produces_the_rows(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    """Whether a row is printed when it arrives, or a moment later by the thread that prints waiting rows."""
+def test_a_closed_pipe_closes_the_generator_of_the_rows(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    """Both if a row is printed when it arrives, and if the thread for buffered rows prints it later."""
 
     class ClosedPipe(io.StringIO):
         def write(self, _: str) -> int:
@@ -98,7 +98,7 @@ def test_rows_on_a_terminal_replace_the_progress_bar(monkeypatch: pytest.MonkeyP
         terminal.write(END)
         terminal.flush()
         written = ""
-        while END not in written:  # a terminal gives a part at a time
+        while END not in written:  # each read returns a part of the output
             written += os.read(leader, 1_000_000).decode()
     os.close(leader)
     assert "Working" in written

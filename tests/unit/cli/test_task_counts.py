@@ -1,4 +1,4 @@
-"""The cost of counting is printed before the count, if it is worth mentioning."""
+"""The estimated cost of a count is printed before it, unless the table is small."""
 
 from typing import Any
 
@@ -23,15 +23,15 @@ class Stack:
 
 
 @pytest.mark.parametrize(
-    ("items", "size", "says"),
+    ("items", "size", "text"),
     [
         (0, 0, None),
         (99_999, 200_000_000, None),
         (1_000_000, 2**30, "about 1,000,000 tasks, 262,144 read units, $0.03. With --since 1d"),
     ],
 )
-def test_the_price(items: int, size: int, says: str | None) -> None:
+def test_the_cost_of_a_count(items: int, size: int, text: str | None) -> None:
     stack: Any = Stack(items, size)
     price = cost_of_counting(stack)
 
-    assert (price is None) if says is None else (price is not None and says in price)
+    assert (price is None) if text is None else (price is not None and text in price)

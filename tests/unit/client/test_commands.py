@@ -28,7 +28,7 @@ PROMPT = '{"prompt": "a tree"}'
 # ------------------------------------------------------------------------------------------------ submit
 
 
-def test_submit_says_the_key_before_the_answer_and_the_task_after_it(catchlight: Catchlight) -> None:
+def test_submit_prints_the_key_to_stderr_and_the_task_to_stdout(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
     ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 0
@@ -38,7 +38,7 @@ def test_submit_says_the_key_before_the_answer_and_the_task_after_it(catchlight:
     assert json.loads(request.content) == {"provider": "acedata", "request": {"prompt": "a tree"}}
 
 
-def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> None:
+def test_the_key_is_printed_even_if_there_is_no_response(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
 
     def lose(_: httpx.Request) -> httpx.Response:
@@ -51,7 +51,7 @@ def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> Non
     assert "api.example does not respond" in ran.err
 
 
-def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
+def test_submit_accepts_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text('{"prompt": "ein Würfel"}', encoding="utf-8")
     api = TasksApiInMemory()
     words = (
@@ -103,9 +103,7 @@ def test_list_filters_by_metadata_and_reference(catchlight: Catchlight) -> None:
         ("register", "acedata", "t1", "--metadata", f"order={'7' * 257}"),
     ],
 )
-def test_malformed_metadata_and_references_are_errors_of_the_caller(
-    catchlight: Catchlight, words: tuple[str, ...]
-) -> None:
+def test_malformed_metadata_and_references_are_usage_errors(catchlight: Catchlight, words: tuple[str, ...]) -> None:
     api = TasksApiInMemory()
     with pytest.raises(SystemExit) as exited:
         catchlight(api, *words)
@@ -118,7 +116,7 @@ def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "stdin"])
-def test_submit_reads_json_as_programs_write_it(
+def test_submit_reads_json_in_utf_8_and_utf_16(
     catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str, is_file: bool
 ) -> None:
     content = '{"prompt": "ein Würfel"}'.encode(encoding)
@@ -153,7 +151,7 @@ def test_submit_waits_with_wait(catchlight: Catchlight) -> None:
     assert "result-0" in ran.out
 
 
-def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
+def test_submit_exits_with_1_if_the_task_fails(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
 
     def fail(request: httpx.Request) -> None:
@@ -188,15 +186,18 @@ def test_invalid_requests(catchlight: Catchlight, words: list[str], reason: str)
     assert reason in ran.err
 
 
-def test_an_empty_key_is_a_mistake(catchlight: Catchlight) -> None:
-    """`--idempotency-key "$ORDER"` of a variable that is not set: a new key would generate with every try."""
+def test_an_empty_key_is_refused(catchlight: Catchlight) -> None:
+    """`--idempotency-key "$ORDER"` passes an empty key if the variable is not set.
+
+    A generated key instead would start one more generation with each attempt.
+    """
     api = TasksApiInMemory()
     ran = catchlight(api, "submit", "acedata", PROMPT, "--idempotency-key", "")
     assert (ran.status, api.requests) == (1, [])
     assert "'' is not an idempotency key" in ran.err
 
 
-def test_submit_says_that_it_has_waited_in_vain(catchlight: Catchlight) -> None:
+def test_submit_exits_with_1_if_the_task_is_not_done_in_time(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
 
     def put(request: httpx.Request) -> None:
@@ -209,7 +210,7 @@ def test_submit_says_that_it_has_waited_in_vain(catchlight: Catchlight) -> None:
     assert "acedata/task0 is not done yet: PENDING." in ran.err
 
 
-def test_a_refusal_has_the_providers_words(catchlight: Catchlight) -> None:
+def test_detail_and_advice_of_a_refusal_are_printed(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
     refusal = ServedProblemError(REQUEST_REFUSED, "nanobanana does not take it", advice="Change the request.")
     headers = {"Content-Type": "application/problem+json"}
@@ -241,7 +242,7 @@ def test_an_unknown_outcome_is_explained_and_its_key_can_be_released(catchlight:
 # ------------------------------------------------------------------------------------------------ register
 
 
-def test_register_goes_by_hundreds(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_sends_100_ids_per_request(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"t{n}" for n in range(205)]
     piped(monkeypatch, "\ufeff".encode() + "\n".join([*ids, "", " t1 "]).encode())
     api = TasksApiInMemory([a_task("t7", provider="acedata")])
@@ -262,7 +263,7 @@ def test_invalid_ids_are_not_registered(catchlight: Catchlight, task_id: str) ->
 
 
 @pytest.mark.parametrize("name", ["flux-kontext/t1", "flux-kontext#t1", "t1"])
-def test_get_takes_a_task_by_any_of_its_names(catchlight: Catchlight, name: str) -> None:
+def test_get_accepts_every_form_of_a_tasks_name(catchlight: Catchlight, name: str) -> None:
     api = TasksApiInMemory([a_task("t1", images=[an_image("t1", b"x"), a_lost_image("t1")])])
     ran = catchlight(api, "get", name, "--json")
     (task,) = ran.document["tasks"]
@@ -270,7 +271,7 @@ def test_get_takes_a_task_by_any_of_its_names(catchlight: Catchlight, name: str)
     assert task["images"][0]["link"].startswith("https://storage.example/")
 
 
-def test_get_for_people(catchlight: Catchlight) -> None:
+def test_get_prints_a_task_as_text(catchlight: Catchlight) -> None:
     conflict = {"reportedBy": "callback", "reportedAt": "2026-11-21T12:01:00.000Z", "status": "FAILED"}
     task = a_task(
         "t1", images=[an_image("t1", b"x"), a_lost_image("t1")], request={"prompt": "a [red]tree"}, conflicts=[conflict]
@@ -293,27 +294,27 @@ def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
 
 @pytest.mark.parametrize("command", ["get", "wait"])
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "description"),
     [("t1", "t1 of any provider. Check"), ("acedata/t1", "acedata/t1. Check")],
 )
-def test_a_task_that_is_not_there_does_not_hide_the_others(
-    catchlight: Catchlight, command: str, name: str, told: str
+def test_a_missing_task_does_not_hide_the_others(
+    catchlight: Catchlight, command: str, name: str, description: str
 ) -> None:
     api = TasksApiInMemory([a_task("t0"), a_task("t2")])
     ran = catchlight(api, command, "t0", name, "flux-kontext/t2", "--json")
     assert ran.status == 1
     assert [task["taskId"] for task in ran.document["tasks"]] == ["t0", "t2"]
-    assert f"There is no task {told}" in ran.err
+    assert f"There is no task {description}" in ran.err
     assert "catchlight register" in ran.err
 
 
-def test_wait_is_fine_once_all_are_archived(catchlight: Catchlight) -> None:
+def test_wait_exits_with_0_if_all_tasks_are_archived(catchlight: Catchlight) -> None:
     api = TasksApiInMemory([a_task("t1"), a_task("t2")])
     assert catchlight(api, "wait", "t1", "flux-kontext/t2").status == 0
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.TIMED_OUT, TaskStatus.PENDING])
-def test_wait_is_wrong_unless_all_are_archived(catchlight: Catchlight, status: TaskStatus) -> None:
+def test_wait_exits_with_1_unless_all_tasks_are_archived(catchlight: Catchlight, status: TaskStatus) -> None:
     api = TasksApiInMemory([a_task("t1"), a_task("t2", status)])
     ran = catchlight(api, "wait", "t1", "flux-kontext/t2", "--timeout", "0", "--json")
     assert ran.status == 1
@@ -353,7 +354,7 @@ def test_list_all_in_every_format(catchlight: Catchlight) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 99, 100, 101, 200, 229, 230])
-def test_list_is_limited_on_any_page(catchlight: Catchlight, limit: int) -> None:
+def test_the_limit_of_list_may_be_reached_on_any_page(catchlight: Catchlight, limit: int) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(230))
     document = catchlight(api, "list", "--limit", str(limit), "--json").document
     assert [task["taskId"] for task in document["tasks"]] == [f"t{n}" for n in range(limit)]
@@ -361,7 +362,7 @@ def test_list_is_limited_on_any_page(catchlight: Catchlight, limit: int) -> None
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
-def test_nothing_to_list_is_a_valid_document(catchlight: Catchlight, format_: str) -> None:
+def test_an_empty_list_is_valid_output_in_each_format(catchlight: Catchlight, format_: str) -> None:
     ran = catchlight(TasksApiInMemory(), "list", "--format", format_)
     match format_:
         case "table":
@@ -373,7 +374,7 @@ def test_nothing_to_list_is_a_valid_document(catchlight: Catchlight, format_: st
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
-def test_the_first_page_is_printed_before_the_second_is_asked_for(catchlight: Catchlight, format_: str) -> None:
+def test_the_first_page_is_printed_before_the_second_is_requested(catchlight: Catchlight, format_: str) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(230))
 
     def fail(request: httpx.Request) -> httpx.Response | None:
@@ -393,7 +394,7 @@ def test_two_formats_at_once_are_a_usage_error(catchlight: Catchlight) -> None:
     assert "either --json or --format csv" in ran.err
 
 
-def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piped_output_is_not_wrapped(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS")
     ran = catchlight(TasksApiInMemory([a_task("t" * 128)]), "list")
     assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [[f"flux-kontext/{'t' * 128}", "ARCHIVED"]]
@@ -401,7 +402,7 @@ def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("command", ["list", "download"])
-def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
+def test_malformed_items_are_reported(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.FAILED)])
     api.unreadable = {"flux-kontext#by-hand": "images, request"}
     folder = ["--output-dir", str(tmp_path)] if command == "download" else []
@@ -416,12 +417,12 @@ def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
     assert [task["taskId"] for task in ran.document["tasks"]] == ["t3"]
 
 
-def test_nothing_to_list(catchlight: Catchlight) -> None:
+def test_list_without_a_matching_task(catchlight: Catchlight) -> None:
     assert "No task matches." in catchlight(TasksApiInMemory(), "list", "--since", "2h").out
 
 
-def test_times() -> None:
-    assert datetime.now(UTC) - since("2h30m") - timedelta(hours=2.5) < timedelta(seconds=10)
+def test_formats_of_since() -> None:
+    assert abs(datetime.now(UTC) - since("2h30m") - timedelta(hours=2.5)) < timedelta(seconds=10)
     assert since("2026-01-31T12:00:00+01:00") == datetime(2026, 1, 31, 11, tzinfo=UTC)
     assert since("2026-01-31").tzinfo is UTC
 
@@ -456,7 +457,7 @@ def test_invalid_arguments(catchlight: Catchlight, words: list[str]) -> None:
         (["download", "--kind", "both"], "choose from origin, result"),
     ],
 )
-def test_an_invalid_choice_is_answered_with_the_valid_ones(
+def test_the_error_for_an_invalid_choice_lists_the_valid_ones(
     catchlight: Catchlight, capsys: pytest.CaptureFixture[str], words: list[str], known: str
 ) -> None:
     with pytest.raises(SystemExit):
@@ -498,7 +499,7 @@ def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) 
     assert {image["outcome"] for image in ran.document["images"]} == {"downloaded"}
 
 
-def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, tmp_path: Path) -> None:
+def test_download_exits_with_1_if_an_image_cannot_be_saved(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "flux-kontext_t1_result-0.jpg").write_text("mine")
     ran = catchlight(a_tasks_api_with_images(3), "download", "--output-dir", str(tmp_path))
     assert ran.status == 1
@@ -506,7 +507,7 @@ def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, t
     assert "exists and is another file" in ran.out
 
 
-def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
+def test_download_names_the_task_that_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
     api = a_tasks_api_with_images(1)
     api.put(a_task("t9", TaskStatus.PENDING))
     ran = catchlight(api, "download", "t0", "t9", "--output-dir", str(tmp_path))
@@ -518,18 +519,18 @@ def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path
     )  # if no task is named, a task without images is no error
 
 
-def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:
-    ran = catchlight(a_tasks_api_with_images(1), "download", "nobodys", "t0", "--output-dir", str(tmp_path))
+def test_download_saves_the_images_of_other_tasks_if_one_is_missing(catchlight: Catchlight, tmp_path: Path) -> None:
+    ran = catchlight(a_tasks_api_with_images(1), "download", "missing", "t0", "--output-dir", str(tmp_path))
     assert ran.status == 1
     assert "1 downloaded" in ran.out
-    assert "There is no task nobodys" in ran.err
+    assert "There is no task missing" in ran.err
 
 
-def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
+def test_download_accepts_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
     assert catchlight(TasksApiInMemory(), "download", "t1", "--status", "ARCHIVED").status == 2
 
 
-def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = catchlight(a_tasks_api_with_images(1), "download", "--output-dir", str(tmp_path / "file"))
     assert ran.status == 1
@@ -540,20 +541,20 @@ def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) ->
 
 
 def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+    page_texts: list[str] = []
     opened: list[str] = []
     urls: list[str] = []
 
-    def look_and_interrupt() -> None:
+    def request_page_and_interrupt() -> None:
         page = Path(url2pathname(urlsplit(opened[0]).path))
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
         assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
         (target,) = re.findall(r'content="0; url=([^"]+)"', page.read_text())
         urls.append(target)
-        seen.append(httpx.get(target, trust_env=False).text)
+        page_texts.append(httpx.get(target, trust_env=False).text)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("catchlight_cli.commands.gallery.wait_for_interruption", look_and_interrupt)
+    monkeypatch.setattr("catchlight_cli.commands.gallery.wait_for_interruption", request_page_and_interrupt)
     monkeypatch.setattr("webbrowser.open", opened.append)
     ran = catchlight(TasksApiInMemory(), "gallery", "--open", "--json")
     assert ran.status == 0
@@ -561,10 +562,10 @@ def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypa
     # All users of the machine can read the browser's command line: it names a file, which is deleted at the end.
     assert opened[0].startswith("file:///")
     assert not Path(url2pathname(urlsplit(opened[0]).path)).exists()
-    assert "<title>Catchlight</title>" in seen[0]
+    assert "<title>Catchlight</title>" in page_texts[0]
 
 
-def test_gallery_says_at_once_what_is_wrong_with_the_stack(catchlight: Catchlight) -> None:
+def test_gallery_reports_an_error_of_the_tasks_api_and_does_not_start(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     ran = catchlight(api, "gallery")

@@ -6,6 +6,7 @@ import os
 import string
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from catchlight.api.response_models import ImageResponse, QuarantineResponse
 from catchlight.client import Download, download
-from catchlight.client.downloading import file_name
+from catchlight.client.downloading import MAX_PARALLEL_DOWNLOADS, file_name
 from catchlight.models import ImageKind, TaskStatus, iso
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image
 
@@ -42,7 +43,7 @@ def storage(
 
 
 class BreaksOff(httpx.SyncByteStream):
-    """Sends the first bytes of an image, then breaks off."""
+    """Sends the first bytes of an image, then raises a read error."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -52,7 +53,7 @@ class BreaksOff(httpx.SyncByteStream):
         raise httpx.ReadError("connection lost")
 
 
-def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) -> None:
+def test_the_file_name_contains_provider_task_and_image(tmp_path: Path) -> None:
     (image,) = run(an_api(), tmp_path / "new" / "folder")
     assert image.outcome == "downloaded"
     assert image.path == str(tmp_path / "new" / "folder" / NAME)
@@ -68,7 +69,7 @@ def test_an_existing_file_is_not_downloaded_again(tmp_path: Path) -> None:
     assert len(api.asked(host="storage.example")) == 1
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "dead link"])
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
 def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
     target = tmp_path / NAME
     match kind:
@@ -76,7 +77,7 @@ def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
             target.write_bytes(b"mine")
         case "folder":
             target.mkdir()
-        case "dead link":
+        case "dangling link":
             target.symlink_to(tmp_path / "nowhere")
     (image,) = run(an_api(), tmp_path)
     assert image.outcome == "failed"
@@ -99,8 +100,8 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [PART, NAME])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe", "folder"])
-def test_nothing_that_another_user_prepared_is_written_through(tmp_path: Path, name: str, kind: str) -> None:
-    """In a folder that others can write into, such as /tmp, they know the names in advance."""
+def test_links_and_files_prepared_by_another_user_are_not_written_to(tmp_path: Path, name: str, kind: str) -> None:
+    """In a folder that other users can write to, such as /tmp, they can create files with these names in advance."""
     folder, victim = tmp_path / "shared", tmp_path / "victim"
     folder.mkdir()
     victim.write_bytes(b"precious")
@@ -125,7 +126,7 @@ def test_nothing_that_another_user_prepared_is_written_through(tmp_path: Path, n
     assert [path.name for path in folder.iterdir()] == [name]
 
 
-def test_a_partial_file_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_file_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
     other_user = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other_user)
@@ -136,7 +137,7 @@ def test_a_partial_file_of_another_user_is_left_alone(tmp_path: Path, monkeypatc
 
 
 def test_a_link_to_the_same_bytes_does_not_count_as_present(tmp_path: Path) -> None:
-    """Its owner can change them later."""
+    """The owner of the linked file can change its bytes later."""
     folder = tmp_path / "shared"
     folder.mkdir()
     (tmp_path / "theirs").write_bytes(CONTENT)
@@ -147,10 +148,10 @@ def test_a_link_to_the_same_bytes_does_not_count_as_present(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("has_hard_links", [True, False])
 @pytest.mark.parametrize("kind", ["file", "same file", "empty folder", "link"])
-def test_what_appears_at_the_last_moment_is_not_replaced(
+def test_a_file_that_appears_just_before_publication_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, has_hard_links: bool
 ) -> None:
-    """Between the last check and the publication."""
+    """The file appears between the last check and the publication of the download."""
     real_link = os.link
 
     def link(source: Path, target: Path) -> None:
@@ -222,8 +223,8 @@ def test_a_partial_file_is_continued_within_one_run(tmp_path: Path) -> None:
     assert ranges == [None, "bytes=900-"]
 
 
-def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
-    """The second comes when nearly all is there: what it adds must not be in the file that the first has checked."""
+def test_two_simultaneous_downloads_do_not_share_a_partial_file(tmp_path: Path) -> None:
+    """The second one starts when nearly all bytes are there. It must not write to the partial file of the first one."""
     api = an_api()
     others: list[Download] = []
 
@@ -241,7 +242,7 @@ def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
-def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
+def test_a_download_without_any_bytes_leaves_no_file(tmp_path: Path) -> None:
     api = an_api()
     api.before = storage(lambda _: httpx.Response(404))
     (image,) = run(api, tmp_path)
@@ -249,7 +250,7 @@ def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
+def test_a_response_without_a_range_replaces_the_partial_file(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
     api = an_api()
     api.before = storage(lambda _: httpx.Response(200, content=CONTENT))
@@ -259,7 +260,7 @@ def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [b"something else", b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
-def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> None:
+def test_a_partial_file_of_another_image_is_discarded(tmp_path: Path, part: bytes) -> None:
     (tmp_path / PART).write_bytes(part)
     (image,) = run(an_api(), tmp_path)
     assert image.outcome == "downloaded"
@@ -268,7 +269,7 @@ def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> 
 
 
 @pytest.mark.parametrize("content", [b"another image", CONTENT[:-1], CONTENT + b"x", b""])
-def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: bytes) -> None:
+def test_bytes_with_another_checksum_are_not_kept(tmp_path: Path, content: bytes) -> None:
     (image,) = run(an_api(content), tmp_path)
     assert image.outcome == "failed"
     assert "The SHA-256 of the downloaded bytes differs" in str(image.reason)
@@ -287,15 +288,15 @@ def test_an_expired_link_is_requested_again(tmp_path: Path) -> None:
 def test_a_link_that_is_about_to_expire_is_not_used(tmp_path: Path) -> None:
     api = an_api()
     client = api.client()
-    dying = iso(datetime.now(UTC) + timedelta(seconds=5))
+    expiring = iso(datetime.now(UTC) + timedelta(seconds=5))
     (task,) = client.page().tasks
-    old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": dying}),)})
+    old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": expiring}),)})
     (image,) = download(client, [old], tmp_path)
     assert image.outcome == "downloaded"
     assert api.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
 
 
-def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_failed_image_does_not_affect_the_others(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(3)]
     api = TasksApiInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
     del api.pictures[images[1].key or ""]
@@ -339,7 +340,7 @@ def test_quarantined_bytes_that_differ_are_not_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:
+def test_only_the_requested_kinds_are_downloaded(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT), an_image("t1", b"before", kind="origin")]
     api = TasksApiInMemory(
         [a_task("t1", images=images)], {images[0].key or "": CONTENT, images[1].key or "": b"before"}
@@ -347,31 +348,44 @@ def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:
     assert [image.image for image in run(api, tmp_path, kinds=[ImageKind.ORIGIN])] == ["origin-0"]
 
 
-def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
+def test_a_task_that_is_listed_twice_is_downloaded_once(tmp_path: Path) -> None:
     api = an_api()
     client = api.client()
     page = client.page().tasks
     assert len(list(download(client, [*page, *page], tmp_path))) == 1
 
 
-def test_closing_the_iterator_stops_the_downloads(tmp_path: Path) -> None:
+def test_closing_the_iterator_stops_the_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(20)]
     api = TasksApiInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
+    first_request, is_shut_down = threading.Lock(), threading.Event()
+    real_shutdown = ThreadPoolExecutor.shutdown
+
+    def respond_after_shutdown_except_once(_: httpx.Request) -> None:
+        if not first_request.acquire(blocking=False):
+            assert is_shut_down.wait(60)
+
+    def shutdown(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        real_shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        is_shut_down.set()
+        real_shutdown(pool, wait=wait)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
+    api.before = storage(respond_after_shutdown_except_once)
     client = api.client()
     downloads = download(client, client.tasks(), tmp_path)
     next(downloads)
     threads = threading.active_count()
     downloads.close()
     assert threading.active_count() < threads
-    asked = len(api.asked(host="storage.example"))
-    assert asked <= 20
+    assert len(api.asked(host="storage.example")) <= 1 + MAX_PARALLEL_DOWNLOADS < 20
     assert not any(thread.name.startswith("download") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(
     "task_id", ["../../etc/passwd", "a" * 300, "a\x00b\nc", "CON:stream", "\u202egpj.exe", "-rf", "ä ö"]
 )
-def test_names_are_safe_everywhere(task_id: str) -> None:
+def test_file_names_are_safe_on_every_platform(task_id: str) -> None:
     found = file_name(a_task(task_id, provider="acedata"), an_image("t1", CONTENT))
     assert set(found) <= {*string.ascii_letters, *string.digits, *"_-."}
     assert found.startswith("acedata_")
@@ -379,13 +393,13 @@ def test_names_are_safe_everywhere(task_id: str) -> None:
     assert len(f".{found}.part") <= 255
 
 
-def test_names_stay_different_when_characters_are_replaced() -> None:
+def test_file_names_stay_different_when_characters_are_replaced() -> None:
     image = an_image("t1", CONTENT)
     assert file_name(a_task("a/b"), image) != file_name(a_task("a:b"), image)
 
 
-def test_names_differ_by_more_than_case() -> None:
-    """The file systems of macOS and Windows ignore it."""
+def test_file_names_differ_by_more_than_case() -> None:
+    """The file systems of macOS and Windows ignore case."""
     image = an_image("t1", CONTENT)
     names = [file_name(a_task(task_id), image).casefold() for task_id in ("abc", "ABC", "aBc", "Abc")]
     assert len(set(names)) == 4
@@ -393,6 +407,6 @@ def test_names_differ_by_more_than_case() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "images/x/y/result-0", "images/x/y/result-0.html", "images/x/y/result-0.jpg/.."])
-def test_endings_are_those_of_images(key: str | None) -> None:
+def test_a_file_name_without_a_known_extension_gets_the_extension_image(key: str | None) -> None:
     image: ImageResponse = an_image("t1", CONTENT, key=key)
     assert file_name(a_task("t1"), image) == "flux-kontext_t1_result-0.image"

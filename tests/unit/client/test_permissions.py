@@ -24,7 +24,7 @@ ROUTES = [
 
 
 def an_api() -> TasksApiInMemory:
-    """A tasks API with one image, whose first link is no longer good."""
+    """A tasks API with one image, whose link is refused once as an expired one is."""
     image = an_image("t1", b"bytes")
     api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"bytes"})
     refused: list[httpx.Request] = []
@@ -40,7 +40,7 @@ def an_api() -> TasksApiInMemory:
 
 
 def routes_of(api: TasksApiInMemory) -> set[str]:
-    """What was requested, as a policy's resource names it."""
+    """Returns the routes that were requested, in the form of a policy's resource."""
     requested = [request for request in api.requests if request.url.host == "api.example"]
     return {
         re.sub(r"\{\w+\}", "*", f"{route.method}{route.path}")
@@ -67,7 +67,7 @@ def documented(command: str) -> set[str]:
     ],
     ids=lambda commands: commands[0][0],
 )
-def test_it_requests_the_documented_routes(
+def test_a_command_requests_the_documented_routes(
     catchlight: Catchlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
 ) -> None:
     monkeypatch.chdir(tmp_path)

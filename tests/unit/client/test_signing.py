@@ -1,4 +1,4 @@
-"""Signatures are those that API Gateway expects: computed a second time here, from the request that was sent."""
+"""Signatures are those that API Gateway expects: the tests compute them again from the request that was sent."""
 
 import hashlib
 import hmac
@@ -23,7 +23,7 @@ SESSION_TOKEN = canary("AWS session token", "canaryAwsSessionTokenOfACaller")
 
 
 class Gateway:
-    """Answers a page, and keeps the requests."""
+    """A tasks API that accepts every submission and lists no tasks. It records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -41,7 +41,7 @@ class Gateway:
 
 
 def signature_of(request: httpx.Request) -> str:
-    """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
+    """Computes the signature: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
     fields = dict(part.split("=", 1) for part in request.headers["Authorization"].split(" ", 1)[1].split(", "))
     path, _, query = request.url.raw_path.decode().partition("?")
     signed = fields["SignedHeaders"].split(";")
@@ -89,13 +89,13 @@ def test_submissions_are_signed_with_body_and_key() -> None:
     assert sent_signature(request) == signature_of(request)
 
 
-@pytest.mark.parametrize("what", ["body", "key", "query"])
-def test_a_signature_does_not_fit_another_request(what: str) -> None:
+@pytest.mark.parametrize("part_of_request", ["body", "key", "query"])
+def test_a_signature_does_not_match_a_changed_request(part_of_request: str) -> None:
     gateway = Gateway()
     gateway.client().submit("acedata", {"prompt": "a"}, idempotency_key="order-17")
     (sent,) = gateway.requests
     changed: dict[str, Any] = {"url": sent.url, "headers": dict(sent.headers), "content": sent.content}
-    match what:
+    match part_of_request:
         case "body":
             changed["content"] = sent.content.replace(b"a", b"b", 1)
         case "key":
@@ -128,7 +128,7 @@ def test_temporary_credentials_send_their_token() -> None:
     assert sent_signature(request) == signature_of(request)
 
 
-def test_each_try_is_signed_with_the_current_credentials() -> None:
+def test_each_attempt_is_signed_with_the_current_credentials() -> None:
     credentials = Credentials(ACCESS_KEY, "expired")
     requests: list[httpx.Request] = []
 

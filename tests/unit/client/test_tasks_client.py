@@ -42,7 +42,7 @@ from tests.tasks_api_in_memory import API, NOW, TasksApiInMemory, a_task, an_ima
 
 
 class Connected(Protocol):
-    """Returns a client of this API whose pauses call `sleep`, at once by default."""
+    """Returns a client of this API that calls `sleep` for its pauses. By default, pauses are skipped."""
 
     def __call__(self, api: TasksApiInMemory, sleep: Callable[[float], None] = ..., **policy: Any) -> TasksClient: ...
 
@@ -94,7 +94,7 @@ def problem(problem: Problem, **more: object) -> httpx.Response:
 
 
 def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], httpx.Response | None]:
-    """These answers, one after the other, before the tasks API's own."""
+    """Returns a handler that returns these responses one after the other, then lets the tasks API respond."""
     waiting = list(answers)
 
     def before(_: httpx.Request) -> httpx.Response | None:
@@ -107,10 +107,10 @@ def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], htt
     return before
 
 
-# ------------------------------------------------------------------------------------------------ looking up
+# ------------------------------------------------------------------------------------------------ look-ups
 
 
-def test_a_task_as_the_tasks_api_has_it(connected: Connected) -> None:
+def test_a_task_has_the_values_of_the_tasks_api(connected: Connected) -> None:
     content = b"an image"
     api = TasksApiInMemory([a_task("t1", images=[an_image("t1", content)], request={"prompt": "a tree"})])
     task = connected(api).task("flux-kontext", "t1")
@@ -120,12 +120,12 @@ def test_a_task_as_the_tasks_api_has_it(connected: Connected) -> None:
     assert image.link is not None
 
 
-def test_a_task_that_is_not_there(connected: Connected) -> None:
+def test_a_missing_task_is_an_error(connected: Connected) -> None:
     with pytest.raises(NotFoundError, match=r"There is no such task: flux-kontext has no task t1\. Look at the id\."):
         connected(TasksApiInMemory()).task("flux-kontext", "t1")
 
 
-def test_all_pages_are_followed_as_they_are_needed(connected: Connected) -> None:
+def test_a_page_is_requested_when_its_first_task_is_needed(connected: Connected) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
     tasks = connected(api).tasks()
     assert next(tasks).task_id == "t0"
@@ -134,7 +134,7 @@ def test_all_pages_are_followed_as_they_are_needed(connected: Connected) -> None
     assert len(api.requests) == 3
 
 
-def test_no_more_than_the_limit_is_asked_for(connected: Connected) -> None:
+def test_no_more_tasks_than_the_limit_are_requested(connected: Connected) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
     assert len(list(connected(api).tasks(limit=120))) == 120
     assert [request.url.params["limit"] for request in api.requests] == ["100", "20"]
@@ -148,7 +148,7 @@ def test_the_first_page_can_be_smaller(connected: Connected, limit: int | None, 
     assert [request.url.params["limit"] for request in api.requests] == sizes
 
 
-def test_short_pages_are_not_the_end(connected: Connected) -> None:
+def test_pages_with_few_tasks_do_not_end_the_iteration(connected: Connected) -> None:
     tasks = [
         a_task(f"t{n}", provider="acedata" if n > 220 else "nanobanana", arrived_at=NOW - timedelta(minutes=n))
         for n in range(230)
@@ -169,19 +169,19 @@ def test_filters_reach_the_tasks_api(connected: Connected) -> None:
     }
 
 
-def test_waiting_asks_until_the_task_is_done(connected: Connected) -> None:
+def test_wait_repeats_the_request_until_the_task_is_done(connected: Connected) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
 
-    def finish_at_the_third(_: httpx.Request) -> None:
+    def finish_at_the_third_request(_: httpx.Request) -> None:
         if len(api.requests) == 3:
             api.tasks["flux-kontext#t1"] = a_task("t1")
 
-    api.before = finish_at_the_third
+    api.before = finish_at_the_third_request
     assert connected(api).wait("flux-kontext", "t1").status is TaskStatus.ARCHIVED
     assert [request.url.params.get("wait") for request in api.requests] == ["20", "20", "20"]
 
 
-def test_waiting_follows_the_stack_when_too_many_wait(connected: Connected) -> None:
+def test_wait_pauses_as_long_as_retry_after_requires(connected: Connected) -> None:
     pauses: list[float] = []
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
 
@@ -198,24 +198,24 @@ def test_waiting_follows_the_stack_when_too_many_wait(connected: Connected) -> N
     assert pauses == [5, 5]
 
 
-def test_waiting_ends_with_the_time_that_was_given(connected: Connected) -> None:
+def test_wait_ends_after_timeout_seconds(connected: Connected) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
     task = connected(api).wait("flux-kontext", "t1", timeout_seconds=0)
     assert not task.done
     assert api.asked() == ["/tasks/flux-kontext/t1"]
 
 
-def test_ids_stay_one_part_of_the_path(connected: Connected) -> None:
+def test_an_id_is_encoded_as_one_path_segment(connected: Connected) -> None:
     api = TasksApiInMemory()
     with pytest.raises(NotFoundError):
         connected(api).task("flux-kontext", "../../callbacks?wait=1#x")
     assert api.asked() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
 
 
-# ------------------------------------------------------------------------------------------------ sending again
+# ------------------------------------------------------------------------------------------------ retries
 
 
-def test_a_submission_is_sent_again_under_the_same_key(connected: Connected) -> None:
+def test_a_submission_is_retried_with_the_same_key(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(httpx.ReadTimeout("lost"), httpx.Response(502), problem(IN_PROGRESS))
     new = connected(api).submit("acedata", {"prompt": "a tree"})
@@ -246,7 +246,7 @@ def test_every_submission_has_a_new_key_unless_one_is_given(connected: Connected
     ],
     ids=["refused", "unknown outcome", "invalid", "not allowed"],
 )
-def test_what_would_be_refused_again_is_not_sent_again(connected: Connected, refusal: httpx.Response) -> None:
+def test_a_refused_submission_is_not_retried(connected: Connected, refusal: httpx.Response) -> None:
     api = TasksApiInMemory()
     api.before = first(refusal)
     with pytest.raises(TasksApiError):
@@ -264,7 +264,7 @@ def test_nothing_is_sent_with_an_invalid_key(connected: Connected, key: str) -> 
     assert api.requests == []
 
 
-def test_half_a_character_is_left_to_the_tasks_api_to_refuse(connected: Connected) -> None:
+def test_a_lone_surrogate_is_sent_and_not_refused_by_the_client(connected: Connected) -> None:
     api = TasksApiInMemory()
     connected(api).submit("acedata", {"prompt": "ein Würfel \ud800"})
     assert api.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
@@ -286,7 +286,7 @@ def test_the_release_of_a_key_is_never_sent_twice(connected: Connected) -> None:
     assert api.asked("DELETE") == ["/submissions/order-17"]
 
 
-def test_the_pause_is_the_one_that_was_asked_for(connected: Connected) -> None:
+def test_the_pause_is_that_of_retry_after(connected: Connected) -> None:
     pauses: list[float] = []
     api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
@@ -296,15 +296,17 @@ def test_the_pause_is_the_one_that_was_asked_for(connected: Connected) -> None:
     assert pauses == [7.0]
 
 
-def test_pauses_grow_and_differ(connected: Connected) -> None:
+def test_pauses_grow_and_are_random(connected: Connected) -> None:
     pauses: list[float] = []
     api = TasksApiInMemory()
     api.before = lambda _: httpx.Response(500)
     with pytest.raises(TasksApiError, match="HTTP 500"):
         connected(api, max_attempts=5, sleep=pauses.append).page()
     assert len(api.requests) == 5
+    assert len(pauses) == 4
     for number, pause in enumerate(pauses):
         assert 0.2 * 2**number <= pause <= 0.4 * 2**number
+    assert len({pause / 2**number for number, pause in enumerate(pauses)}) > 1
 
 
 def test_no_pause_exceeds_max_seconds(connected: Connected) -> None:
@@ -333,7 +335,7 @@ def test_an_error_has_the_text_of_the_problem(connected: Connected) -> None:
     assert caught.value.body.type == REQUEST_REFUSED.type
 
 
-def test_an_unknown_outcome_is_an_error_of_its_own(connected: Connected) -> None:
+def test_an_unknown_outcome_has_its_own_error_class(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(problem(UNKNOWN_OUTCOME))
     with pytest.raises(UnknownOutcomeError):
@@ -358,7 +360,7 @@ def test_an_unknown_outcome_is_an_error_of_its_own(connected: Connected) -> None
     ],
     ids=["403", "404", "429", "504", "418", "html", "another shape", "no connection"],
 )
-def test_answers_that_are_not_the_apis(
+def test_unexpected_responses_raise_the_matching_error(
     connected: Connected, answer: httpx.Response | Exception, error: type[Exception], words: str
 ) -> None:
     api = TasksApiInMemory()
@@ -367,7 +369,7 @@ def test_answers_that_are_not_the_apis(
         connected(api).page()
 
 
-def test_a_later_version_may_say_more(connected: Connected) -> None:
+def test_unknown_fields_of_a_later_version_are_ignored(connected: Connected) -> None:
     page = {"tasks": [a_task("t1").model_dump(mode="json", by_alias=True) | {"colour": "blue"}], "weather": "fine"}
     api = TasksApiInMemory()
     api.before = first(httpx.Response(200, json=page))
@@ -377,17 +379,18 @@ def test_a_later_version_may_say_more(connected: Connected) -> None:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_an_image_comes_from_the_storage_without_the_tasks_apis_signature() -> None:
+def test_an_image_is_requested_without_the_authorization_header() -> None:
     image = an_image("t1", b"an image")
     api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"an image"})
     client = api.client(auth=httpx.BasicAuth("caller", "secret"))
     link = client.image_link("flux-kontext", "t1", "result", 0)
-    with client.open_link(link) as response:  # the storage itself refuses headers that are none of its business
+    with client.open_link(link) as response:  # S3 refuses a presigned URL with an Authorization header
         assert response.read() == b"an image"
     assert all("Authorization" in request.headers for request in api.requests[:-1])
+    assert "Authorization" not in api.requests[-1].headers
 
 
-def test_an_expired_link() -> None:
+def test_a_link_to_a_missing_image_is_an_error() -> None:
     api = TasksApiInMemory()
     with pytest.raises(TasksApiError, match="HTTP 404"), api.client().open_link("https://storage.example/gone"):
         pass
@@ -437,6 +440,6 @@ def test_requests_of_one_event_loop_run_at_the_same_time() -> None:
     assert run(look_up()) == [f"t{n}" for n in range(5)]
 
 
-def test_a_client_needs_nothing_to_be_closed() -> None:
+def test_a_client_is_a_context_manager() -> None:
     with TasksClient("https://api.example", transport=httpx.MockTransport(TasksApiInMemory())) as client:
         assert client.page().tasks == ()

@@ -1,4 +1,4 @@
-"""The gallery's actions, zip files and thumbnails over real sockets: who may POST, and what is sent."""
+"""The gallery's actions, zip files and thumbnails over real sockets: allowed POST requests, and responses."""
 
 import io
 import runpy
@@ -80,7 +80,7 @@ def origin(gallery: GalleryServer) -> str:
 # ------------------------------------------------------------------------------------------------ actions
 
 
-def test_the_page_plans_and_carries_out_an_action(
+def test_requests_of_the_gallerys_page_list_and_run_actions(
     browser: httpx.Client, gallery: GalleryServer, actions: FakeActions
 ) -> None:
     planned = browser.get("api/tasks/flux-kontext/t1/actions").json()["actions"]
@@ -106,7 +106,7 @@ def test_the_page_plans_and_carries_out_an_action(
         ({"Origin": "{origin}", "Host": "evil.example"}, 421),
     ],
 )
-def test_other_pages_carry_out_nothing(
+def test_requests_of_other_pages_run_no_action(
     browser: httpx.Client, gallery: GalleryServer, actions: FakeActions, headers: dict[str, str], status: int
 ) -> None:
     sent = {name: value.replace("{origin}", origin(gallery)) for name, value in headers.items()}
@@ -121,7 +121,7 @@ def test_the_secret_is_required(gallery: GalleryServer, actions: FakeActions) ->
     assert actions.ran == []
 
 
-def test_unknown_actions_and_other_methods_carry_out_nothing(
+def test_unknown_actions_and_other_methods_run_no_action(
     browser: httpx.Client, gallery: GalleryServer, actions: FakeActions
 ) -> None:
     own = {"Origin": origin(gallery)}
@@ -141,7 +141,7 @@ def test_a_gallery_without_actions_is_read_only(api: TasksApiInMemory) -> None:
 # ------------------------------------------------------------------------------------------------ zip files and links
 
 
-def test_the_images_of_tasks_come_as_a_zip_file(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_the_images_of_tasks_are_sent_as_a_zip_file(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("images.zip", params={"tasks": "flux-kontext/t1,flux-kontext/t2"})
     assert answer.headers["Content-Disposition"] == 'attachment; filename="catchlight-images.zip"'
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -155,13 +155,13 @@ def test_a_zip_file_of_unknown_tasks_is_refused(browser: httpx.Client) -> None:
     assert browser.get("images.zip", params={"tasks": "flux-kontext/t1,flux-kontext/nope"}).status_code == 404
 
 
-def test_a_zip_file_that_breaks_off_is_no_whole_one(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_an_interrupted_zip_file_is_invalid(browser: httpx.Client, api: TasksApiInMemory) -> None:
     api.pictures.clear()
     with pytest.raises(zipfile.BadZipFile):
         zipfile.ZipFile(io.BytesIO(browser.get("images.zip", params={"tasks": "flux-kontext/t1"}).content))
 
 
-def test_an_images_link_can_be_passed_on(browser: httpx.Client) -> None:
+def test_a_presigned_link_to_an_image_is_returned(browser: httpx.Client) -> None:
     link = browser.get("api/tasks/flux-kontext/t1/links/result-0").json()["link"]
     assert link.startswith("https://storage.example/images/flux-kontext/t1/result-0.jpg?")
 
@@ -174,17 +174,17 @@ def thumbnail(browser: httpx.Client, api: TasksApiInMemory) -> httpx.Response:
     return browser.get("thumbnails/flux-kontext/t1/result-0", params={"sha256": sha256})
 
 
-def test_a_thumbnail_is_small_and_made_once(browser: httpx.Client, api: TasksApiInMemory, tmp_path: Path) -> None:
+def test_a_thumbnail_is_small_and_created_once(browser: httpx.Client, api: TasksApiInMemory, tmp_path: Path) -> None:
     first = thumbnail(browser, api)
     assert first.headers["Content-Type"] == "image/webp"
-    assert len(first.content) < 20_000 < len(PICTURE)  # noise is the worst case
+    assert len(first.content) < 20_000 < len(PICTURE)  # noise compresses worst
     with Image.open(io.BytesIO(first.content)) as image:
         assert image.size == (280, 210)
     read = api.asked(host="storage.example")
     assert thumbnail(browser, api).content == first.content
     assert api.asked(host="storage.example") == read
-    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    assert kept.stem == api.tasks["flux-kontext#t1"].images[0].sha256
+    (stored,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert stored.stem == api.tasks["flux-kontext#t1"].images[0].sha256
 
 
 def test_a_thumbnail_is_upright(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_thumbnail_is_upright(tmp_path: Path) -> None:
         assert image.width < image.height
 
 
-def test_an_image_that_cannot_be_decoded_is_sent_as_it_is(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_an_image_that_cannot_be_decoded_is_sent_unchanged(browser: httpx.Client, api: TasksApiInMemory) -> None:
     image = api.tasks["flux-kontext#t1"].images[0]
     api.pictures[image.key or ""] = b"\xff\xd8\xff not an image"
     answer = thumbnail(browser, api)
@@ -206,12 +206,12 @@ def test_an_image_that_cannot_be_decoded_is_sent_as_it_is(browser: httpx.Client,
     assert answer.headers["Content-Type"] == "image/jpeg"
 
 
-def test_a_checksum_that_is_none_names_no_file(tmp_path: Path) -> None:
+def test_a_malformed_checksum_is_not_used_as_a_path(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     assert Thumbnails(tmp_path / "thumbnails").find("../../secret") is None
 
 
-def test_a_thumbnail_is_sent_although_it_cannot_be_kept(tmp_path: Path) -> None:
+def test_a_thumbnail_that_cannot_be_stored_is_returned(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert Thumbnails(tmp_path / "file").make(PICTURE)
 

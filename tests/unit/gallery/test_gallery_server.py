@@ -1,9 +1,10 @@
-"""What the gallery's server answers, and to whom, over real sockets."""
+"""Responses of the gallery's server over real sockets, and the requests that it refuses."""
 
 import contextlib
 import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ def browser(gallery: GalleryServer) -> Iterator[httpx.Client]:
 # ------------------------------------------------------------------------------------------------ the page
 
 
-def test_the_page_and_all_its_parts_come_from_here(browser: httpx.Client) -> None:
+def test_the_server_sends_the_page_and_all_its_files(browser: httpx.Client) -> None:
     page = browser.get("")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     parts = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
@@ -56,10 +57,12 @@ def test_the_page_and_all_its_parts_come_from_here(browser: httpx.Client) -> Non
         answer = browser.get(part)
         assert answer.status_code == 200, part
         imported |= set(re.findall(r'from "\./([^"]+)"', answer.text))
-    assert imported <= set(parts), "a module that is not loaded ahead is loaded in turn"
+    assert imported <= set(parts), (
+        "a module that the page does not preload is loaded only after the module that imports it"
+    )
 
 
-def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(browser: httpx.Client) -> None:
+def test_the_page_may_not_load_from_other_hosts_or_run_inline_scripts(browser: httpx.Client) -> None:
     page = browser.get("")
     policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
     assert policy == {
@@ -126,20 +129,20 @@ def test_one_task(browser: httpx.Client) -> None:
         ("gallery.js/", 404),
     ],
 )
-def test_what_is_not_there(browser: httpx.Client, path: str, status: int) -> None:
+def test_unknown_paths_and_invalid_parameters_are_errors(browser: httpx.Client, path: str, status: int) -> None:
     answer = browser.get(path)
     assert answer.status_code == status
     assert answer.headers["Content-Type"] in ("application/json", "text/plain; charset=utf-8")
 
 
-def test_a_fault_of_the_stack_is_shown(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_an_error_of_the_tasks_api_is_returned(browser: httpx.Client, api: TasksApiInMemory) -> None:
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     answer = browser.get("api/tasks")
     assert answer.status_code == 502
     assert "execute-api:Invoke" in answer.json()["detail"]
 
 
-def test_credentials_that_expire_meanwhile_are_shown(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_expired_credentials_are_reported(browser: httpx.Client, api: TasksApiInMemory) -> None:
     def expire(_: httpx.Request) -> httpx.Response:
         raise TokenRetrievalError(provider="sso", error_msg="Token has expired")
 
@@ -152,14 +155,14 @@ def test_credentials_that_expire_meanwhile_are_shown(browser: httpx.Client, api:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_an_image_comes_as_what_it_is_and_may_be_kept(browser: httpx.Client) -> None:
+def test_an_image_has_its_content_type_and_may_be_cached(browser: httpx.Client) -> None:
     answer = browser.get("images/flux-kontext/t1/result-0")
     assert (answer.content, answer.headers["Content-Type"]) == (CONTENT, "image/png")
     assert "immutable" in answer.headers["Cache-Control"]
     assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
-def test_links_that_came_with_tasks_are_used_once(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_links_in_a_list_of_tasks_are_used_once(browser: httpx.Client, api: TasksApiInMemory) -> None:
     browser.get("api/tasks")
     for _ in range(2):
         assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
@@ -174,7 +177,9 @@ def test_an_expired_link_is_requested_again_by_the_gallery(browser: httpx.Client
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/pdf", ""])
-def test_what_is_no_image_is_not_shown(browser: httpx.Client, api: TasksApiInMemory, content_type: str) -> None:
+def test_a_file_that_is_not_an_image_is_sent_as_an_attachment(
+    browser: httpx.Client, api: TasksApiInMemory, content_type: str
+) -> None:
     page = httpx.Response(200, content=b"<script>alert(1)</script>", headers={"Content-Type": content_type})
     api.before = lambda request: page if request.url.host == "storage.example" else None
     answer = browser.get("images/flux-kontext/t1/result-0")
@@ -183,7 +188,7 @@ def test_what_is_no_image_is_not_shown(browser: httpx.Client, api: TasksApiInMem
     assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
-def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_an_interrupted_image_is_an_incomplete_response(browser: httpx.Client, api: TasksApiInMemory) -> None:
     class BreaksOff(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             yield CONTENT[:4]
@@ -199,7 +204,7 @@ def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, api: Ta
     assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
 
 
-# ------------------------------------------------------------------------------------------------ what the stack has
+# ------------------------------------------------------------------------------------------------ counts and deliveries
 
 
 class FakeReader:
@@ -238,7 +243,7 @@ def test_without_a_stack_there_are_no_counts_and_deliveries(browser: httpx.Clien
     assert browser.get("api/tasks/flux-kontext/t1/deliveries").json() == {"deliveries": []}
 
 
-# ------------------------------------------------------------------------------------------------ others
+# ------------------------------------------------------------------------------------------------ access
 
 
 def test_only_this_machine_can_reach_it(gallery: GalleryServer) -> None:
@@ -248,14 +253,14 @@ def test_only_this_machine_can_reach_it(gallery: GalleryServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/gallery.js", "/api/tasks", "/wrongsecretwrongsecret/api/tasks", "//api/tasks", ""]
 )
-def test_requests_without_the_secret_path_get_nothing(gallery: GalleryServer, api: TasksApiInMemory, path: str) -> None:
+def test_requests_without_the_secret_path_are_refused(gallery: GalleryServer, api: TasksApiInMemory, path: str) -> None:
     status, _, body = raw(gallery, "GET", path or "*")
     assert status == 404
     assert b"catchlight gallery" in body
     assert api.requests == []
 
 
-def test_every_gallery_has_an_address_of_its_own(api: TasksApiInMemory, gallery: GalleryServer) -> None:
+def test_every_gallery_has_its_own_secret_path(api: TasksApiInMemory, gallery: GalleryServer) -> None:
     with GalleryServer(api.client()) as other:
         secrets = {urlsplit(server.url).path for server in (gallery, other)}
     assert len(secrets) == 2
@@ -263,7 +268,7 @@ def test_every_gallery_has_an_address_of_its_own(api: TasksApiInMemory, gallery:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:{port}", "", None])
-def test_a_name_that_resolves_to_this_machine_opens_nothing(
+def test_a_request_with_another_host_header_is_refused(
     gallery: GalleryServer, api: TasksApiInMemory, host: str | None
 ) -> None:
     port = str(urlsplit(gallery.url).port)
@@ -272,45 +277,48 @@ def test_a_name_that_resolves_to_this_machine_opens_nothing(
     assert (status, api.requests) == (421, [])
 
 
-def test_localhost_is_this_machine(gallery: GalleryServer) -> None:
+def test_the_host_header_may_be_localhost(gallery: GalleryServer) -> None:
     port = urlsplit(gallery.url).port
     assert raw(gallery, "GET", urlsplit(gallery.url).path, {"Host": f"localhost:{port}"})[0] == 200
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_other_pages_get_nothing(browser: httpx.Client, api: TasksApiInMemory, site: str) -> None:
+def test_requests_of_other_pages_are_refused(browser: httpx.Client, api: TasksApiInMemory, site: str) -> None:
     for path in ("api/tasks", "images/flux-kontext/t1/result-0", "gallery.js"):
         answer = browser.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "image"})
         assert answer.status_code == 403
     assert api.requests == []
-    # A link in a chat opens the page itself.
+    # A link in a chat may open the page itself.
     assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "document"}).status_code == 200
     assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "iframe"}).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
-def test_nothing_can_be_changed(browser: httpx.Client, api: TasksApiInMemory, method: str) -> None:
+def test_other_methods_are_not_allowed(browser: httpx.Client, api: TasksApiInMemory, method: str) -> None:
     answer = browser.request(method, "api/tasks")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
     assert api.requests == []
 
 
-def test_a_body_is_not_taken_for_the_next_request(gallery: GalleryServer, api: TasksApiInMemory) -> None:
-    smuggled = (
-        f"GET {urlsplit(gallery.url).path}api/tasks HTTP/1.1\r\nHost: 127.0.0.1:{urlsplit(gallery.url).port}\r\n\r\n"
-    )
-    status, _, _ = raw(gallery, "POST", "/", {"Content-Length": str(len(smuggled))}, smuggled.encode())
-    assert (status, api.requests) == (421, [])
+def test_a_body_is_not_read_as_the_next_request(gallery: GalleryServer, api: TasksApiInMemory) -> None:
+    url = urlsplit(gallery.url)
+    smuggled = f"GET {url.path}api/tasks HTTP/1.1\r\nHost: 127.0.0.1:{url.port}\r\n\r\n"
+    refused = f"POST / HTTP/1.1\r\nContent-Length: {len(smuggled)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", url.port or 0), timeout=60) as connection:
+        connection.sendall((refused + smuggled).encode())
+        received = connection.makefile("rb").read()  # until the server closes the connection
+    assert received.startswith(b"HTTP/1.1 421 ")
+    assert (received.count(b"HTTP/1.1 "), api.requests) == (1, [])
 
 
-def test_a_port_that_is_taken(api: TasksApiInMemory, gallery: GalleryServer) -> None:
+def test_a_port_in_use_or_out_of_range_is_an_error(api: TasksApiInMemory, gallery: GalleryServer) -> None:
     with pytest.raises(CatchlightError, match="--port"):
         GalleryServer(api.client(), port=urlsplit(gallery.url).port or 0)
     with pytest.raises(CatchlightError, match="--port"):
         GalleryServer(api.client(), port=99999)
 
 
-def test_it_ends_although_browsers_keep_connections_open(api: TasksApiInMemory) -> None:
+def test_stop_closes_open_connections(api: TasksApiInMemory) -> None:
     server = GalleryServer(api.client())
     server.start()
     with httpx.Client(base_url=server.url, trust_env=False) as browser:

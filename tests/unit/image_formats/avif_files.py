@@ -47,7 +47,7 @@ class Avif:
     iinf_version: int = 0
     infe_version: int = 2
     item_type: bytes = b"av01"
-    items_before: int = 0  # items that come before the primary one in every table
+    items_before: int = 0  # number of items before the primary one in every table
     iloc_version: int = 0
     offset_bytes: int = 4
     length_bytes: int = 4
@@ -62,8 +62,8 @@ class Avif:
     ipma_version: int = 0
     has_wide_associations: bool = False
     has_large_mdat: bool = False
-    mdat_length: int | None = None  # another one than the right one: 0 is "to the end of the file"
-    ipma_boxes: int = 1  # among which the associations are distributed
+    mdat_length: int | None = None  # replaces the correct length; 0 means "to the end of the file"
+    ipma_boxes: int = 1  # number of boxes among which the associations are distributed
     kinds: tuple[bytes, ...] = (b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
     more_in_meta: bytes = b""
     more_before_mdat: bytes = b""

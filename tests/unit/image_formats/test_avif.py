@@ -1,4 +1,4 @@
-"""AVIF: every choice that the format leaves to an encoder is read, and every box that does not hold is refused."""
+"""AVIF: every choice that the format leaves to an encoder is read, and every invalid box is refused."""
 
 from io import BytesIO
 from typing import Any
@@ -67,7 +67,7 @@ VALID: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_what_an_encoder_may_choose_is_read(name: str) -> None:
+def test_every_choice_of_an_encoder_is_read(name: str) -> None:
     choices = VALID[name]
     if name == "no offset but the base":
         choices = choices | {"base": _pixels_at(**choices)}
@@ -89,7 +89,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "iloc version 3": ({"iloc_version": 3}, "a box has an unknown version"),
     "ipma version 2": ({"ipma_version": 2}, "a box has an unknown version"),
     "ispe version 1": ({"properties": (ispe(version=1),)}, "a box has an unknown version"),
-    "a film": ({"handler": b"vide"}, "it does not describe an image"),
+    "a video handler": ({"handler": b"vide"}, "it does not describe an image"),
     "no size": ({"properties": (COLOR,)}, "its size is missing"),
     "a size that is not associated": ({"associations": ()}, "its size is missing"),
     "a property of number 0": ({"properties": (COLOR, ispe()), "associations": (0,)}, "its size is missing"),
@@ -114,9 +114,9 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
+def test_a_damaged_structure_is_refused(name: str) -> None:
     choices, reason = DAMAGED[name]
-    # A file without a description is not an image; if an image is described, its bytes may be missing.
+    # Without a description, a file is not an image. With one, it is an image whose bytes are missing.
     with pytest.raises(
         (ImageTruncatedError, NotAnImageError), match=f"^(the image/avif is .*|not an.*, but) {reason}$"
     ):
@@ -134,7 +134,7 @@ def test_only_av1_is_archived(item_type: bytes) -> None:
 @pytest.mark.parametrize(
     "choices", [{}, {"mdat_length": 0}, {"mdat_length": 10_000}, {"has_large_mdat": True}], ids=str
 )
-def test_the_items_decide_whether_the_pixels_are_there(choices: dict[str, Any]) -> None:
+def test_missing_pixels_are_found_by_the_locations_of_items(choices: dict[str, Any]) -> None:
     whole = avif(**choices)
     for missing in range(1, len(PIXELS) + 1):
         with pytest.raises(ImageTruncatedError, match=LOST):
@@ -147,7 +147,7 @@ def test_bytes_after_the_end_are_counted(more: bytes, mdat_length: int | None) -
     assert _facts(avif(mdat_length=mdat_length) + more).trailing_bytes == len(more)
 
 
-def test_a_box_that_is_cut_off_is_not_all_if_only_the_connection_s_end_marks_the_end() -> None:
+def test_without_a_known_length_a_cut_box_is_refused() -> None:
     for data in (avif() + b"\0\0\1\0freeabc", avif(mdat_length=10_000)):
         with pytest.raises(ImageTruncatedError, match="its end is missing"):
             read_image_metadata(BytesIO(data), len(data), is_all=False)
@@ -155,7 +155,7 @@ def test_a_box_that_is_cut_off_is_not_all_if_only_the_connection_s_end_marks_the
         assert read_image_metadata(BytesIO(data), len(data), is_all=False).width == WIDTH
 
 
-def test_frames_outside_of_items_need_a_box_with_an_end() -> None:
+def test_frames_outside_of_items_need_a_complete_box() -> None:
     film = box(b"moov", bytes(30))
     assert _facts(avif(more_before_mdat=film)).width == WIDTH
     for length in (0, 10_000):
@@ -164,7 +164,7 @@ def test_frames_outside_of_items_need_a_box_with_an_end() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"meta", b"mdat"])
-def test_without_a_description_it_is_no_image_or_cut(kind: bytes) -> None:
+def test_a_file_without_meta_is_not_an_image_and_without_mdat_too_it_is_cut(kind: bytes) -> None:
     whole = avif()
     error = NotAnImageError if kind == b"meta" else ImageTruncatedError
     with pytest.raises(error):
@@ -189,7 +189,7 @@ def test_without_a_description_it_is_no_image_or_cut(kind: bytes) -> None:
         ((irot(3), imir(1)), 5),
     ],
 )
-def test_turns_and_mirrors_are_an_orientation(properties: tuple[bytes, ...], orientation: int | None) -> None:
+def test_rotation_and_mirroring_give_the_orientation(properties: tuple[bytes, ...], orientation: int | None) -> None:
     all_properties = (ispe(), *properties)
     facts = _facts(avif(properties=all_properties, associations=tuple(range(1, len(all_properties) + 1))))
 
@@ -221,7 +221,7 @@ def test_the_orientation_is_the_one_that_pillow_writes(orientation: int) -> None
         (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
     ],
 )
-def test_one_number_that_is_not_true_is_enough(old: bytes, new: bytes, reason: str) -> None:
+def test_one_wrong_field_is_refused(old: bytes, new: bytes, reason: str) -> None:
     whole = avif()
     assert whole.count(old) == 1
 
@@ -229,8 +229,9 @@ def test_one_number_that_is_not_true_is_enough(old: bytes, new: bytes, reason: s
         _facts(whole.replace(old, new))
 
 
-def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
-    # Its second extent is read from the box behind it. Extents outside the file's own bytes are not held against them.
+def test_an_extent_table_that_is_longer_than_its_box_is_refused() -> None:
+    # The second extent would be read from the next box. Offsets into `idat` (construction method 1) are not compared
+    # with the length of the file.
     whole = avif(iloc_version=1, construction_method=1, offset_shift=10_000)
     one_extent = b"\0\1" + number(whole.index(PIXELS) + 10_000, 4)
     assert whole.count(one_extent) == 1
@@ -240,7 +241,7 @@ def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("brands", [b"mif1" + bytes(4) + b"heicmif1", b"heic" + bytes(4) + b"heicmif1", b"avi1"])
-def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
+def test_other_brands_are_not_archived(brands: bytes) -> None:
     with pytest.raises(UnknownFormatError, match="not an image that is archived"):
         _facts(avif(brands=brands))
 

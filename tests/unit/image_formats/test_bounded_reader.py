@@ -1,4 +1,4 @@
-"""Reading a file part by part: exactly these bytes, and no more parts than any image has."""
+"""BoundedReader: reads exactly the requested bytes of a file, and a limited number of parts."""
 
 import re
 from io import BytesIO
@@ -9,7 +9,7 @@ from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BY
 from catchlight.images.formats.layout import TruncatedError, UnsupportedError
 
 
-def test_a_file_has_as_many_parts_as_are_allowed_and_not_one_more() -> None:
+def test_the_number_of_parts_is_limited() -> None:
     parts = BoundedReader(BytesIO(b"abc"), 3)
     for _ in range(MAX_PARTS):
         assert parts.read(1, 1) == b"b"
@@ -18,12 +18,12 @@ def test_a_file_has_as_many_parts_as_are_allowed_and_not_one_more() -> None:
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 5), (4, 1), (5, 1), (9, 1)])
-def test_bytes_that_are_not_there_are_not_read(offset: int, length: int) -> None:
+def test_a_read_beyond_the_end_is_an_error(offset: int, length: int) -> None:
     with pytest.raises(TruncatedError):
         BoundedReader(BytesIO(b"abcd"), 4).read(offset, length)
 
 
-def test_blocks_are_everything_between_two_offsets_and_grow() -> None:
+def test_blocks_cover_the_range_and_grow() -> None:
     data = bytes(range(256)) * 4096
     end = len(data) - 3
 
@@ -36,7 +36,7 @@ def test_blocks_are_everything_between_two_offsets_and_grow() -> None:
     assert max(sizes) == BLOCK_BYTES == 256 * 1024
 
 
-def test_no_blocks_lie_between_an_offset_and_itself() -> None:
+def test_an_empty_range_has_no_blocks() -> None:
     assert list(BoundedReader(BytesIO(b"abcd"), 4).blocks(2, 2)) == []
 
 

@@ -1,4 +1,4 @@
-"""EXIF: the orientation of both byte orders, and directories that do not hold."""
+"""EXIF: the orientation of both byte orders, and invalid directories."""
 
 import struct
 
@@ -41,5 +41,5 @@ def test_an_orientation_is_read(orientation: int, order: str, prefix: bytes) -> 
     ],
     ids=lambda exif: repr(exif[:12]),
 )
-def test_what_says_nothing_of_the_orientation_is_shown_as_stored(exif: bytes) -> None:
+def test_exif_without_a_valid_orientation_gives_1(exif: bytes) -> None:
     assert read_orientation(exif) == 1

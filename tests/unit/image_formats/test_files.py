@@ -17,7 +17,7 @@ PNG = ImageMetadata("image/png", "png", 64, 48)
 WEBP = ImageMetadata("image/webp", "webp", 64, 48)
 
 ARCHIVED = {
-    "avif-cut-av1.avif": AVIF,  # all zeros where the pixels should be: only decoding tells
+    "avif-cut-av1.avif": AVIF,  # zeros instead of pixels: only decoding would find this
     "avif-mdat-size-0.avif": AVIF,
     "avif-two-ipma.avif": AVIF,
     "gif-image-outside-screen.gif": GIF,
@@ -41,7 +41,7 @@ def test_every_file_has_a_row() -> None:
 
 @pytest.mark.parametrize("is_all", [True, False])
 @pytest.mark.parametrize("name", ARCHIVED)
-def test_what_is_shown_whole_is_archived(name: str, is_all: bool) -> None:
+def test_files_that_browsers_show_completely_are_accepted(name: str, is_all: bool) -> None:
     data = (FILES / name).read_bytes()
 
     assert read_image_metadata(BytesIO(data), len(data), is_all=is_all) == ARCHIVED[name]
@@ -49,7 +49,7 @@ def test_what_is_shown_whole_is_archived(name: str, is_all: bool) -> None:
 
 @pytest.mark.parametrize("is_all", [True, False])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_shown_whole_is_refused(name: str, is_all: bool) -> None:
+def test_files_that_browsers_do_not_show_completely_are_refused(name: str, is_all: bool) -> None:
     data = (FILES / name).read_bytes()
 
     with pytest.raises(REFUSED[name]):

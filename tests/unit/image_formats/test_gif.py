@@ -1,4 +1,4 @@
-"""GIF: every block at both sides of each of its rules."""
+"""GIF: each kind of block with valid and with invalid values."""
 
 import struct
 from io import BytesIO
@@ -64,7 +64,7 @@ def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageMetadata:
     ],
 )
 @pytest.mark.parametrize("signature", [b"GIF87a", b"GIF89a"])
-def test_what_an_encoder_may_write_is_read(blocks: tuple[bytes, ...], signature: bytes) -> None:
+def test_valid_files_are_read(blocks: tuple[bytes, ...], signature: bytes) -> None:
     assert read(*blocks, TRAILER, signature=signature) == ImageMetadata("image/gif", "gif", WIDTH, HEIGHT)
 
 
@@ -108,7 +108,7 @@ def test_the_pixels_of_all_images_together_are_limited(blocks: tuple[bytes, ...]
         ((screen(), LOOP, image(), b"junk"), ImageTruncatedError, "a block is missing"),
     ],
 )
-def test_blocks_that_do_not_hold_are_not_whole(blocks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
+def test_invalid_blocks_are_refused(blocks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=f"image/gif.*{reason}$"):
         read(*blocks, TRAILER)
 
@@ -136,14 +136,14 @@ def test_blocks_that_do_not_hold_are_not_whole(blocks: tuple[bytes, ...], error:
         "one image with a delay",
     ],
 )
-def test_what_may_lack_pixels_is_not_whole(blocks: tuple[bytes, ...]) -> None:
+def test_files_that_may_lack_pixels_are_refused(blocks: tuple[bytes, ...]) -> None:
     with pytest.raises(ImageTruncatedError):
         read(*blocks)
 
 
 @pytest.mark.parametrize("before", [b"", extension(data=b"\x04\1\0\0\0\0"), extension(b"\xff", b"\x0bXMP DataXMP\0")])
 @pytest.mark.parametrize(("junk", "trailing"), [(b"", 0), (b"\0\0", 2), (b"junk;", 5)])
-def test_a_still_image_has_all_pixels_without_its_trailer(before: bytes, junk: bytes, trailing: int) -> None:
+def test_a_still_image_without_trailer_is_complete(before: bytes, junk: bytes, trailing: int) -> None:
     assert read(screen(), before, image(), junk) == ImageMetadata(
         "image/gif", "gif", WIDTH, HEIGHT, trailing_bytes=trailing
     )

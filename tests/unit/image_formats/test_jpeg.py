@@ -1,4 +1,4 @@
-"""JPEG: every kind of marker, and every rule of its segments at both sides."""
+"""JPEG: each kind of marker, and segments with valid and with invalid values."""
 
 import re
 import tracemalloc
@@ -52,7 +52,7 @@ FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithm
 UNSHOWN_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 TABLES_AND_METADATA = {0xC4, 0xCC, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-# Quantization tables have a shape of their own; a scan, an end, fill bytes and a stuffed zero are none of these.
+# Quantization tables, scans, the end marker, fill bytes and stuffed zeros are handled separately.
 OTHERS = set(range(1, 256)) - FRAMES.keys() - UNSHOWN_FRAMES - TABLES_AND_METADATA - WITHOUT_LENGTH
 OTHERS -= {0xDB, 0xDA, 0xD9, 0xFF}
 
@@ -66,18 +66,18 @@ def test_frames_that_browsers_show_are_read(kind: int, components: int) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(UNSHOWN_FRAMES))
-def test_other_frames_are_refused_for_good(kind: int) -> None:
+def test_lossless_and_hierarchical_frames_are_refused(kind: int) -> None:
     with pytest.raises(UnknownFormatError, match="lossless or hierarchical"):
         read(frame(kind), scan())
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES_AND_METADATA))
-def test_tables_and_metadata_are_passed_over_wherever_they_stand(kind: int) -> None:
+def test_tables_and_metadata_are_skipped_at_any_position(kind: int) -> None:
     assert read(segment(kind), segment(kind, END), frame(), segment(kind, b"x"), scan(), segment(kind)).width == WIDTH
 
 
 @pytest.mark.parametrize("kind", sorted(OTHERS))
-def test_markers_that_do_not_exist_are_damage(kind: int) -> None:
+def test_unknown_markers_are_refused(kind: int) -> None:
     with pytest.raises(NotAnImageError, match="a marker is unknown"):
         read(segment(kind, b"x"), frame(), scan())
     with pytest.raises(ImageTruncatedError):
@@ -106,7 +106,7 @@ def test_stray_bytes_between_segments_are_skipped(stray: bytes) -> None:
     ],
     ids=["scans", "tables", "no data", "restart markers", "data as long as a block", "fill bytes", "more fill bytes"],
 )
-def test_what_an_encoder_may_write_is_read(parts: tuple[bytes, ...]) -> None:
+def test_valid_files_are_read(parts: tuple[bytes, ...]) -> None:
     assert read(*parts).height == HEIGHT
 
 
@@ -141,13 +141,13 @@ def test_a_marker_across_two_blocks_is_found(around: int, shift: int) -> None:
         ((segment(0xE0, length=0), frame(), scan()), "a segment is shorter than its length"),
     ],
 )
-def test_segments_that_do_not_hold_are_no_image(parts: tuple[bytes, ...], reason: str) -> None:
-    # What follows the signature decides whether it is taken for a JPEG at all: a marker.
+def test_invalid_segments_are_refused(parts: tuple[bytes, ...], reason: str) -> None:
+    # A file counts as a JPEG only if a marker follows the signature: here that of a comment.
     with pytest.raises(NotAnImageError, match=f"^not an image: it begins as image/jpeg, but {reason}$"):
         read(segment(0xFE), *parts)
 
 
-def test_a_file_that_ends_in_a_segment_is_not_whole() -> None:
+def test_a_file_that_ends_in_a_segment_is_truncated() -> None:
     comment = segment(0xFE, bytes(20))
     with pytest.raises(ImageTruncatedError, match="it ends inside a segment"):
         read(comment[:-1], end=b"")
@@ -157,13 +157,13 @@ def test_a_file_that_ends_in_a_segment_is_not_whole() -> None:
         read(comment, b"and no more markers", end=b"")
 
 
-def test_a_scan_without_codes_or_end_is_not_whole() -> None:
+def test_a_scan_without_codes_or_end_is_truncated() -> None:
     with pytest.raises(ImageTruncatedError):
         read(frame(), scan(data=DATA * 300), end=b"")
 
 
 @pytest.mark.parametrize("bits", [0, 7, 9, 12, 16])
-def test_only_frames_of_8_bits_are_taken(bits: int) -> None:
+def test_only_frames_of_8_bits_are_accepted(bits: int) -> None:
     with pytest.raises(UnknownFormatError, match=f"a JPEG of {bits} bits"):
         read(frame(bits=bits), scan())
 
@@ -233,7 +233,7 @@ def check_lacks_pixels(whole: bytes, lengths: Iterable[int]) -> None:
 
 
 @pytest.mark.parametrize("is_all", [True, False])
-def test_a_connection_s_end_proves_nothing(is_all: bool) -> None:
+def test_without_a_known_length_a_file_needs_its_end_marker(is_all: bool) -> None:
     whole = picture()[:-2]
     if is_all:
         assert read_image_metadata(BytesIO(whole), len(whole), is_all=True).width == 41
@@ -251,7 +251,7 @@ def test_a_scan_of_each_component_is_needed() -> None:
             read_image_metadata(BytesIO(whole[:place]), place)
 
 
-def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arithmetic_codes_and_very_many_bytes_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageTruncatedError):
         read(frame(0xC9), scan(), end=b"")
     whole = picture()
@@ -262,7 +262,7 @@ def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("factors", [0x01, 0x10, 0x00], ids=hex)
 @pytest.mark.parametrize("component", [0, 2])
-def test_each_component_has_sampling_factors(component: int, factors: int) -> None:
+def test_invalid_sampling_factors_are_refused(component: int, factors: int) -> None:
     whole = bytearray(picture())
     at = whole.index(b"\xff\xc0") + 11 + 3 * component
     assert whole[at] in {0x22, 0x11}
@@ -272,7 +272,7 @@ def test_each_component_has_sampling_factors(component: int, factors: int) -> No
 
 
 @pytest.mark.parametrize("header", [b"", b"\0", b"\0\0\0\0", b"\1\1\0", b"\3\1\0\0\0\0"], ids=repr)
-def test_a_scan_describes_its_components(header: bytes) -> None:
+def test_a_scan_header_must_describe_its_components(header: bytes) -> None:
     for more in (b"", END):
         with pytest.raises(NotAnImageError, match="a scan header is invalid"):
             read(frame(), segment(0xDA, header) + DATA, end=more)
@@ -293,7 +293,7 @@ def test_tables_and_blocks_take_little_memory() -> None:
 
 
 @given(data=st.data(), options=st.sampled_from(ENCODINGS))
-def test_no_damage_of_tables_and_scans_leads_to_another_error(data: st.DataObject, options: dict[str, Any]) -> None:
+def test_damaged_tables_and_scans_raise_only_image_errors(data: st.DataObject, options: dict[str, Any]) -> None:
     whole = bytearray(picture(**options)[:-2])
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(2, len(whole) - 1))] = data.draw(st.integers(0, 255))

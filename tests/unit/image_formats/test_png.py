@@ -1,4 +1,4 @@
-"""PNG: every combination of color type and bit depth, and every rule of its chunks at both sides."""
+"""PNG: every combination of color type and bit depth, and chunks with valid and with invalid values."""
 
 import struct
 import tracemalloc
@@ -71,11 +71,11 @@ def test_methods_are_those_of_the_specification(rest: tuple[int, int, int], exis
     ],
     ids=["several", "an empty one", "a long one"],
 )
-def test_other_chunks_are_passed_over(chunks: tuple[bytes, ...]) -> None:
+def test_other_chunks_are_skipped(chunks: tuple[bytes, ...]) -> None:
     assert read(header(), *chunks, END).height == 37
 
 
-# One row of three pixels of one byte each: a filter byte and they.
+# Two rows of a filter byte and three pixels of one byte each.
 ROWS = zlib.compress(bytes(4 * 2))
 SMALL, DATA = header(3, 2, color=0), chunk(b"IDAT", ROWS)
 
@@ -85,7 +85,7 @@ SMALL, DATA = header(3, 2, color=0), chunk(b"IDAT", ROWS)
     [
         (DATA, chunk(b"tEXt", b"words", checksum=0), END),
         (chunk(b"gAMA", bytes(4), checksum=0), DATA, END),
-        (chunk(b"ab1d", b"a name that is none"), DATA, END),
+        (chunk(b"ab1d", b"an invalid name"), DATA, END),
         (chunk(b"IDAT", ROWS, checksum=0), END),
         (chunk(b"IDAT", ROWS[:5]), chunk(b"IDAT"), chunk(b"IDAT", ROWS[5:], checksum=0), END),
         (DATA, chunk(b"IEND", checksum=0)),
@@ -99,7 +99,7 @@ SMALL, DATA = header(3, 2, color=0), chunk(b"IDAT", ROWS)
         (chunk(b"IDAT", ROWS + b"more"),),
     ],
 )
-def test_what_browsers_show_whole_is_whole(chunks: tuple[bytes, ...]) -> None:
+def test_files_that_browsers_show_completely_are_accepted(chunks: tuple[bytes, ...]) -> None:
     assert read(SMALL, *chunks) == ImageMetadata("image/png", "png", 3, 2)
 
 
@@ -121,7 +121,7 @@ def test_all_rows_are_needed(rest: tuple[int, int, int], data: int) -> None:
         read(header(rest=rest), chunk(b"IDAT", zlib.compress(bytes(data - 1))))
 
 
-def test_a_bomb_is_not_inflated_further_than_the_image_is_large() -> None:
+def test_a_decompression_bomb_is_inflated_to_the_size_of_the_image_only() -> None:
     bomb = chunk(b"IDAT", zlib.compress(bytes(50_000_000)))
     tracemalloc.start()
     try:
@@ -133,7 +133,7 @@ def test_a_bomb_is_not_inflated_further_than_the_image_is_large() -> None:
         tracemalloc.stop()
 
 
-def test_an_animation_without_iend_may_lack_images() -> None:
+def test_an_animation_without_iend_is_truncated() -> None:
     animation = chunk(b"acTL", bytes(8))
     assert read(SMALL, animation, DATA, END).width == 3
     with pytest.raises(ImageTruncatedError):
@@ -157,7 +157,7 @@ def test_an_animation_without_iend_may_lack_images() -> None:
         ((SMALL, chunk(b"IDAT", ROWS[:-1] + b"x", checksum=0), END), ImageTruncatedError, "its pixels are damaged"),
     ],
 )  # fmt: skip
-def test_chunks_that_do_not_hold_are_not_whole(chunks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
+def test_invalid_chunks_are_refused(chunks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=f"image/png.* {reason}"):
         read(*chunks)
 
@@ -177,6 +177,6 @@ def test_the_orientation_is_that_of_its_exif(before: bool) -> None:
 
 
 @pytest.mark.parametrize("first", [chunk(b"IDAT", bytes(13)), chunk(b"IHDR", bytes(12)), chunk(b"IHDR", bytes(14))])
-def test_what_does_not_begin_with_a_header_of_13_bytes_is_no_image(first: bytes) -> None:
+def test_a_file_without_a_header_of_13_bytes_is_refused(first: bytes) -> None:
     with pytest.raises(NotAnImageError, match="not an image"):
         read(first, PIXELS, END)

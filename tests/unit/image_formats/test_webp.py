@@ -1,4 +1,4 @@
-"""WebP: simple files, extended ones and animations, chunk by chunk, at both sides of every rule."""
+"""WebP: simple files, extended ones and animations, with valid and with invalid chunks."""
 
 from io import BytesIO
 
@@ -73,7 +73,7 @@ def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageM
         (extended(ANIMATION | ALPHA), ANIM, frame(left=WIDTH - 1, top=HEIGHT - 1, width=1, height=1)),
     ],
 )
-def test_what_an_encoder_may_write_is_read(chunks: tuple[bytes, ...]) -> None:
+def test_valid_files_are_read(chunks: tuple[bytes, ...]) -> None:
     assert read(*chunks) == ImageMetadata("image/webp", "webp", WIDTH, HEIGHT)
 
 
@@ -138,7 +138,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_chunks_that_do_not_hold_are_not_whole(name: str) -> None:
+def test_invalid_chunks_are_refused(name: str) -> None:
     chunks, reason = DAMAGED[name]
     has_pixels = any(kind in chunk for chunk in chunks for kind in (b"VP8 ", b"VP8L", b"ANMF"))
     error = ImageTruncatedError if has_pixels else NotAnImageError
@@ -146,7 +146,7 @@ def test_chunks_that_do_not_hold_are_not_whole(name: str) -> None:
         read(*chunks)
 
 
-def test_the_image_ends_where_riff_says() -> None:
+def test_the_riff_length_marks_the_end_of_the_image() -> None:
     assert read(lossy(), more=b"\0\0").trailing_bytes == 2
     with pytest.raises(ImageTruncatedError, match="it ends inside its structure"):
         read(lossy(), length=4 + len(lossy()) + 1)

@@ -1,4 +1,4 @@
-"""IAM's evaluation of policies: each element of a statement by itself, denials before grants."""
+"""IAM's evaluation of policies: each element of a statement separately, denials before grants."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_conditions(operator: str, expected: str, value: str, holds: bool) -> No
 
     assert decide(PermissionRequest("Archiver", "s3:GetObject", OBJECT, (("aws:Key", value),)), [grant]) is holds
     assert decide(PermissionRequest("Archiver", "s3:GetObject", OBJECT, (("AWS:KEY", value),)), [grant]) is holds
-    assert not decide(READ, [grant])  # which has no such key
+    assert not decide(READ, [grant])  # a request without this condition key
 
 
 def test_all_conditions_must_hold_each_for_one_value() -> None:

@@ -1,4 +1,4 @@
-"""Which permissions each API call needs."""
+"""The permissions that each API call needs."""
 
 from typing import Any
 

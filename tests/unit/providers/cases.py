@@ -21,7 +21,7 @@ from catchlight.models import (
 )
 
 EVENTS = Path(__file__).parents[3] / "events"
-# A minute or so after the times in recorded NanoBanana answers, years after those in the documents.
+# Three minutes after the times in recorded NanoBanana answers, and later than all times in the documentation.
 RECEIVED_AT = datetime.fromisoformat("2026-01-06T00:20:00Z")
 
 

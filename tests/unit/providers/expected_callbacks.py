@@ -93,7 +93,7 @@ NANOBANANA: dict[str, ExpectedReport | Refused] = {
     "record_unknown_flag": Refused("data.successFlag: Input should be 0, 1, 2 or 3"),
 }
 
-# The documented callbacks are of 2025; the others were completed 64 s before they were received, at 00:17:04.
+# The documented callbacks are of 2025; the other tasks were completed at 00:17:04, three minutes before RECEIVED_AT.
 MARKET_URL = "https://tempfile.aiquickdraw.com/p/558a0e58d58a6cb69e5c6a55170398da_1_1786413281_4092.jpg"
 MARKET_VIDEO = SkippedOutput(media=Media.VIDEO, url="https://tempfile.aiquickdraw.com/seedance/1767658624_ab12cd.mp4")
 MARKET_TEXT = SkippedOutput(media=Media.TEXT)

@@ -34,7 +34,7 @@ def test_a_provider_is_no_account_and_no_account_is_listed() -> None:
     assert not any(map(is_account, PROVIDERS))
 
 
-def test_tasks_of_two_accounts_are_apart() -> None:
+def test_tasks_of_two_accounts_are_separate() -> None:
     body = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
     tasks = {PROVIDERS[name].parse_callback(body, received_at=RECEIVED_AT).task for name in ("apikley", "apikley-2")}
 

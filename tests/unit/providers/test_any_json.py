@@ -11,9 +11,9 @@ from catchlight.models import Reporter
 from catchlight.providers import PROVIDERS
 from tests.unit.providers.cases import RECEIVED_AT
 
-# Half surrogate pairs are valid JSON as well.
+# With lone surrogates, which JSON can represent.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
-TELLING = st.sampled_from(
+SIGNIFICANT = st.sampled_from(
     ["task12345", "", "null", "200", "1", "https://example.com/a.png", "https://\ud800", '{"resultImageUrl": "x"}', "["]
 )
 SCALARS = (
@@ -23,9 +23,9 @@ SCALARS = (
     | st.sampled_from([0, 1, 2, 3, 200, 400, 404, 429, 10**400])
     | st.floats()
     | TEXT
-    | TELLING
+    | SIGNIFICANT
 )
-# The names that parsers read, so that arbitrary values stand in these fields.
+# The names that parsers read: their fields get arbitrary values.
 NAMES = [
     *("code", "msg", "data", "info", "taskId", "task_id", "id", "originImageUrl", "resultImageUrl"),
     *("successFlag", "response", "errorCode", "errorMessage", "completeTime"),
@@ -40,16 +40,18 @@ def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 JSON = st.recursive(SCALARS, lambda values: st.lists(values, max_size=3) | _objects(values), max_leaves=30)
 
-IMAGES = st.fixed_dictionaries({}, optional={"originImageUrl": TELLING | JSON, "resultImageUrl": TELLING | JSON})
+IMAGES = st.fixed_dictionaries(
+    {}, optional={"originImageUrl": SIGNIFICANT | JSON, "resultImageUrl": SIGNIFICANT | JSON}
+)
 RECORDS = st.fixed_dictionaries(
     {"successFlag": st.sampled_from([0, 1, 2, 3, "1"]) | JSON},
     optional={"taskId": st.just("task12345"), "response": IMAGES | JSON, "errorCode": JSON, "completeTime": JSON},
 )
 ANSWERS = st.fixed_dictionaries(
     {"success": st.booleans() | JSON},
-    optional={"data": st.lists(st.fixed_dictionaries({"image_url": TELLING | JSON})) | JSON, "error": JSON},
+    optional={"data": st.lists(st.fixed_dictionaries({"image_url": SIGNIFICANT | JSON})) | JSON, "error": JSON},
 )
-# Nearly valid documents, whose faults are deep inside.
+# Nearly valid documents, with errors in nested fields.
 CALLBACKS = st.one_of(
     JSON,
     st.fixed_dictionaries(
@@ -86,11 +88,11 @@ def test_an_answer_is_reports_of_the_requested_tasks_or_an_error(
     provider_id: str, http_status: int, body: Any, several: bool
 ) -> None:
     provider = PROVIDERS[provider_id]
-    asked = ["task12345", "task67890"] if several and provider.poll_batch_size > 1 else ["task12345"]
+    task_ids = ["task12345", "task67890"] if several and provider.poll_batch_size > 1 else ["task12345"]
     try:
-        reports = provider.parse_poll(provider.poll_request(asked), http_status, body, received_at=RECEIVED_AT)
+        reports = provider.parse_poll(provider.poll_request(task_ids), http_status, body, received_at=RECEIVED_AT)
     except ProviderError:
         return
-    assert [report.task_id for report in reports] == asked
+    assert [report.task_id for report in reports] == task_ids
     assert {report.reported_by for report in reports} == {Reporter.POLL}
     assert all(report.model_dump_json().encode() for report in reports)

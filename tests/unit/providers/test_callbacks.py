@@ -23,7 +23,7 @@ from tests.unit.providers.expected_callbacks import CALLBACKS
 
 
 @pytest.mark.parametrize(("path", "expected"), CALLBACKS.items(), ids=CALLBACKS)
-def test_a_callback_becomes(path: str, expected: ExpectedReport | Refused) -> None:
+def test_a_callback_becomes_the_expected_report_or_error(path: str, expected: ExpectedReport | Refused) -> None:
     event = load(path)
     provider = PROVIDERS[event["pathParameters"]["provider"]]
     body = body_of(event)
@@ -85,7 +85,7 @@ def test_a_message_is_cut_and_can_be_stored(message: str) -> None:
         ("x" * 1000, FailureReason.GENERATION_FAILED, "x" * MAX_CODE_LENGTH),
     ],
 )
-def test_ace_datas_codes_are_words(code: Any, reason: FailureReason, kept: str | None) -> None:
+def test_ace_datas_codes_give_the_reason(code: Any, reason: FailureReason, kept: str | None) -> None:
     body = {"success": False, "task_id": "task12345", "error": {"code": code, "message": "no"}}
     report = PROVIDERS["acedata"].parse_callback(body, received_at=RECEIVED_AT)
     assert report.failure == Failure(reason=reason, code=kept, message="no")
@@ -129,7 +129,7 @@ def test_a_success_needs_one_usable_url(url: Any) -> None:
 
 
 @pytest.mark.parametrize("url", UNUSABLE_URLS)
-def test_one_unusable_url_does_not_cost_the_others(url: Any) -> None:
+def test_one_unusable_url_does_not_affect_the_others(url: Any) -> None:
     good = "https://example.com/good.png"
     for provider_id, body in (
         ("acedata", _acedata(good, url)),
@@ -156,18 +156,18 @@ def test_one_unusable_url_does_not_cost_the_others(url: Any) -> None:
 @pytest.mark.parametrize(
     "url", ["http://example.com/a.png", "HTTPS://EXAMPLE.COM/a.png", " https://example.com/a.png\n"]
 )
-def test_an_address_is_taken_as_it_is(url: str) -> None:
+def test_a_url_is_stored_without_surrounding_white_space_and_otherwise_unchanged(url: str) -> None:
     report = PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
     assert [image.url for image in report.images] == [url.strip()]
 
 
-def test_the_longest_address_is_taken() -> None:
+def test_a_url_of_the_maximum_length_is_stored() -> None:
     url = "https://example.com/".ljust(MAX_URL_LENGTH, "x")
     report = PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
     assert [image.url for image in report.images] == [url]
 
 
-def test_as_many_images_as_a_task_can_have_and_no_more() -> None:
+def test_the_number_of_images_is_limited() -> None:
     urls = [f"https://example.com/{i}.png" for i in range(MAX_IMAGES_PER_TASK + 1)]
     report = PROVIDERS["acedata"].parse_callback(_acedata(*urls[:-1]), received_at=RECEIVED_AT)
     assert [image.url for image in report.images] == urls[:-1]
@@ -183,7 +183,7 @@ def test_a_body_is_an_object(provider_id: str, body: Any) -> None:
 
 
 @pytest.mark.parametrize("rest", [{"data": []}, {"data": "oops"}, {"data": {"info": "oops"}}, {"data": {"info": [1]}}])
-def test_what_stands_beside_a_failure_does_not_matter(rest: dict[str, Any]) -> None:
+def test_other_fields_of_a_failure_are_ignored(rest: dict[str, Any]) -> None:
     body = {"code": 501, "msg": "", "taskId": "task12345"} | rest
     report = PROVIDERS["flux-kontext"].parse_callback(body, received_at=RECEIVED_AT)
     assert report.status is TaskStatus.FAILED
@@ -191,6 +191,6 @@ def test_what_stands_beside_a_failure_does_not_matter(rest: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("task_id", ["", "a b", "ä", "x" * 129, "a\n", "../a", 5, True, ["a"], {"a": 1}])
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-def test_an_id_that_could_not_be_a_key_is_refused(provider_id: str, task_id: Any) -> None:
+def test_a_malformed_task_id_is_refused(provider_id: str, task_id: Any) -> None:
     with pytest.raises(InvalidCallbackError, match=r"^task id is malformed"):
         PROVIDERS[provider_id].parse_callback({"code": 501, "task_id": task_id}, received_at=RECEIVED_AT)

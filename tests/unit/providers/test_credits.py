@@ -24,13 +24,13 @@ from catchlight.providers import PROVIDERS
         ("acedata", "POST", "/flux/tasks"),
     ],
 )
-def test_the_request(provider_id: str, method: str, path: str) -> None:
+def test_the_request_for_credits(provider_id: str, method: str, path: str) -> None:
     request = PROVIDERS[provider_id].credits_request()
 
     assert (request.method, request.path, dict(request.params)) == (method, path, {})
 
 
-def test_ace_data_is_asked_for_a_task_that_does_not_exist() -> None:
+def test_ace_datas_request_is_for_a_task_that_does_not_exist() -> None:
     query = PROVIDERS["acedata"].credits_request().json
 
     assert query == {"id": "00000000-0000-0000-0000-000000000000", "action": "retrieve"}
@@ -74,7 +74,7 @@ def test_an_accepted_key(provider_id: str, http_status: int, body: Any, credits_
         ("acedata", 502, None, ProviderUnavailableError),
     ],
 )
-def test_an_answer_that_accepts_no_key(
+def test_an_answer_that_shows_no_accepted_key_is_an_error(
     provider_id: str, http_status: int, body: Any, error: type[ProviderError]
 ) -> None:
     with pytest.raises(ProviderError) as raised:
@@ -89,7 +89,7 @@ def test_a_refusal_of_ace_data_names_the_service_that_has_to_be_acquired(http_st
         PROVIDERS["acedata"].parse_credits(http_status, None)
 
 
-def test_only_services_that_sign_may_have_a_webhook_key() -> None:
+def test_all_providers_except_ace_data_can_sign_callbacks() -> None:
     assert {name: provider.signs_callbacks for name, provider in PROVIDERS.items()} == {
         "flux-kontext": True,
         "apikley": True,

@@ -78,7 +78,7 @@ FACTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("provider_id", "fact"), [(name, fact) for name, facts in FACTS.items() for fact in facts])
-def test_a_fact_is_as_it_was_found(provider_id: str, fact: str) -> None:
+def test_a_fact_has_its_measured_or_documented_value(provider_id: str, fact: str) -> None:
     assert getattr(PROVIDERS[provider_id], fact) == FACTS[provider_id][fact]
 
 
@@ -96,14 +96,14 @@ def test_these_are_all_providers_under_their_own_names() -> None:
         ("kie-market", "/api/v1/jobs/recordInfo"),
     ],
 )
-def test_a_record_is_asked_for_by_its_task_id(provider_id: str, path: str) -> None:
+def test_a_record_is_requested_by_its_task_id(provider_id: str, path: str) -> None:
     request = PROVIDERS[provider_id].poll_request(["t1"])
 
     assert (request.method, request.path, request.task_ids) == ("GET", path, ("t1",))
     assert (request.params, request.json) == ({"taskId": "t1"}, None)
 
 
-def test_ace_data_is_asked_for_one_record_or_for_many() -> None:
+def test_ace_datas_requests_for_one_record_and_for_many() -> None:
     one, many = (PROVIDERS["acedata"].poll_request(ids) for ids in (["t1"], ["t1", "t2"]))
 
     assert (one.method, one.path, one.params) == (many.method, many.path, many.params) == ("POST", "/flux/tasks", {})

@@ -12,7 +12,7 @@ from tests.unit.providers.cases import RECEIVED_AT, body_of, load
 from tests.unit.providers.expected_polls import POLLS
 
 CAT = GenerationRequest(prompt="a white siamese cat", size="1024x1024", seeds=(281520112,))
-NOTHING: list[Any] = [None, "", "no JSON", "[" * 100_000, b"\xff", 7, [], {}, "[1]"]
+UNREADABLE: list[Any] = [None, "", "no JSON", "[" * 100_000, b"\xff", 7, [], {}, "[1]"]
 MOUNTAIN = GenerationRequest(prompt="A serene mountain landscape", size="16:9")
 
 
@@ -84,7 +84,7 @@ def test_a_callback_has_the_generation_request_if_the_provider_sends_it(
         ({"prompt": "half a pair: \ud800"}, GenerationRequest(prompt="half a pair: ?")),
         ({"prompt": ["no text"], "seed": True, "size": 7, "model": {}}, None),
         ({"prompt": "", "seed": None}, None),
-        *((nothing, None) for nothing in NOTHING),
+        *((value, None) for value in UNREADABLE),
     ],
 )
 def test_unreadable_fields_of_a_request_are_left_out(recorded: Any, expected: GenerationRequest | None) -> None:
@@ -102,7 +102,7 @@ def test_a_record_with_an_unreadable_request_is_still_a_report() -> None:
     assert report.request is None
 
 
-def test_a_seed_that_was_asked_for_is_not_one_image_more() -> None:
+def test_the_seeds_of_the_images_replace_the_requested_seed() -> None:
     recorded = {"prompt": "p", "seed": 17}
     assert generation_request(recorded, seeds=(1, 2)) == GenerationRequest(prompt="p", seeds=(1, 2))
     assert generation_request(recorded, seeds=(None,)) == GenerationRequest(prompt="p", seeds=(17,))

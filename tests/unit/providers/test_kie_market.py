@@ -42,11 +42,11 @@ as_it_is: Callable[[Any], Any] = lambda value: value  # noqa: E731
 ENCODED = st.sampled_from([as_it_is, json.dumps, lambda value: json.dumps(json.dumps(value))])
 INPUTS = st.fixed_dictionaries({"prompt": st.text(max_size=20)}, optional={"aspect_ratio": st.just("1:1")})
 PARAMS = st.builds(
-    lambda outer, inner, asked: outer(
+    lambda outer, inner, given: outer(
         {
             "callBackUrl": f"https://a.example/callbacks/kie-market/{CALLBACK_TOKEN}",
             "model": "google/nano-banana",
-            "input": inner(asked),
+            "input": inner(given),
         }
     ),
     st.sampled_from([as_it_is, json.dumps]),
@@ -180,7 +180,7 @@ def test_an_output_that_is_no_image_is_named_by_its_extension(url: str, media: M
     assert [(output.media, output.url) for output in report.skipped] == [(media, url)]
 
 
-def test_an_image_inside_the_answer_is_skipped_without_its_bytes() -> None:
+def test_a_data_url_is_skipped_without_its_bytes() -> None:
     result = {"resultUrls": ["data:image/png;base64,aGVsbG8="]}
     report = polled({"taskId": ID, "state": "success", "resultJson": json.dumps(result)})
     assert [(output.media, output.url) for output in report.skipped] == [(Media.OTHER, None)]
@@ -225,7 +225,7 @@ def test_flux_kontext_does_not_read_a_record_of_the_market() -> None:
     assert report.failure.message.endswith("success without an image URL")
 
 
-def test_one_unusable_url_does_not_cost_the_others() -> None:
+def test_one_unusable_url_does_not_affect_the_others() -> None:
     good, too_long = f"{HOST}/good.png", f"{HOST}/".ljust(9000, "x")
     urls = [too_long, good, f"{HOST}/a\nb.png", f"{HOST}/".ljust(9000, "x") + ".mp4"]
     report = polled({"taskId": ID, "state": "success", "resultJson": {"resultUrls": urls}})

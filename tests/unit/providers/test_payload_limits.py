@@ -1,4 +1,4 @@
-"""Values of providers at both sides of their limits, and reports made of a provider's result."""
+"""Values of providers at both sides of their limits, and reports that are built from a provider's result."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ from catchlight.providers.payloads import (
 from catchlight.providers.records import generation_request
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-HALF = "\ud800"  # half a surrogate pair, which JSON can represent and no AWS service accepts
+LONE_SURROGATE = "\ud800"  # JSON can represent it, and no AWS service accepts it
 
 
 class Values(PayloadModel):
@@ -108,7 +108,7 @@ def test_a_url_is_read(value: Any, url: str | None) -> None:
         ("https://h.example/a\nb", "https://h.example/a\\b", "characters that are not allowed in URLs"),
         ("https://h.example/\x00", "https://h.example/\\", "characters that are not allowed in URLs"),
         ("https://h.example/\x85a", "https://h.example/\\a", "characters that are not allowed in URLs"),
-        (f"https://h.example/{HALF}", "https://h.example/\\", "characters that are not allowed in URLs"),
+        (f"https://h.example/{LONE_SURROGATE}", "https://h.example/\\", "characters that are not allowed in URLs"),
         ("\ud83d", "\\", "characters that are not allowed in URLs"),
     ],
 )
@@ -150,7 +150,7 @@ def test_any_value_of_a_url_field_can_be_stored(value: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("error", [InvalidCallbackError, ProviderUnavailableError])
-def test_a_problem_says_where_it_is(
+def test_an_error_names_the_invalid_field(
     value: Any, at: str, problem: str, error: type[InvalidCallbackError] | type[ProviderUnavailableError]
 ) -> None:
     with pytest.raises(error) as refused:
@@ -171,7 +171,7 @@ def test_a_problem_says_where_it_is(
         (" quota ", "quota"),
         ("x" * 64, "x" * 64),
         ("x" * 65, "x" * 64),
-        (HALF, "?"),
+        (LONE_SURROGATE, "?"),
     ],
 )
 def test_a_code_is_a_short_text(value: Any, code: str | None) -> None:
@@ -187,7 +187,7 @@ def test_a_code_is_a_short_text(value: Any, code: str | None) -> None:
         (" words ", " words "),
         ("x" * 500, "x" * 500),
         ("x" * 501, "x" * 500),
-        (HALF, "?"),
+        (LONE_SURROGATE, "?"),
     ],
 )
 def test_a_message_is_cut_at_its_limit(value: Any, message: str) -> None:
@@ -210,7 +210,7 @@ def test_a_message_is_cut_at_its_limit(value: Any, message: str) -> None:
         ("1 1", None),
     ],
 )
-def test_an_integer_has_as_many_digits_as_milliseconds_have(value: Any, integer: int | None) -> None:
+def test_an_integer_has_at_most_15_digits(value: Any, integer: int | None) -> None:
     assert integer_or_none(value) == integer
 
 
@@ -234,7 +234,7 @@ def test_an_integer_has_as_many_digits_as_milliseconds_have(value: Any, integer:
         ("0" * 6 + "1577836800", None),
     ],
 )
-def test_a_time_is_one_from_2020_on(value: Any, time: datetime | None) -> None:
+def test_times_before_2020_are_ignored(value: Any, time: datetime | None) -> None:
     assert time_or_none(value) == time
 
 
@@ -280,7 +280,7 @@ def test_a_body_without_one_task_id_is_refused(body: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "is_one"),
+    ("code", "is_certain"),
     [
         (None, False),
         (200, False),
@@ -293,8 +293,8 @@ def test_a_body_without_one_task_id_is_refused(body: Any, problem: str) -> None:
         (500, False),
     ],
 )
-def test_a_refusal_says_for_certain_that_nothing_was_taken(code: int | None, is_one: bool) -> None:
-    assert is_refusal(code) is is_one
+def test_codes_of_refusals_that_are_certain(code: int | None, is_certain: bool) -> None:
+    assert is_refusal(code) is is_certain
 
 
 # ------------------------------------------------------------------------------------------------ generation requests
@@ -315,7 +315,7 @@ def test_a_refusal_says_for_certain_that_nothing_was_taken(code: int | None, is_
         ({"prompt": "x" * 8000}, ("x" * 8000, None, None, None)),
         ({"prompt": "x" * 8001}, ("x" * 8000, None, None, None)),
         ({"model": "x" * 65}, (None, "x" * 64, None, None)),
-        ({"prompt": HALF, "model": 7, "size": [], "seed": True}, ("?", None, None, None)),
+        ({"prompt": LONE_SURROGATE, "model": 7, "size": [], "seed": True}, ("?", None, None, None)),
     ],
 )
 def test_the_readable_fields_of_a_request_are_read(value: Any, request_: tuple[Any, ...]) -> None:
@@ -340,9 +340,11 @@ def test_seeds_are_those_of_the_images_if_they_have_seeds() -> None:
 @pytest.mark.parametrize(
     ("completed_at", "ready_at"),
     [(None, NOW), (NOW - timedelta(minutes=3), NOW - timedelta(minutes=3)), (NOW + timedelta(hours=1), NOW)],
-    ids=["unknown", "earlier", "by a clock that runs ahead"],
+    ids=["unknown", "earlier", "in the future"],
 )
-def test_urls_live_from_the_moment_the_task_was_completed(completed_at: datetime | None, ready_at: datetime) -> None:
+def test_the_lifetime_of_urls_starts_when_the_task_was_completed(
+    completed_at: datetime | None, ready_at: datetime
+) -> None:
     result = ProviderResult(
         images=((ImageKind.ORIGIN, "https://h.example/o"), (ImageKind.RESULT, "https://h.example/r")),
         completed_at=completed_at,

@@ -54,7 +54,7 @@ def test_a_time_is_read(value: Any) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_time_is_none(value: Any) -> None:
+def test_an_invalid_time_is_none(value: Any) -> None:
     assert time_or_none(value) is None
 
 
@@ -64,5 +64,5 @@ def test_an_integer_is_read(value: Any, integer: int) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, False, 1.0, "1.0", "", "٣", "1_0", "0x1", 10**30, "9" * 5000, [1], {}])
-def test_what_is_no_integer_is_none(value: Any) -> None:
+def test_an_invalid_integer_is_none(value: Any) -> None:
     assert integer_or_none(value) is None

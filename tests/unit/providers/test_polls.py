@@ -20,7 +20,7 @@ from tests.unit.providers.expected_polls import POLLS
 
 
 @pytest.mark.parametrize(("path", "poll"), POLLS.items(), ids=POLLS)
-def test_an_answer_becomes(path: str, poll: Poll) -> None:
+def test_an_answer_becomes_the_expected_reports_or_error(path: str, poll: Poll) -> None:
     provider = PROVIDERS[path.split("/")[1]]
     request = provider.poll_request(poll.task_ids)
     if isinstance(poll.expected, list):
@@ -40,7 +40,7 @@ def test_an_answer_becomes(path: str, poll: Poll) -> None:
         assert (type(caught.value), str(caught.value)) == (error, message)
 
 
-def test_record_info_is_asked_about_one_task() -> None:
+def test_a_request_for_record_info_has_one_task() -> None:
     for provider_id, path in (
         ("flux-kontext", "/api/v1/flux/kontext/record-info"),
         ("nanobanana", "/api/v1/nanobanana/record-info"),
@@ -50,7 +50,7 @@ def test_record_info_is_asked_about_one_task() -> None:
         assert provider.poll_request(["a"]) == PollRequest("GET", path, ("a",), params={"taskId": "a"})
 
 
-def test_ace_data_is_asked_about_one_task_or_many() -> None:
+def test_a_request_to_ace_data_has_one_task_or_many() -> None:
     provider = PROVIDERS["acedata"]
     assert provider.poll_batch_size == 50
     one = {"id": "a", "action": "retrieve"}
@@ -85,7 +85,7 @@ def test_ace_data_is_asked_about_one_task_or_many() -> None:
     ],
 )
 @pytest.mark.parametrize("provider_id", ["flux-kontext", "nanobanana"])
-def test_the_request_failed_not_the_task(
+def test_a_failed_request_does_not_fail_the_task(
     provider_id: str, http_status: int, body: Any, error: type[ProviderError]
 ) -> None:
     provider = PROVIDERS[provider_id]
@@ -120,7 +120,9 @@ def test_not_found_is_not_final(http_status: int, body: Any) -> None:
         (503, "<html>", ProviderUnavailableError),
     ],
 )
-def test_ace_data_failed_the_request_not_the_task(http_status: int, body: Any, error: type[ProviderError]) -> None:
+def test_a_failed_request_to_ace_data_does_not_fail_the_task(
+    http_status: int, body: Any, error: type[ProviderError]
+) -> None:
     provider = PROVIDERS["acedata"]
     with pytest.raises(ProviderError) as caught:
         provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
@@ -137,7 +139,7 @@ def test_invalid_members_of_a_batch_do_not_hide_the_others() -> None:
         {},
         {"id": ["a"]},
         {"id": "a", "response": {"success": 5}},
-        {"task_id": "stranger"},
+        {"task_id": "unknown"},
         good,
     ]
     reports = provider.parse_poll(provider.poll_request(["a", "b"]), 200, {"items": items}, received_at=RECEIVED_AT)
@@ -156,7 +158,7 @@ def test_a_record_may_carry_its_id_as_task_id_and_an_error_beside_its_response()
 
 
 @pytest.mark.parametrize("response", ["", "null", "gone", 5, [], {"resultImageUrl": 5}])
-def test_what_stands_in_the_response_of_a_failure_does_not_matter(response: Any) -> None:
+def test_the_response_field_of_a_failure_is_ignored(response: Any) -> None:
     provider = PROVIDERS["flux-kontext"]
     body = {"code": 200, "data": {"successFlag": 3, "response": response}}
     (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
@@ -185,7 +187,7 @@ def test_a_poll_keeps_the_first_of_too_many_images() -> None:
         {"resultImageUrl": "https://h.example/".ljust(9000, "x")},
     ],
 )
-def test_a_success_without_a_readable_url_says_so_and_keeps_its_answer(response: Any) -> None:
+def test_a_success_without_a_readable_url_is_a_failure_with_the_answer(response: Any) -> None:
     provider = PROVIDERS["flux-kontext"]
     record = {"successFlag": 1, "response": response}
     body = {"code": 200, "msg": "success", "data": record}
@@ -193,7 +195,7 @@ def test_a_success_without_a_readable_url_says_so_and_keeps_its_answer(response:
     assert (report.status, report.images) == (TaskStatus.FAILED, ())
     assert report.failure is not None
     assert report.failure.message.startswith("the service reports a success, but no image URL")
-    # In the form of a callback, so that a later version can replay it.
+    # It has the format of a callback, so that a later version can replay it.
     assert report.unreadable is not None
     kept = json.loads(report.unreadable)
     assert kept == {**body, "data": {**record, "taskId": "a"}}
@@ -212,7 +214,7 @@ def test_a_success_without_a_readable_url_says_so_and_keeps_its_answer(response:
         ({"response": {"success": True}}, TaskStatus.PENDING),
     ],
 )
-def test_ace_datas_success_without_a_readable_url_is_known_by_its_data_or_its_end(
+def test_ace_datas_finished_success_without_a_readable_url_is_a_failure(
     record: dict[str, Any], status: TaskStatus
 ) -> None:
     provider = PROVIDERS["acedata"]
@@ -237,16 +239,19 @@ def test_ace_datas_success_without_a_readable_url_is_known_by_its_data_or_its_en
         (200, 404, 0, TaskStatus.PENDING),
     ],
 )
-def test_a_record_is_worth_more_than_its_envelope(http_status: int, code: Any, flag: int | None, status: str) -> None:
+def test_the_record_takes_precedence_over_its_envelope(
+    http_status: int, code: Any, flag: int | None, status: TaskStatus
+) -> None:
     provider = PROVIDERS["flux-kontext"]
     record = {"successFlag": flag, "response": "https://example.com/a.png"} if flag is not None else None
-    body = {"code": code, "msg": "said", "data": record}
+    body = {"code": code, "msg": "a message", "data": record}
     (report,) = provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
     assert report.status == status
-    assert report.failure is None or report.failure.message == ("said" if code != 200 else "")
+    assert (report.failure is not None) == (status is TaskStatus.FAILED)
+    assert report.failure is None or report.failure.message == ("a message" if code != 200 else "")
 
 
-def test_ace_datas_record_is_worth_more_than_the_http_status() -> None:
+def test_ace_datas_record_takes_precedence_over_the_http_status() -> None:
     provider = PROVIDERS["acedata"]
     body = {"items": [{"id": "a", "response": {"success": False, "error": {"code": "api_error"}}}]}
     (report,) = provider.parse_poll(provider.poll_request(["a"]), 500, body, received_at=RECEIVED_AT)
@@ -257,14 +262,14 @@ def test_ace_datas_record_is_worth_more_than_the_http_status() -> None:
     ("count", "remark"),
     [(2, "the answer's count is 2, and it has 1 items"), (1, ""), (None, ""), ("many", "")],
 )
-def test_a_count_that_disagrees_with_the_items_is_remarked(count: Any, remark: str) -> None:
+def test_a_count_that_differs_from_the_number_of_items_gives_a_remark(count: Any, remark: str) -> None:
     provider = PROVIDERS["acedata"]
     body = {"items": [{"id": "a"}], "count": count}
     reports = provider.parse_poll(provider.poll_request(["a", "b"]), 200, body, received_at=RECEIVED_AT)
     assert [report.remark for report in reports] == [remark, remark]
 
 
-def test_the_words_of_an_error_are_short_and_printable() -> None:
+def test_the_providers_message_in_an_error_is_short_and_printable() -> None:
     provider = PROVIDERS["flux-kontext"]
     body = {"code": 500, "msg": "\x1b[31mno\n\ud800" + "x" * 500}
     with pytest.raises(ProviderError) as caught:

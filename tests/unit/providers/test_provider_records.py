@@ -76,14 +76,14 @@ def test_without_values_nothing_is_stored(value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [7, True, -1.5, "yesterday", "2024-03-20 24:00:00", ["\ud800"], {"a": [1]}, float("nan")]
 )
-def test_what_cannot_be_read_is_kept_as_text(value: Any) -> None:
+def test_unreadable_values_are_stored_as_text(value: Any) -> None:
     record = provider_record(created=value, completed=value, timings=value, parameters=value)
     assert record is not None
     assert record.created_at == record.parameters
     record.model_dump_json().encode()  # AWS services reject lone surrogates
 
 
-def test_a_record_is_small() -> None:
+def test_the_size_of_a_record_is_limited() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]

@@ -1,4 +1,4 @@
-"""Answers to requests for images: a task's id, a refusal for certain, or an unknown outcome."""
+"""Answers to generation requests: a task id, a certain refusal, or an unknown outcome."""
 
 import re
 from typing import Any
@@ -33,7 +33,7 @@ KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "no id": (200, {"code": 200, "msg": "success", "data": {}}, ProviderUnavailableError),
     "no data": (200, {"code": 200, "msg": "success", "data": None}, ProviderUnavailableError),
     "two ids": (200, {"code": 200, "taskId": "a", "data": {"taskId": "b"}}, ProviderUnavailableError),
-    "an id that is none": (200, {"code": 200, "data": {"taskId": "../x"}}, ProviderUnavailableError),
+    "a malformed id": (200, {"code": 200, "data": {"taskId": "../x"}}, ProviderUnavailableError),
     "prompt missing": (200, {"code": 422, "msg": "prompt is required", "data": None}, RequestRefusedError),
     "parameters": (200, {"code": 400, "msg": "parameter error"}, RequestRefusedError),
     "no such endpoint": (404, {"message": "not found"}, RequestRefusedError),
@@ -92,7 +92,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("provider_id", "http_status", "body", "expected"), CASES)
-def test_an_answer_means(provider_id: str, http_status: int, body: Any, expected: type[ProviderError] | str) -> None:
+def test_an_answer_is_the_expected_task_id_or_error(
+    provider_id: str, http_status: int, body: Any, expected: type[ProviderError] | str
+) -> None:
     provider = PROVIDERS[provider_id]
     if isinstance(expected, str):
         assert provider.parse_submission(http_status, body) == expected
@@ -126,7 +128,7 @@ def test_any_answer_is_an_id_or_an_error(provider_id: str, http_status: int, bod
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-def test_where_requests_are_sent(provider_id: str) -> None:
+def test_an_endpoint_has_the_name_of_the_last_segment_of_its_path(provider_id: str) -> None:
     provider = PROVIDERS[provider_id]
 
     assert provider.submit_paths

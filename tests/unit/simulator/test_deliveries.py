@@ -31,8 +31,8 @@ def test_a_success_ends_the_retries(simulator: Simulator, receiver: Receiver) ->
 
 
 def test_a_refused_connection_is_recorded(simulator: Simulator) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     task = simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     assert [sent.status for sent in deliveries_of(simulator, task)] == [None] * 4
@@ -41,7 +41,7 @@ def test_a_refused_connection_is_recorded(simulator: Simulator) -> None:
 
 def test_a_callback_can_come_before_the_answer_to_the_submission(simulator: Simulator, receiver: Receiver) -> None:
     simulator.submit("flux-kontext", scenario="callback-first", callback_url=receiver.url)
-    assert len(receiver.bodies) == 1  # no waiting
+    assert len(receiver.bodies) == 1  # without waiting: the callback was delivered before `submit` returned
 
 
 def test_a_late_failure_contradicts_the_success(simulator: Simulator, receiver: Receiver) -> None:
@@ -84,7 +84,7 @@ def test_the_signature_is_the_documented_one(expected: str) -> None:
     assert sign("k3y", "task12345", "1700000000") == expected
 
 
-def test_tasks_that_wait_for_their_callbacks_take_no_threads(receiver: Receiver) -> None:
+def test_tasks_that_wait_for_their_callbacks_use_no_threads(receiver: Receiver) -> None:
     with Simulator(time_scale=1000.0) as simulator:
         before = threading.active_count()
         for _ in range(200):
@@ -95,7 +95,7 @@ def test_tasks_that_wait_for_their_callbacks_take_no_threads(receiver: Receiver)
     assert receiver.bodies == []
 
 
-def test_many_callbacks_at_the_same_time_take_a_bounded_number_of_threads(receiver: Receiver) -> None:
+def test_many_callbacks_at_the_same_time_use_a_limited_number_of_threads(receiver: Receiver) -> None:
     with Simulator(time_scale=0.001) as simulator:
         before, most = threading.active_count(), 0
         for _ in range(200):
@@ -108,7 +108,7 @@ def test_many_callbacks_at_the_same_time_take_a_bounded_number_of_threads(receiv
         assert len(receiver.bodies) == 200
 
 
-def test_what_the_simulator_remembers_is_bounded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_recorded_requests_is_limited(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "MAX_RECORDED", 3)
     monkeypatch.setattr(services, "MAX_RECORDED", 3)
     with Simulator(time_scale=0.001) as simulator, client_of(simulator) as client:

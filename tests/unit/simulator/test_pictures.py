@@ -1,4 +1,4 @@
-"""Pictures are the same for the same seed, and different for another."""
+"""The same seed gives the same picture, other seeds give other pictures."""
 
 import pytest
 

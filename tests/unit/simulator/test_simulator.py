@@ -44,7 +44,7 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
     task = simulator.submit(
         provider, scenario=scenario, callback_url=receiver.url, params={"prompt": "a white siamese cat"}
     )
-    for _ in range(rules.ends_when_polled):  # instead of waiting for the hour that it takes without polls
+    for _ in range(rules.ends_when_polled):  # without polls, the task would take an hour
         poll(client, provider, task.task_id)
     wait_for(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
 
@@ -87,7 +87,7 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
     body = {"prompt": "a white cat", callback_key: receiver.url, "count": 1}
     if provider == "kie-market":
         body = {"model": "google/nano-banana", "input": {"prompt": "a white cat"}, callback_key: receiver.url}
-    # In real time, so that only the polls end it.
+    # In real time, so that only the polls end the task.
     with Simulator() as simulator, client_of(simulator) as client:
         answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
         task_id = answer["task_id"] if provider == "acedata" else answer["data"]["taskId"]
@@ -97,7 +97,7 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
         wait_for(lambda: simulator.outstanding_callbacks == 0)
         assert len(receiver.bodies) == 1
         assert poll(client, provider, task_id).status is TaskStatus.SUCCEEDED
-        assert [asked.task_ids for asked in simulator.polls] == [(task_id,)] * 3
+        assert [polled.task_ids for polled in simulator.polls] == [(task_id,)] * 3
 
 
 def test_a_slow_task_without_polls_ends_after_its_time(receiver: Receiver) -> None:
@@ -117,7 +117,7 @@ def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
         wait_for(lambda: len(receiver.bodies) == 1)
         assert poll(client, "nanobanana", report.task_id).status is TaskStatus.PENDING
         wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
-        # The simulator gives up after four tries; then the record has the result.
+        # The simulator ends the deliveries after four tries. Then the record has the result.
         wait_for(lambda: poll(client, "nanobanana", report.task_id).status is TaskStatus.SUCCEEDED)
     assert len(receiver.bodies) == 4
 
@@ -222,14 +222,14 @@ def test_a_missing_key_is_a_401_in_the_providers_format(headers: dict[str, str],
     assert simulator.polls == polls_before
 
 
-def test_unknown_tasks_are_answered_as_each_service_does(client: httpx.Client) -> None:
-    flux = client.get("/kie/api/v1/flux/kontext/record-info?taskId=nobody")
+def test_answers_about_unknown_tasks_have_each_services_format(client: httpx.Client) -> None:
+    flux = client.get("/kie/api/v1/flux/kontext/record-info?taskId=unknown-task")
     assert (flux.status_code, flux.json()) == (200, {"code": 422, "msg": "Record does not exist", "data": None})
-    nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=nobody").json()
+    nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=unknown-task").json()
     assert nanobanana == {"code": 200, "msg": "success", "data": None}
-    market = client.get("/kie-market/api/v1/jobs/recordInfo?taskId=nobody").json()
+    market = client.get("/kie-market/api/v1/jobs/recordInfo?taskId=unknown-task").json()
     assert market == {"code": 422, "msg": "recordInfo is null", "data": None}
-    assert client.post("/acedata/flux/tasks", json={"id": "nobody", "action": "retrieve"}).json() == {}
+    assert client.post("/acedata/flux/tasks", json={"id": "unknown-task", "action": "retrieve"}).json() == {}
 
 
 def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simulator, client: httpx.Client) -> None:
@@ -240,13 +240,15 @@ def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simu
         assert answer["count"] == len(answer["items"])
         return [item["id"] for item in answer["items"]]
 
-    assert retrieve(ids=["nobody", *ids[:3]]) == ids[:3]
+    assert retrieve(ids=["unknown-task", *ids[:3]]) == ids[:3]
     assert retrieve(ids=ids) == ids[:12]
     assert retrieve(ids=ids, limit=50) == ids
 
 
-def test_images_equal_their_pictures_but_not_their_extensions(simulator: Simulator, client: httpx.Client) -> None:
-    formats, lies = set(), 0
+def test_images_equal_their_pictures_and_some_have_a_wrong_content_type(
+    simulator: Simulator, client: httpx.Client
+) -> None:
+    formats, wrong_types = set(), 0
     for number in range(8):
         task = simulator.submit("flux-kontext", task_id=f"task{number}", scenario="silent")
         assert [image.kind for image in task.images] == ["origin", "result"]
@@ -261,9 +263,9 @@ def test_images_equal_their_pictures_but_not_their_extensions(simulator: Simulat
                 assert decoded.format == image.format
                 assert decoded.size == (image.picture.width, image.picture.height)
             formats.add(image.format)
-            lies += answer.headers["content-type"] != image.format.content_type
+            wrong_types += answer.headers["content-type"] != image.format.content_type
     assert len(formats) == 3
-    assert lies > 0
+    assert wrong_types > 0
 
 
 def test_an_original_expires_before_its_result(client: httpx.Client, simulator: Simulator) -> None:
@@ -271,15 +273,15 @@ def test_an_original_expires_before_its_result(client: httpx.Client, simulator: 
         assert early.get(in_real_time.submit("flux-kontext", scenario="silent").images[0].url).status_code == 200
     task = simulator.submit("flux-kontext", scenario="silent")
     origin, result = task.images
-    wait_for(lambda: time.time() > origin.expires_at)  # 12 s to make it, 600 s to live
+    wait_for(lambda: time.time() > origin.expires_at)  # 12 s until the task ends, then a lifetime of 600 s
     assert client.get(origin.url).status_code == 403
     assert client.get(result.url).status_code == 200
-    assert client.get("/images/flux-kontext/nobody/result-0.png").status_code == 404
+    assert client.get("/images/flux-kontext/unknown-task/result-0.png").status_code == 404
 
 
 def test_clients_with_a_python_user_agent_get_no_image(simulator: Simulator) -> None:
     url = simulator.submit("nanobanana", scenario="silent").images[0].url
-    refused = httpx.get(url, trust_env=False)  # httpx calls itself python-httpx
+    refused = httpx.get(url, trust_env=False)  # its default user agent is python-httpx
     assert (refused.status_code, refused.text) == (403, "error code: 1010")
     seen = simulator.image_requests[-1]
     assert (seen.status, seen.user_agent[:12]) == (403, "python-httpx")
@@ -303,7 +305,7 @@ def test_stopping_does_not_wait_for_callbacks_and_connections() -> None:
         idle.get(simulator.url)
         simulator.stop()
         simulator.stop()
-    # If it had waited for the callback, there would be a delivery.
+    # If `stop` had waited for the callback, there would be a delivery.
     assert simulator.deliveries == ()
 
 
@@ -331,19 +333,19 @@ def test_a_download_url_is_given_for_results_only(client: httpx.Client, simulato
     requests = PROVIDERS[provider].download_urls
     assert requests is not None
 
-    def asked(url: str) -> httpx.Response:
+    def request_download_url(url: str) -> httpx.Response:
         request = requests.request(url)
         path = f"/{'kie' if provider == 'flux-kontext' else provider}{request.path}"
         return client.request(request.method, path, json=request.json)
 
-    answer = asked(result.url)
+    answer = request_download_url(result.url)
     fresh = requests.parse(answer.status_code, answer.json())
     assert fresh != result.url
     assert client.get(fresh).content == result.content
-    assert asked("https://elsewhere.example/x.png").json()["code"] == 422
+    assert request_download_url("https://elsewhere.example/x.png").json()["code"] == 422
 
 
-def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) -> None:
+def test_an_image_is_available_after_its_outage(client: httpx.Client, simulator: Simulator) -> None:
     task = simulator.submit("flux-kontext", scenario="image-outage")
 
     answers = [client.get(task.images[1].url).status_code for _ in range(6)]
@@ -352,7 +354,7 @@ def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) ->
 
 
 @pytest.mark.parametrize("provider", SUBMISSIONS)
-def test_a_key_can_be_tried(provider: str, simulator: Simulator, client: httpx.Client) -> None:
+def test_credits_can_be_requested(provider: str, simulator: Simulator, client: httpx.Client) -> None:
     base = BASE_PATHS[provider]
     request = PROVIDERS[provider].credits_request()
 

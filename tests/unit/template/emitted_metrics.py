@@ -51,7 +51,7 @@ def _names(name: ast.expr, function: ast.FunctionDef, module: ast.Module) -> lis
     if not isinstance(name, ast.Name):
         return list(_texts([name]))
     parameters = [parameter.arg for parameter in function.args.args]
-    if name.id in parameters:  # the argument of the function's calls
+    if name.id in parameters:  # its values are the arguments of the function's calls
         calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
         return list(
             _texts(call.args[parameters.index(name.id)] for call in calls if ast.unparse(call.func) == function.name)
@@ -62,6 +62,6 @@ def _names(name: ast.expr, function: ast.FunctionDef, module: ast.Module) -> lis
 
 def _texts(nodes: Iterable[ast.expr]) -> Iterator[str]:
     for node in nodes:
-        assert isinstance(node, ast.Constant), f"{ast.unparse(node)}: a metric's name that this cannot read"
+        assert isinstance(node, ast.Constant), f"{ast.unparse(node)}: this function cannot read the metric's name"
         assert isinstance(node.value, str)
         yield node.value

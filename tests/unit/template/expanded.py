@@ -35,7 +35,7 @@ WEBHOOKS = {"WebhookUrl": "https://hooks.example.com/catchlight"}
 
 @cache
 def resolver_with(**parameters: str) -> Resolver:
-    """Returns a resolver of the template expanded with these values; with webhooks, unless they say otherwise.
+    """Returns a resolver of the template expanded with these values; with webhooks, unless the values disable them.
 
     A Ref is the logical id, an attribute `ID.NAME`.
     """

@@ -16,7 +16,7 @@ MISSING_DATA = {"notBreaching": "not breaching", "breaching": "breaching"}
 
 
 def words_of(metric: Watched) -> str:
-    """`Sum of Errors (PollTasksFunction)`; a metric of the stack's own without its stack."""
+    """Returns a metric as `sum of AWS/Lambda Errors (PollTasksFunction)`, without the dimension `service`."""
     statistic = {"SampleCount": "sample count"}.get(metric.statistic, metric.statistic.lower())
     about = [
         value if isinstance(value, str) else referred_to(value)
@@ -27,7 +27,7 @@ def words_of(metric: Watched) -> str:
 
 
 def names_in(alarm: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields the names in an expression with what they stand for: other expressions, and metrics."""
+    """Yields each id in an alarm's expression with its meaning: another expression, or a metric."""
     watched = watched_by(alarm)
     for found in alarm["Metrics"]:
         yield found["Id"], f"`{expression_of(found)}`" if "Expression" in found else words_of(next(watched))
@@ -65,7 +65,7 @@ def test_a_period_is_whole_minutes(name: str) -> None:
     assert not [metric.name for metric in watched_by(ALARMS[name]) if metric.period_seconds % 60]
 
 
-def test_silence_is_an_alarm_only_where_something_counts_all_the_time() -> None:
+def test_missing_data_is_breaching_only_for_the_metric_of_the_hourly_run() -> None:
     """The hourly run writes its metrics in every run; all other metrics are written only when something happens."""
     going_off = [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"]
 
@@ -75,8 +75,8 @@ def test_silence_is_an_alarm_only_where_something_counts_all_the_time() -> None:
     assert metric.period_seconds == 3600  # one run each
 
 
-def test_an_alarm_has_no_threshold_without_its_metrics() -> None:
-    """CloudWatch refuses a metric beside an expression, and datapoints beyond the periods."""
+def test_alarms_have_settings_that_cloudwatch_accepts() -> None:
+    """CloudWatch refuses a metric beside an expression, more datapoints than periods, and more than a day in all."""
     for alarm in ALARMS.values():
         assert ("Metrics" in alarm) != ("MetricName" in alarm)
         assert 0 < alarm.get("DatapointsToAlarm", 1) <= alarm["EvaluationPeriods"]

@@ -23,10 +23,10 @@ from tests.unit.template.expanded import (
 from tests.unit.template.expanded import referred as referred_to
 
 ALARMS = of_type("AWS::CloudWatch::Alarm")
-SHORTEST_URL_LIFE_SECONDS = min(
+SHORTEST_URL_LIFETIME_SECONDS = min(
     lifetime.total_seconds() for provider in PROVIDERS.values() for lifetime in provider.url_lifetimes.values()
 )
-# What AWS documents of these services, by the dimension that the metrics have.
+# The documented metrics of these services, by namespace and dimension.
 AWS_METRICS = {
     ("AWS/ApiGateway", "ApiId"): {"4xx", "5xx", "Count", "Latency"},
     ("AWS/Lambda", "FunctionName"): {
@@ -40,7 +40,7 @@ AWS_METRICS = {
     ("AWS/SQS", "QueueName"): {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
     ("AWS/States", "StateMachineArn"): {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
-CAN_BE_SILENT = {"missing", "ignore", "breaching", "notBreaching"}
+TREATMENTS_OF_MISSING_DATA = {"missing", "ignore", "breaching", "notBreaching"}
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ def watching(name: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_there_are_enough() -> None:
+def test_there_are_at_least_14_alarms() -> None:
     assert len(ALARMS) >= 14
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_notifies_the_topic_also_when_it_is_over(name: str) -> None:
+def test_an_alarm_notifies_the_topic_when_it_starts_and_when_it_ends(name: str) -> None:
     with_topic = deployed(AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:operators")[name]
 
     by_email = deployed(AlarmEmail="operators@example.com")[name]
@@ -127,11 +127,11 @@ def test_an_alarm_says_what_it_means_and_what_to_do_next(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_knows_what_silence_means(name: str) -> None:
+def test_the_treatment_of_missing_data_has_a_reason(name: str) -> None:
     # The template gives the reason in a comment on the same line.
     (block,) = re.findall(rf"^  {name}:\n(?:(?:    .*)?\n)+", (REPOSITORY / "template.yaml").read_text(), re.MULTILINE)
 
-    assert ALARMS[name]["TreatMissingData"] in CAN_BE_SILENT
+    assert ALARMS[name]["TreatMissingData"] in TREATMENTS_OF_MISSING_DATA
     assert re.search(r"^ +TreatMissingData: \w+ # .{10,}$", block, re.MULTILINE)
 
 
@@ -141,7 +141,7 @@ def test_an_alarm_watches_metrics_that_exist(name: str) -> None:
 
     for watched in watched_by(ALARMS[name]):
         if watched.namespace == RAW["Globals"]["Function"]["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"]:
-            # Every metric is there under the service alone, and once more with its other dimension.
+            # Every metric is published with the dimension `service` alone, and once more with its other dimension.
             assert watched.dimensions.pop("service") == {"Ref": "AWS::StackName"}
             assert watched.dimensions.keys() <= emitted[watched.name]
         else:
@@ -176,8 +176,8 @@ def test_every_queue_that_has_to_be_empty_is_watched() -> None:
     [
         ("Errors", set()),
         ("Throttles", set()),
-        # Callers ask it to wait, for nearly all of its time.
-        # SendWebhooks: of its 45 s it waits 15 s for the receiver, and an invocation that is stopped is an error.
+        # ServeTasksApi: a request with `wait` may take nearly all of its timeout.
+        # SendWebhooks: it waits up to 15 of its 45 s for the receiver, and an invocation that times out is an error.
         ("Duration", {"ServeTasksApiFunction", "SendWebhooksFunction"}),
     ],
 )
@@ -185,7 +185,7 @@ def test_every_function_is_watched(metric: str, left_out: set[str]) -> None:
     assert watching(metric).keys() == FUNCTIONS.keys() - left_out
 
 
-def test_each_function_is_held_to_its_own_timeout() -> None:
+def test_the_duration_alarm_has_the_timeout_of_each_function() -> None:
     alarm = ALARMS["FunctionDurationAlarm"]
     expression = alarm["Metrics"][0]["Expression"]
     divisors = {name: int(value) for name, value in re.findall(r"FILL\((\w+), 0\) / (\d+)", expression)}
@@ -207,7 +207,7 @@ def test_every_state_machine_is_watched(metric: str) -> None:
     assert watching(metric).keys() == STATE_MACHINES.keys()
 
 
-def test_slow_answers_are_noticed_before_providers_hang_up() -> None:
+def test_the_latency_alarm_is_at_half_of_the_callback_functions_timeout_or_below() -> None:
     alarm = ALARMS["CallbackLatencyAlarm"]
 
     assert alarm["ExtendedStatistic"] == "p99"
@@ -215,19 +215,19 @@ def test_slow_answers_are_noticed_before_providers_hang_up() -> None:
 
 
 @pytest.mark.parametrize("name", ["ArchiveQueueAgeAlarm", "IteratorAgeAlarm"])
-def test_what_waits_is_noticed_while_the_shortest_lived_url_is_alive(name: str) -> None:
+def test_a_backlog_is_noticed_within_a_third_of_the_shortest_url_lifetime(name: str) -> None:
     alarm = ALARMS[name]
     threshold = alarm["Threshold"] / (1000 if alarm["MetricName"] == "IteratorAge" else 1)
     noticed_after = threshold + alarm["Period"] * alarm["EvaluationPeriods"]
 
-    assert noticed_after <= SHORTEST_URL_LIFE_SECONDS / 3
+    assert noticed_after <= SHORTEST_URL_LIFETIME_SECONDS / 3
 
 
-def test_little_life_left_is_noticed_while_there_is_some() -> None:
+def test_the_expiry_alarm_is_at_half_of_the_shortest_url_lifetime() -> None:
     alarm = ALARMS["UrlSecondsToExpiryAlarm"]
 
     assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
-    assert alarm["Threshold"] == SHORTEST_URL_LIFE_SECONDS / 2
+    assert alarm["Threshold"] == SHORTEST_URL_LIFETIME_SECONDS / 2
 
 
 def test_the_callback_miss_alarm_needs_some_results() -> None:
@@ -240,7 +240,7 @@ def test_the_callback_miss_alarm_needs_some_results() -> None:
     )
 
 
-def test_forgers_are_those_without_the_token() -> None:
+def test_the_credentials_alarm_counts_unauthorized_callbacks() -> None:
     (watched,) = watched_by(ALARMS["InvalidCredentialsAlarm"])
 
     assert (watched.name, watched.dimensions["reason"]) == ("CallbacksRefused", "unauthorized")

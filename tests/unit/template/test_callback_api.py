@@ -1,4 +1,4 @@
-"""The callback API answers in the provider's time, limits requests of unknown callers, and logs no token."""
+"""The callback API: it responds before the provider's timeout, is throttled, and logs no token."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def callback_integration() -> dict[str, Any]:
     return integration
 
 
-def test_a_callback_is_answered_before_its_provider_hangs_up() -> None:
+def test_the_timeouts_are_shorter_than_the_providers() -> None:
     integration = callback_integration()
     timeout = FUNCTIONS["ReceiveCallbackFunction"]["Timeout"]
 
@@ -32,7 +32,7 @@ def test_a_callback_is_answered_before_its_provider_hangs_up() -> None:
     assert timeout * 1000 < integration["timeoutInMillis"] < PROVIDER_TIMEOUT_SECONDS * 1000
 
 
-def test_a_function_outlives_its_slowest_calls_to_dynamodb() -> None:
+def test_the_slowest_call_to_dynamodb_fits_into_the_functions_timeout() -> None:
     config = clients.CLIENT_CONFIG
     tries = config.retries["total_max_attempts"]  # type: ignore[attr-defined]
     slowest = tries * (config.connect_timeout + config.read_timeout)  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ def test_a_function_outlives_its_slowest_calls_to_dynamodb() -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_cost_of_unknown_callers_is_bounded(name: str) -> None:
+def test_every_stage_is_throttled(name: str) -> None:
     assert STAGES[name]["DefaultRouteSettings"].keys() >= {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
 
 
@@ -53,7 +53,7 @@ def test_the_callback_rate_is_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_access_log_holds_no_path(name: str) -> None:
+def test_the_access_log_contains_no_path(name: str) -> None:
     log = STAGES[name]["AccessLogSettings"]
     variables = set(re.findall(r"\$context\.[A-Za-z.]+", log["Format"]))
 
@@ -63,19 +63,19 @@ def test_the_access_log_holds_no_path(name: str) -> None:
     assert RESOURCES[referred_to(log["DestinationArn"])]["Type"] == "AWS::Logs::LogGroup"
 
 
-def test_access_logs_need_no_room_in_the_accounts_resource_policy() -> None:
-    """https://docs.aws.amazon.com/step-functions/latest/dg/bp-cwl.html: a policy ends at 5,120 characters."""
+def test_access_logs_are_in_log_groups_that_need_no_resource_policy() -> None:
+    """https://docs.aws.amazon.com/step-functions/latest/dg/bp-cwl.html: a policy has at most 5,120 characters."""
     groups = {referred_to(stage["AccessLogSettings"]["DestinationArn"]) for stage in STAGES.values()}
     names = {deployed()[group]["LogGroupName"] for group in groups}
 
     assert names == {"/aws/vendedlogs/catchlight/callback-api", "/aws/vendedlogs/catchlight/tasks-api"}
-    # Lambda writes to the others with the functions' own roles; CloudFormation gives them their names.
+    # Lambda writes to the other log groups with the roles of the functions. CloudFormation chooses their names.
     assert {name for name, group in of_type("AWS::Logs::LogGroup").items() if "LogGroupName" in group} == groups
 
 
 @pytest.mark.parametrize("name", APIS)
-def test_no_warning_of_an_import_ends_a_deployment(name: str) -> None:
-    """SAM has written definitions that API Gateway warns of: https://github.com/aws/serverless-application-model/issues/2297"""
+def test_warnings_of_api_gateway_do_not_fail_a_deployment(name: str) -> None:
+    """SAM has generated definitions that API Gateway warns about: https://github.com/aws/serverless-application-model/issues/2297"""
     assert "FailOnWarnings" not in APIS[name]
 
 
@@ -84,7 +84,7 @@ def test_no_page_in_a_browser_may_call_the_callback_api() -> None:
     assert "x-amazon-apigateway-cors" not in APIS["CallbackApi"]["Body"]
 
 
-def test_the_callback_token_is_long_and_fits_its_pattern() -> None:
+def test_the_callback_token_is_long_and_matches_its_pattern() -> None:
     generated = RESOURCES["CallbackTokenSecret"]["Properties"]["GenerateSecretString"]
 
     assert generated == {"PasswordLength": 48, "ExcludePunctuation": True}

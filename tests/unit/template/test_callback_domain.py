@@ -1,4 +1,4 @@
-"""CallbackDomain: a host name of the user's own for callback URLs, and an unchanged template without it."""
+"""CallbackDomain: a custom domain for callback URLs. Without it, no resource of it exists."""
 
 import re
 from typing import Any
@@ -29,13 +29,13 @@ def outputs(**parameters: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("parameters", [{}, ZONE])
-def test_without_a_domain_nothing_is_made(parameters: dict[str, str]) -> None:
+def test_without_a_domain_no_resource_is_created(parameters: dict[str, str]) -> None:
     assert not OF_THE_DOMAIN & deployed(**parameters).keys()
     assert "execute-api" in outputs(**parameters)["CallbackUrlPattern"]
     assert "CallbackDomainTarget" not in outputs(**parameters)
 
 
-def test_the_domain_leads_to_the_callback_api() -> None:
+def test_the_domain_is_mapped_to_the_callback_api() -> None:
     resources = deployed(**DOMAIN)
 
     assert resources["CallbackDomainName"] == {
@@ -57,7 +57,7 @@ def test_the_domain_leads_to_the_callback_api() -> None:
     assert "CallbackDomainRecord" not in resources
 
 
-def test_the_record_is_made_in_the_zone_that_is_given() -> None:
+def test_the_dns_record_is_created_in_the_given_zone() -> None:
     assert deployed(**DOMAIN, **ZONE)["CallbackDomainRecord"] == {
         "HostedZoneId": "Z0123456789ABC",
         "Name": "callbacks.example.com",
@@ -69,7 +69,7 @@ def test_the_record_is_made_in_the_zone_that_is_given() -> None:
     }
 
 
-def test_callbacks_are_asked_for_at_the_domain() -> None:
+def test_callback_urls_have_the_domain() -> None:
     url = "https://callbacks.example.com"
     variables = deployed(**DOMAIN)["ServeTasksApiFunction"]["Environment"]["Variables"]
 

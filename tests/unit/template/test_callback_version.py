@@ -1,7 +1,7 @@
 """The callback function's version: each change of the function publishes one, and no other change does.
 
-The API calls the alias of a published version. Too few versions, and callbacks would be received with the settings of
-yesterday; one too many, and Lambda refuses to publish what has not changed: the deployment fails.
+The API calls the alias of a published version. With too few versions, callbacks would be received with old settings.
+With one too many, the deployment fails: Lambda refuses to publish a version without changes.
 """
 
 import json
@@ -44,15 +44,15 @@ LONGEST_DESCRIPTION = 256  # Lambda's
 
 
 class Deployed(NamedTuple):
-    """What CloudFormation compares with the deployed stack, with all values filled in; a Ref is a logical id."""
+    """The resolved properties that CloudFormation compares with those of the deployed stack. A Ref is a logical id."""
 
-    function: dict[str, Any]  # the properties that a version has
+    function: dict[str, Any]  # the properties that are part of a version
     version: tuple[str, dict[str, Any]]  # its logical id, its properties
 
 
 @cache
 def function_alone(text: str) -> str:
-    """The template as JSON, without resources that the function's properties do not come from: a tenth of the time."""
+    """Returns the template as JSON, reduced to what the function depends on: it expands ten times faster."""
     raw = read_template(text)
     del raw["Outputs"]
     raw["Resources"] = {name: raw["Resources"][name] for name in (FUNCTION, "CallbackApi", "CatchlightLayer")}
@@ -61,7 +61,7 @@ def function_alone(text: str) -> str:
 
 @cache
 def deployed(text: str = TEXT, *, is_whole: bool = False, **parameters: str) -> Deployed:
-    """The function and its version, of a template with these parameters. `is_whole`: expands all its resources."""
+    """Returns the function and its version with these parameters. `is_whole` expands all resources of the template."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "template.yaml"
         path.write_text(text if is_whole else function_alone(text))
@@ -109,7 +109,7 @@ def test_there_are_parameters_that_change_the_function() -> None:
     assert changing >= {"LogLevel", "SnapStart", "TaskRetentionDays", "Tracing"}
 
 
-def test_sam_alone_would_not_notice_a_parameter() -> None:
+def test_without_the_description_a_parameter_publishes_no_version() -> None:
     # The test above can fail: https://github.com/aws/serverless-application-model/issues/3820
     described = re.search(r" +VersionDescription: .*\n.*\n", TEXT)
     assert described
@@ -123,7 +123,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        # `sam deploy` puts there where it has uploaded the code: another place for other code.
+        # `sam deploy` replaces this path by the location of the uploaded code. Other code has another location.
         ("CodeUri: functions/receive_callback", "CodeUri: s3://artifacts/another"),
         ("ContentUri: layers/catchlight/python", "ContentUri: s3://artifacts/another"),
         ("Description: The catchlight package and its dependencies", "Description: Another"),
@@ -140,7 +140,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
         ("Description: Verifies a callback and writes its report", "Description: Another"),
     ],
 )
-def test_another_text_publishes_a_version(old: str, new: str) -> None:
+def test_a_changed_function_in_the_template_publishes_a_version(old: str, new: str) -> None:
     before, after = deployed(), deployed(edited(old, new))
 
     assert after.function != before.function
@@ -159,7 +159,7 @@ def test_another_text_publishes_a_version(old: str, new: str) -> None:
         ),
     ],
 )
-def test_another_text_elsewhere_publishes_nothing(old: str, new: str) -> None:
+def test_other_changes_of_the_template_publish_no_version(old: str, new: str) -> None:
     assert deployed(edited(old, new), is_whole=True) == deployed()
 
 
@@ -170,19 +170,19 @@ def replacing_properties(type_name: str) -> set[str]:
     return {name.removeprefix("/properties/").partition("/")[0] for name in names}
 
 
-def test_another_description_is_another_version() -> None:
+def test_a_changed_description_replaces_the_version_that_the_alias_refers_to() -> None:
     assert "Description" in replacing_properties("AWS::Lambda::Version")
     assert RESOURCES[ALIAS]["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [VERSION, "Version"]}
 
 
 def test_no_resource_in_the_functions_environment_is_replaced_without_a_version() -> None:
-    # A table of the same logical id and another name: neither text nor parameter would say so, only the description
-    # could, and its 256 characters do not hold all names.
+    # If CloudFormation replaced the table, it would get another name under the same logical id. The template's text and
+    # parameters would be the same. The description cannot show it: its 256 characters are too few for all names.
     function = json.dumps(FUNCTIONS[FUNCTION])
     named = set(re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)"', function)) & RESOURCES.keys()
     described = {name for name in named if f"${{{name}}}" in json.dumps(RESOURCES[VERSION])}
 
-    could_be = {
+    replaceable = {
         (name, key)
         for name in named - described
         for key in RESOURCES[name]["Properties"].keys() & replacing_properties(RESOURCES[name]["Type"])
@@ -191,7 +191,7 @@ def test_no_resource_in_the_functions_environment_is_replaced_without_a_version(
     assert {RESOURCES[name]["Type"] for name in described} == {"AWS::Lambda::LayerVersion"}
     assert len(named) >= 7
     # The table's key has its own test: a change of it would delete all tasks.
-    assert could_be == {("TasksTable", "KeySchema")}
+    assert replaceable == {("TasksTable", "KeySchema")}
     assert "{{resolve:" not in function
 
 
@@ -207,7 +207,7 @@ def test_the_description_is_never_too_long() -> None:
     assert len(filled) <= LONGEST_DESCRIPTION
 
 
-def test_the_api_calls_the_alias_and_may() -> None:
+def test_the_api_calls_the_alias_and_has_permission() -> None:
     (path,) = of_type("AWS::ApiGatewayV2::Api")["CallbackApi"]["Body"]["paths"].values()
     uri = path["post"]["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
 
@@ -215,12 +215,12 @@ def test_the_api_calls_the_alias_and_may() -> None:
     assert referred_to(of_type("AWS::Lambda::Permission")[f"{FUNCTION}CallbackPermission"]["FunctionName"]) == ALIAS
 
 
-def test_a_version_goes_when_another_has_come() -> None:
-    # Its snapshot costs 2 dollars a month; kept after a deployment that failed, it would make the next one fail too.
+def test_an_old_version_is_deleted() -> None:
+    # A snapshot costs 2 dollars a month. A version that is kept after a failed deployment would make the next one fail.
     assert RESOURCES[VERSION]["DeletionPolicy"] == "Delete"
     assert "UpdateReplacePolicy" not in RESOURCES[VERSION]
 
 
-def test_snapshots_are_taken_only_where_they_are_asked_for() -> None:
+def test_snapstart_is_off_by_default() -> None:
     assert deployed().function["SnapStart"] == {"ApplyOn": "None"}
     assert deployed(SnapStart="PublishedVersions").function["SnapStart"] == {"ApplyOn": "PublishedVersions"}

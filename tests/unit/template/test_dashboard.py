@@ -1,4 +1,4 @@
-"""The dashboard shows every metric, every alarm and every function, and has no list of providers."""
+"""The dashboard: it shows every metric, every alarm and every function, and names no provider."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SEARCHES = re.findall(
 
 
 def metrics_of(widget: dict[str, Any]) -> list[list[str]]:
-    """A graph's metrics as namespace, name, dimension, value, ...; short forms written out."""
+    """Returns a graph's metrics as namespace, name, dimension, value, ..., with short forms expanded."""
     found: list[list[str]] = []
     for row in widget["properties"]["metrics"]:
         words = [word for word in row if isinstance(word, str)]
@@ -45,7 +45,7 @@ def test_widgets_fill_the_grid_without_overlap() -> None:
     assert len(cells) == 24 * (1 + max(y for _, y in cells))
 
 
-def test_it_has_a_name_of_its_own_in_every_region() -> None:
+def test_the_name_contains_stack_and_region() -> None:
     assert deployed()["Dashboard"]["DashboardName"] == "catchlight-us-east-1"
 
 
@@ -56,7 +56,7 @@ def test_all_alarms_are_at_the_top() -> None:
     assert sorted(top["properties"]["alarms"]) == sorted(f"{name}.Arn" for name in ALARMS)
 
 
-def test_the_callback_miss_rate_comes_next() -> None:
+def test_the_callback_miss_rate_follows_the_alarms() -> None:
     number, over_time = (widget["properties"] for widget in BODY["widgets"][1:3])
 
     assert number["view"] == "singleValue"
@@ -83,8 +83,8 @@ def test_a_graph_shows_metrics_that_exist(title: str) -> None:
             assert dimensions[1].removesuffix(".QueueName") in RESOURCES
 
 
-def test_it_shows_which_index_holds_up_the_writes() -> None:
-    """The table's own count leaves its indexes out, and an index is full before the table is."""
+def test_throttled_writes_are_shown_for_each_index() -> None:
+    """The table's own metric does not include its indexes, and an index is throttled before the table is."""
     indexes = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}
     shown = {
         words[-1]
@@ -122,11 +122,11 @@ def test_a_search_finds_a_metric_by_a_dimension_that_it_has(
     assert int(period) >= 60
 
 
-def test_every_search_was_read() -> None:
+def test_every_search_is_parsed_by_these_tests() -> None:
     assert len(SEARCHES) == TEXT.count("SEARCH(") >= 5
 
 
-def test_a_new_provider_shows_up_by_itself() -> None:
+def test_no_provider_is_named_in_dashboard_and_alarms() -> None:
     for provider in PROVIDERS:
         assert provider not in TEXT
         assert provider not in json.dumps(of_type("AWS::CloudWatch::Alarm"))
@@ -152,7 +152,7 @@ def test_every_queue_and_state_machine_is_shown() -> None:
     assert shown >= QUEUES.keys() | STATE_MACHINES.keys()
 
 
-def test_durations_are_shown_as_parts_of_their_timeouts() -> None:
+def test_durations_are_shown_as_percentages_of_the_timeouts() -> None:
     (graph,) = (widget for title, widget in GRAPHS.items() if "timeout" in title)
     expressions = [row[0]["expression"] for row in graph["properties"]["metrics"] if isinstance(row[0], dict)]
     ids = {
@@ -167,7 +167,7 @@ def test_durations_are_shown_as_parts_of_their_timeouts() -> None:
     )
 
 
-def test_lines_of_alarms_are_where_the_alarms_are() -> None:
+def test_horizontal_lines_are_at_the_thresholds_of_alarms() -> None:
     lines = {
         title: {line["value"] for line in widget["properties"].get("annotations", {}).get("horizontal", [])}
         for title, widget in GRAPHS.items()

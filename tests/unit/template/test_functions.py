@@ -8,7 +8,7 @@ import pytest
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RAW, REPOSITORY, RESOURCES, SETTINGS, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
-# Nothing waits for these.
+# No caller waits for these functions.
 UNTRACED = {
     f"{name}Function" for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "SendWebhooks", "StartPolling")
 }
@@ -16,7 +16,7 @@ LONGEST_TIMEOUT_SECONDS = 900  # Lambda's
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_runs_where_its_layer_was_built_for(name: str) -> None:
+def test_a_function_has_the_runtime_and_architecture_of_its_layer(name: str) -> None:
     function = FUNCTIONS[name]
 
     assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["arm64"])
@@ -28,7 +28,7 @@ def test_a_function_runs_where_its_layer_was_built_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_lies_where_its_name_says(name: str) -> None:
+def test_a_functions_folder_has_its_name(name: str) -> None:
     folder = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
 
     assert EXPANDED.path_of(FUNCTIONS[name]["Code"]) == REPOSITORY / "functions" / folder
@@ -37,16 +37,16 @@ def test_a_function_lies_where_its_name_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_says_what_it_does_and_how_long_it_may_take(name: str) -> None:
+def test_a_function_has_a_description_and_a_timeout(name: str) -> None:
     assert len(FUNCTIONS[name]["Description"]) > 20
     assert 3 < FUNCTIONS[name]["Timeout"] <= LONGEST_TIMEOUT_SECONDS
 
 
-def test_every_function_has_a_role_of_its_own() -> None:
+def test_every_function_has_its_own_role() -> None:
     assert len({referred_to(function["Role"]) for function in FUNCTIONS.values()}) == len(FUNCTIONS)
 
 
-def test_every_function_has_a_log_group_of_its_own() -> None:
+def test_every_function_has_its_own_log_group() -> None:
     groups = {referred_to(function["LoggingConfig"]["LogGroup"]) for function in FUNCTIONS.values()}
 
     assert len(groups) == len(FUNCTIONS)
@@ -54,20 +54,20 @@ def test_every_function_has_a_log_group_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
-def test_logs_are_forgotten(name: str) -> None:
-    # All log groups are in the template: one that Lambda or API Gateway creates would keep its logs for ever.
+def test_logs_have_a_retention_period(name: str) -> None:
+    # The template has all log groups: a group that Lambda or API Gateway creates would keep its logs for ever.
     assert of_type("AWS::Logs::LogGroup")[name]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
-def test_a_log_group_goes_with_its_stack(name: str) -> None:
-    """A log group that was retained would have the same name as the next stack's, whose deployment would fail."""
+def test_a_log_group_is_deleted_with_its_stack(name: str) -> None:
+    """A retained log group would make the next deployment fail, as its log group would have the same name."""
     assert RESOURCES[name].get("DeletionPolicy", "Delete") == "Delete"
     assert RESOURCES[name].get("UpdateReplacePolicy", "Delete") == "Delete"
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_function_has_its_settings_in_its_environment_and_nothing_else(name: str) -> None:
+def test_the_environment_contains_the_settings_and_nothing_else(name: str) -> None:
     given = FUNCTIONS[name]["Environment"]["Variables"].keys()
     # The table's name is in Globals; DispatchChanges reads the stream.
     ours = {variable for variable in given if not variable.startswith(("POWERTOOLS_", "PYDANTIC_"))}
@@ -78,7 +78,7 @@ def test_a_function_has_its_settings_in_its_environment_and_nothing_else(name: s
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_no_secret_lies_in_an_environment(name: str) -> None:
+def test_no_environment_contains_a_secret(name: str) -> None:
     for variable, value in FUNCTIONS[name]["Environment"]["Variables"].items():
         if "SECRET" in variable:
             assert RESOURCES[referred_to(value)]["Type"] == "AWS::SecretsManager::Secret"  # its ARN
@@ -86,7 +86,7 @@ def test_no_secret_lies_in_an_environment(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
+def test_metrics_have_the_stack_as_their_service(name: str) -> None:
     given = FUNCTIONS[name]["Environment"]["Variables"]
 
     assert given["POWERTOOLS_METRICS_NAMESPACE"] == "Catchlight"
@@ -103,10 +103,10 @@ def test_a_function_is_traced_by_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_concurrency_is_reserved_only_where_an_account_has_it(name: str) -> None:
+def test_no_concurrency_is_reserved_by_default(name: str) -> None:
     assert "ReservedConcurrentExecutions" not in deployed()[name]
     assert deployed(ReservedConcurrency="50")[name]["ReservedConcurrentExecutions"] == "50"
 
 
-def test_no_function_has_an_address_of_its_own() -> None:
+def test_no_function_has_a_function_url() -> None:
     assert "AWS::Lambda::Url" not in {resource["Type"] for resource in RESOURCES.values()}

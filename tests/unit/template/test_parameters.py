@@ -42,15 +42,15 @@ def test_every_parameter_is_shown_in_one_group() -> None:
 
 @pytest.mark.parametrize("name", EXPANDED.conditions)
 def test_a_condition_is_used(name: str) -> None:
-    decides = any(resource.get("Condition") == name for resource in RESOURCES.values())
+    is_condition_of_a_resource = any(resource.get("Condition") == name for resource in RESOURCES.values())
 
-    assert decides or f'"Fn::If": ["{name}"' in json.dumps(RESOURCES)
+    assert is_condition_of_a_resource or f'"Fn::If": ["{name}"' in json.dumps(RESOURCES)
 
 
 @pytest.mark.parametrize(
     "value", ["flux-kontext=https://api.apikley.ru", "a=https://a.example,b=https://b.example:8443", ""]
 )
-def test_base_urls_that_the_function_takes(value: str) -> None:
+def test_base_urls_that_the_function_accepts(value: str) -> None:
     assert re.fullmatch(PARAMETERS["ProviderBaseUrls"]["AllowedPattern"], value)
     assert settings.PollTasksSettings.from_environment(poll_environment(value)).provider_base_urls.keys() == {
         pair.partition("=")[0] for pair in value.split(",") if pair
@@ -60,7 +60,7 @@ def test_base_urls_that_the_function_takes(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["https://api.apikley.ru", "flux-kontext=http://x.example", "flux-kontext=", "a=https://"]
 )
-def test_base_urls_that_could_leak_a_key_or_mean_nothing(value: str) -> None:
+def test_base_urls_without_https_provider_or_host_are_refused(value: str) -> None:
     assert not re.fullmatch(PARAMETERS["ProviderBaseUrls"]["AllowedPattern"], value)
 
 
@@ -70,17 +70,17 @@ def poll_environment(base_urls: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("value", ["", "*", "images.example", "*.cdn.example,images.example"])
-def test_image_hosts_that_the_function_takes(value: str) -> None:
+def test_image_hosts_that_the_function_accepts(value: str) -> None:
     assert re.fullmatch(PARAMETERS["AdditionalImageHosts"]["AllowedPattern"], value)
 
 
 @pytest.mark.parametrize(
     "value", ["https://images.example", "images.example/", "*images.example", "a.example, b.example", "*,*"]
 )
-def test_image_hosts_that_would_match_nothing(value: str) -> None:
+def test_malformed_image_hosts_are_refused(value: str) -> None:
     assert not re.fullmatch(PARAMETERS["AdditionalImageHosts"]["AllowedPattern"], value)
 
 
 @pytest.mark.parametrize("name", RAW["Outputs"])
-def test_an_output_says_what_it_is(name: str) -> None:
+def test_an_output_has_a_description(name: str) -> None:
     assert len(RAW["Outputs"][name]["Description"]) > 20

@@ -21,10 +21,10 @@ REPOSITORY = Path(__file__).parents[3]
     ],
     ids=["template", "functions", "values"],
 )
-def test_it_is_parsed_as_sam_parses_it(text: str) -> None:
+def test_the_result_is_that_of_sam(text: str) -> None:
     assert json.dumps(read_template(text)) == json.dumps(yaml_parse(text))
 
 
-def test_text_that_is_no_yaml_is_an_error() -> None:
+def test_invalid_yaml_is_an_error() -> None:
     with pytest.raises(yaml.YAMLError):
         read_template("a: [")

@@ -1,4 +1,4 @@
-"""Permissions: each statement allows one thing, on named resources."""
+"""Permissions: each statement allows actions of one service, on named resources."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from tests.unit.template.expanded import RESOURCES, STATE_MACHINES, as_list, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
-# X-Ray has no resources. Nothing else may be allowed on all resources.
-ON_EVERYTHING = {"WriteTraces"}
+# X-Ray has no resources. No other statement may be for all resources.
+ON_ALL_RESOURCES = {"WriteTraces"}
 # What SAM attaches to functions: logs, traces, and reading of their own event source.
 MANAGED_POLICIES = {
     "AWSLambdaBasicExecutionRole",
@@ -43,7 +43,7 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize(("role", "statement"), STATEMENTS)
-def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: dict[str, Any]) -> None:
+def test_a_statement_allows_actions_of_one_service_on_named_resources(role: str, statement: dict[str, Any]) -> None:
     actions = as_list(statement["Action"])
 
     assert statement["Effect"] == "Allow"
@@ -51,7 +51,7 @@ def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: d
     assert len({action.partition(":")[0] for action in actions}) == 1
     for resource in as_list(statement["Resource"]):
         if resource == "*":
-            assert statement["Sid"] in ON_EVERYTHING
+            assert statement["Sid"] in ON_ALL_RESOURCES
             continue
         (function, value), *rest = resource.items()
         assert not rest
@@ -64,7 +64,7 @@ def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: d
             assert referred_to(resource) in RESOURCES
 
 
-def test_statements_of_the_template_have_names() -> None:
+def test_statements_of_the_template_have_sids() -> None:
     without = [role for role, statement in own_statements() if "Sid" not in statement]
 
     # SAM adds these: for the dead-letter queues of streams, and for the schedule.
@@ -78,7 +78,7 @@ def test_statements_of_the_template_have_names() -> None:
         assert len(names) == len(set(names))
 
 
-def test_nothing_is_attached_but_logs_traces_and_event_sources() -> None:
+def test_managed_policies_are_for_logs_traces_and_event_sources_only() -> None:
     attached = {
         str(arn.get("Fn::Sub", arn) if isinstance(arn, dict) else arn).rpartition("/")[2].rstrip("']}")
         for role in of_type("AWS::IAM::Role").values()
@@ -88,7 +88,7 @@ def test_nothing_is_attached_but_logs_traces_and_event_sources() -> None:
     assert attached == MANAGED_POLICIES
 
 
-def test_untraced_nothing_is_allowed_on_everything() -> None:
+def test_without_tracing_no_role_has_permissions_of_xray() -> None:
     resources = deployed(Tracing="Disabled")
 
     for name in of_type("AWS::IAM::Role"):
@@ -97,7 +97,7 @@ def test_untraced_nothing_is_allowed_on_everything() -> None:
 
 
 @pytest.mark.parametrize("name", of_type("AWS::IAM::Role"))
-def test_a_role_is_taken_by_one_service(name: str) -> None:
+def test_a_role_is_assumed_by_one_service(name: str) -> None:
     trust = of_type("AWS::IAM::Role")[name]["AssumeRolePolicyDocument"]
 
     (statement,) = trust["Statement"]
@@ -108,7 +108,7 @@ def test_a_role_is_taken_by_one_service(name: str) -> None:
         assert as_list(services) == [f"{expected}.amazonaws.com"]
 
 
-def test_functions_write_only_objects_of_their_own() -> None:
+def test_only_some_functions_write_objects_and_none_deletes_them() -> None:
     to_s3 = {
         (role, action)
         for role, statement in own_statements()
@@ -133,7 +133,7 @@ def test_no_function_may_delete_tasks() -> None:
     assert not [action for action in actions if action.startswith("dynamodb:Delete")]
 
 
-def test_api_keys_are_read_by_those_who_ask_providers() -> None:
+def test_only_functions_that_need_them_read_api_keys() -> None:
     readers = {
         role
         for role, statement in own_statements()
@@ -148,7 +148,7 @@ def test_api_keys_are_read_by_those_who_ask_providers() -> None:
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Lambda::Permission"))
-def test_only_our_own_apis_and_schedules_may_call_functions(name: str) -> None:
+def test_only_resources_of_the_stack_may_call_functions(name: str) -> None:
     permission = of_type("AWS::Lambda::Permission")[name]
 
     assert permission["Principal"] in {"apigateway.amazonaws.com", "events.amazonaws.com"}

@@ -1,4 +1,4 @@
-"""The state machine: its time is long enough, a short fault does not end it, and its history is large enough."""
+"""The state machine: timeouts are long enough, caught errors do not end it, and its history stays below the quota."""
 
 import math
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from tests.unit.template.expanded import referred as referred_to
 
 POLLING = "PollTasksStateMachine"
 STATES = definition(POLLING)["States"]
-EVENTS_OF_A_FAILED_POLL = events_of_task(most_attempts(STATES["Poll tasks"])) + EVENTS_OF_A_STATE  # and its Wait
-EVENTS_OF_A_POLL = EVENTS_OF_A_FAILED_POLL + EVENTS_OF_A_STATE  # and its Choice
-# After the polls: the last state.
+# The Task, and the Wait after it. A successful poll has a Choice in addition.
+EVENTS_OF_A_FAILED_POLL = events_of_task(most_attempts(STATES["Poll tasks"])) + EVENTS_OF_A_STATE
+EVENTS_OF_A_POLL = EVENTS_OF_A_FAILED_POLL + EVENTS_OF_A_STATE
+# The execution itself, and the last state after the polls.
 EVENTS_BESIDE_POLLS = EVENTS_OF_AN_EXECUTION + EVENTS_OF_A_STATE
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 MAX_PAYLOAD_BYTES, MAX_CAUSE_CHARACTERS = 262_144, 32_768
@@ -38,24 +39,24 @@ TASK_STATES = [
 ]
 
 
-def test_the_state_machine_outlives_its_tasks_and_its_function() -> None:
+def test_the_timeouts_of_the_state_machine_exceed_those_of_polling_and_of_the_function() -> None:
     machine = definition(POLLING)
 
     assert machine["TimeoutSeconds"] > RAW["Parameters"]["GiveUpAfterSeconds"]["MaxValue"]
     timeout = FUNCTIONS["PollTasksFunction"]["Timeout"]
-    # Only a little longer: the state machine waits until then for an answer that was lost.
+    # Only a little longer: if the function's response is lost, the state machine waits for this timeout.
     assert timeout < machine["States"]["Poll tasks"]["TimeoutSeconds"] <= timeout + 10
 
 
 @pytest.mark.parametrize("name", STATE_MACHINES)
-def test_executions_end(name: str) -> None:
-    assert 0 < definition(name)["TimeoutSeconds"] <= 31_536_000  # a year, Step Functions' own limit
-    # EXPRESS ends after five minutes, and its waits are paid for.
+def test_executions_have_a_timeout(name: str) -> None:
+    assert 0 < definition(name)["TimeoutSeconds"] <= 31_536_000  # a year: the limit of Step Functions
+    # An EXPRESS execution ends after five minutes, and its waits cost money.
     assert STATE_MACHINES[name]["StateMachineType"] == "STANDARD"
 
 
 @pytest.mark.parametrize(("machine", "name"), TASK_STATES)
-def test_a_task_is_tried_again_caught_and_bounded(machine: str, name: str) -> None:
+def test_a_task_state_has_retriers_catchers_and_a_timeout(machine: str, name: str) -> None:
     state = definition(machine)["States"][name]
 
     for handlers in (state["Retry"], state["Catch"]):
@@ -73,7 +74,7 @@ def test_a_caught_error_never_ends_an_execution(machine: str, name: str) -> None
         assert (after["Type"], after["Next"]) == ("Wait", name)
 
 
-def test_the_state_machine_runs_the_poller() -> None:
+def test_the_state_machine_calls_the_polling_function() -> None:
     substitutions = STATE_MACHINES[POLLING]["DefinitionSubstitutions"]
 
     assert {name: referred_to(value) for name, value in substitutions.items()} == {
@@ -117,7 +118,7 @@ def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> 
         waited += poll_round.next_wait_seconds(settings, ["acedata#1"], waited=waited, polls=polls, is_busy=is_busy)
         polls += 1
         assert polls < MAX_EVENTS / EVENTS_OF_A_STATE, (
-            "more polls than a history has room for, however few events they write"
+            "more polls than a history can have, even if each wrote only two events"
         )
     return Waits(polls, waited)
 
@@ -148,11 +149,11 @@ ALLOWED = [
 ]
 
 
-def test_the_history_of_an_execution_never_ends_before_its_polling() -> None:
+def test_the_history_of_the_longest_execution_is_just_below_the_quota() -> None:
     longest = max(waits(first, settings).most_events for first in FIRST_POLLS for settings in ALLOWED)
 
     assert longest < MAX_EVENTS
-    # It is not far below the quota: otherwise there would be room for more polls at the user's interval.
+    # It is close to the quota: otherwise more polls could have the user's interval.
     assert longest > 0.9 * MAX_EVENTS
 
 
@@ -160,7 +161,7 @@ def test_the_history_of_an_execution_never_ends_before_its_polling() -> None:
     ("interval", "give_up"),
     [pytest.param(30, 23 * 3600, id="30 s for 23 h"), pytest.param(5, 6 * 3600, id="5 s for 6 h")],
 )
-def test_intervals_that_would_be_too_many_polls_are_stretched(interval: int, give_up: int) -> None:
+def test_intervals_are_lengthened_if_they_would_cause_too_many_polls(interval: int, give_up: int) -> None:
     found = waits(60, settings_of(interval, 86_400, interval, give_up))
 
     assert found.seconds == give_up
@@ -168,13 +169,13 @@ def test_intervals_that_would_be_too_many_polls_are_stretched(interval: int, giv
     assert found.most_events < MAX_EVENTS
 
 
-def test_no_combination_has_more_frequent_polls_than_there_is_room_for() -> None:
-    """Any combination, also between the bounds: frequent polls are few, and the others have longer intervals."""
+def test_no_combination_of_parameters_has_too_many_polls_for_the_history() -> None:
+    """Also for values between the bounds: few polls are frequent, and the others have longer intervals."""
     interval = poll_round.SPARSE_POLL_INTERVAL_SECONDS
     assert STATES["Wait after error"]["Seconds"] >= interval
     slots = definition(POLLING)["TimeoutSeconds"] / interval
 
-    # The last poll is at the moment of giving up, however short its wait.
+    # The last poll takes place when polling ends, even if the wait before it is short.
     assert EVENTS_BESIDE_POLLS + (poll_round.MAX_FREQUENT_POLLS + slots + 1) * EVENTS_OF_A_POLL < MAX_EVENTS
     for settings in ALLOWED:
         wait = poll_round.next_wait_seconds(
@@ -183,7 +184,7 @@ def test_no_combination_has_more_frequent_polls_than_there_is_room_for() -> None
         assert wait >= min(interval, settings.give_up_after_seconds)
 
 
-def test_with_the_defaults_no_poll_is_put_off() -> None:
+def test_the_default_intervals_are_never_lengthened() -> None:
     parameters = ("PollIntervalSeconds", "SlowPollAfterSeconds", "SlowPollIntervalSeconds", "GiveUpAfterSeconds")
     interval, slow_after, slow_interval, give_up = (RAW["Parameters"][name]["Default"] for name in parameters)
     first = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"]
@@ -197,7 +198,7 @@ def test_with_the_defaults_no_poll_is_put_off() -> None:
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-def test_polls_that_are_put_off_still_find_a_result_while_its_urls_live(provider_id: str) -> None:
+def test_the_longest_interval_is_short_enough_for_the_shortest_url_lifetime(provider_id: str) -> None:
     gap = longest_poll_gap_seconds([provider_id])
 
     assert gap is not None
@@ -205,16 +206,16 @@ def test_polls_that_are_put_off_still_find_a_result_while_its_urls_live(provider
     assert gap >= STATES["Wait after error"]["Seconds"]
 
 
-def test_there_is_time_for_the_polls_themselves() -> None:
-    """Waits are counted, the polls between them are not: the machine's time has room for both."""
+def test_the_timeout_includes_time_for_the_polls_themselves() -> None:
+    """Only waits count towards GiveUpAfterSeconds. The timeout of the state machine also covers the polls."""
     longest = max((waits(60, settings) for settings in ALLOWED), key=lambda found: found.seconds)
 
     per_poll = (definition(POLLING)["TimeoutSeconds"] - longest.seconds) / longest.polls
     assert per_poll > provider_client.REQUEST_TIMEOUT_SECONDS
 
 
-def test_the_largest_state_fits_into_a_payload() -> None:
-    """Also with the error that is put beside it, of which Step Functions keeps the first characters."""
+def test_the_largest_state_fits_into_the_payload_limit() -> None:
+    """Also with the caught error that is added to it, which Step Functions shortens."""
     longest_key = f"{max(PROVIDERS, key=len)}#{'x' * 128}"
     state = PollState(
         tasks=(longest_key,) * MAX_TASKS_PER_EXECUTION, wait_seconds=3600, waited_seconds=86_400, polls=999

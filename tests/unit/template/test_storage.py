@@ -1,4 +1,4 @@
-"""Table, bucket, queues and secrets: what is retained, what is deleted, and who has no access."""
+"""Table, bucket, queues and secrets: what is retained, what is deleted, and which access is denied."""
 
 import json
 import re
@@ -31,24 +31,24 @@ COMBINATIONS = [dict(zip(SWITCHES, values, strict=True)) for values in product(*
 
 
 @pytest.mark.parametrize("name", [*of_type("AWS::DynamoDB::Table"), *of_type("AWS::S3::Bucket")])
-def test_what_was_paid_for_outlives_the_stack(name: str) -> None:
+def test_table_and_bucket_are_retained_when_the_stack_is_deleted(name: str) -> None:
     assert RESOURCES[name]["DeletionPolicy"] == "Retain"
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
 
 
-def test_the_table_can_be_brought_back_and_not_be_deleted() -> None:
+def test_the_table_can_be_restored_and_is_protected_from_deletion() -> None:
     assert TABLE["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert TABLE["DeletionProtectionEnabled"] is True
 
 
-def test_the_table_grows_with_its_load() -> None:
+def test_the_table_has_on_demand_capacity() -> None:
     assert TABLE["BillingMode"] == "PAY_PER_REQUEST"
 
 
 @pytest.mark.parametrize(
     ("days", "enabled"), [pytest.param("0", False, id="for ever"), pytest.param("30", True, id="30 days")]
 )
-def test_tasks_are_deleted_only_where_it_was_asked_for(days: str, enabled: bool) -> None:
+def test_tasks_are_deleted_only_if_a_retention_is_set(days: str, enabled: bool) -> None:
     table = deployed(TaskRetentionDays=days)["TasksTable"]
 
     assert table["TimeToLiveSpecification"] == {"AttributeName": "deleteAfter", "Enabled": enabled}
@@ -56,10 +56,10 @@ def test_tasks_are_deleted_only_where_it_was_asked_for(days: str, enabled: bool)
 
 def test_functions_that_write_final_statuses_have_the_retention() -> None:
     resources = deployed(TaskRetentionDays="30")
-    informed = {name for name in FUNCTIONS if "TASK_RETENTION_DAYS" in resources[name]["Environment"]["Variables"]}
+    configured = {name for name in FUNCTIONS if "TASK_RETENTION_DAYS" in resources[name]["Environment"]["Variables"]}
 
-    assert informed >= {"ReceiveCallbackFunction", "PollTasksFunction", "ArchiveImagesFunction"}
-    for name in informed:
+    assert configured >= {"ReceiveCallbackFunction", "PollTasksFunction", "ArchiveImagesFunction"}
+    for name in configured:
         assert resources[name]["Environment"]["Variables"]["TASK_RETENTION_DAYS"] == "30"
 
 
@@ -69,14 +69,14 @@ def test_images_are_kept_for_ever_by_default() -> None:
 
 
 @pytest.mark.parametrize("days", ["0", "365"])
-def test_deleted_and_expired_images_can_be_brought_back_for_a_month(days: str) -> None:
+def test_deleted_and_expired_images_can_be_restored_for_a_month(days: str) -> None:
     rule = lifecycle_rules(ImageRetentionDays=days)["Images"]
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", "images/")
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
 
 
-def test_no_two_rules_do_the_same_to_an_object() -> None:
+def test_no_two_rules_have_the_same_action_for_an_object() -> None:
     """S3 refuses rules of overlapping prefixes with the same action, and with them the whole deployment."""
     for combination in COMBINATIONS:
         rules = lifecycle_rules(**combination).values()
@@ -90,7 +90,7 @@ def test_no_two_rules_do_the_same_to_an_object() -> None:
 
 
 def test_a_rule_has_either_days_or_leftover_delete_markers() -> None:
-    """S3 refuses both in one rule. With days it removes such markers by itself; without any they would pile up."""
+    """S3 refuses both in one rule. With days, S3 removes such markers itself. Without days, they would accumulate."""
     for combination in COMBINATIONS:
         rules = lifecycle_rules(**combination)
 
@@ -101,43 +101,41 @@ def test_a_rule_has_either_days_or_leftover_delete_markers() -> None:
         assert images.get("ExpiredObjectDeleteMarker", "ExpirationInDays" in images) is True, combination
 
 
-def test_kept_deliveries_are_forgotten() -> None:
+def test_rejected_deliveries_are_deleted() -> None:
     rule = lifecycle_rules(RejectedRetentionDays="9")["RejectedDeliveries"]
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", deliveries.PREFIX)
     assert rule["ExpirationInDays"] == "9"
-    # The bucket is versioned: what has expired, or was replayed, is still there until this.
+    # The bucket is versioned: expired and replayed deliveries are noncurrent versions for this time.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
 
 
 @pytest.mark.parametrize(("days", "kept"), [("0", 1), ("9", "9")])
-def test_accepted_deliveries_are_forgotten_also_those_left_when_they_are_switched_off(
-    days: str, kept: str | int
-) -> None:
+def test_accepted_deliveries_are_deleted_also_after_keeping_them_is_disabled(days: str, kept: str | int) -> None:
     rule = lifecycle_rules(KeepDeliveries=days)["AcceptedDeliveries"]
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", deliveries.ACCEPTED_PREFIX)
     assert rule["ExpirationInDays"] == kept
 
 
-def test_refused_bytes_are_deleted_after_their_days() -> None:
+def test_quarantined_bytes_are_deleted() -> None:
     rule = lifecycle_rules(QuarantineRetentionDays="9")["Quarantine"]
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", "quarantine/")
     assert rule["ExpirationInDays"] == "9"
-    # Bytes of an earlier attempt.
+    # Noncurrent versions are the bytes of an earlier attempt.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": "9"}
 
 
-def test_every_condition_is_tried_both_ways() -> None:
+def test_every_condition_of_the_template_is_tested_with_both_values() -> None:
     compared = set(re.findall(r'"Fn::Equals": \[{"Ref": "(\w+)"}', json.dumps(EXPANDED.conditions)))
 
-    # Those of the domain, of alarms and of webhooks concern no bucket: test_callback_domain.py, test_alarms.py and
-    # test_webhooks.py try them.
+    # The conditions of the domain, of alarms and of webhooks do not concern the bucket. test_callback_domain.py,
+    # test_alarms.py and test_webhooks.py test them.
     assert compared == {*SWITCHES, "CallbackDomain", "CallbackHostedZoneId", "Monitoring", "WebhookUrl"}
 
 
-def test_unfinished_uploads_are_never_paid_for_long() -> None:
+def test_unfinished_uploads_are_deleted_after_a_day() -> None:
     rule = lifecycle_rules()["UnfinishedUploads"]
 
     assert rule["Status"] == "Enabled"
@@ -146,7 +144,7 @@ def test_unfinished_uploads_are_never_paid_for_long() -> None:
 
 
 def lifecycle_rules(**parameters: str) -> dict[str, dict[str, Any]]:
-    # SAM does not change the bucket: the template need not be expanded for each of many combinations.
+    # SAM does not change the bucket, so the template is not expanded for each of the many combinations.
     template = replace(EXPANDED, parameters=EXPANDED.parameters | parameters)
     rules = Resolver(template, str, "{}.{}".format).resolve(BUCKET["LifecycleConfiguration"])["Rules"]
     assert len({rule["Id"] for rule in rules}) == len(rules)
@@ -176,7 +174,7 @@ def test_a_bucket_accepts_tls_only(name: str) -> None:
     assert statement["Resource"] == [{"Fn::GetAtt": [name, "Arn"]}, {"Fn::Sub": f"${{{name}.Arn}}/*"}]
 
 
-def test_access_to_images_is_logged_where_there_is_a_bucket_for_it() -> None:
+def test_access_to_images_is_logged_if_a_log_bucket_is_set() -> None:
     assert "LoggingConfiguration" not in deployed()["ImagesBucket"]
     assert deployed(AccessLogBucket="our-logs")["ImagesBucket"]["LoggingConfiguration"] == {
         "DestinationBucketName": "our-logs",
@@ -190,15 +188,15 @@ def test_a_queue_is_encrypted(name: str) -> None:
 
 
 def test_no_policy_allows_access_from_outside_the_account() -> None:
-    letting_in = {"AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::SecretsManager::ResourcePolicy"}
+    granting_types = {"AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::SecretsManager::ResourcePolicy"}
 
     # A rule of the stack may send to this queue: see test_webhooks.py.
-    assert {name for name, found in RESOURCES.items() if found["Type"] in letting_in} == {"WebhookQueuePolicy"}
+    assert {name for name, found in RESOURCES.items() if found["Type"] in granting_types} == {"WebhookQueuePolicy"}
     for table in of_type("AWS::DynamoDB::Table").values():
         assert "ResourcePolicy" not in table
 
 
-def test_an_update_of_the_stack_leaves_keys_alone() -> None:
-    # CloudFormation writes a secret's value only when its line changes: this one never does.
+def test_an_update_of_the_stack_does_not_overwrite_keys() -> None:
+    # CloudFormation writes the value of a secret only when SecretString changes in the template.
     assert RESOURCES["ProviderKeysSecret"]["Properties"]["SecretString"] == "{}"
     assert "SecretString" not in RESOURCES["CallbackTokenSecret"]["Properties"]

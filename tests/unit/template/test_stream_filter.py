@@ -12,7 +12,7 @@ from local.events.filters import EventFilter
 from tests.unit.template.expanded import STREAM_SOURCES
 from tests.unit.template.expanded import referred as referred_to
 
-MAX_PATTERNS = 5  # Lambda's limit; ten on request
+MAX_PATTERNS = 5  # Lambda's limit; AWS raises it to ten on request
 HANDLED = {
     "DispatchChangesFunction": dispatch_changes.read_changes,
     "PublishEventsFunction": publish_events.read_arrivals,
@@ -21,7 +21,7 @@ PATTERNS = {
     referred_to(source["FunctionName"]): [found["Pattern"] for found in source["FilterCriteria"]["Filters"]]
     for source in STREAM_SOURCES.values()
 }
-# No image; an item without status; one that is none of ours.
+# No image, an item without a status, and an unknown status.
 STATUSES = [None, "", *TaskStatus, PROBE_STATUS, "NEW"]
 
 
@@ -42,14 +42,14 @@ def a_change(
     return {"eventName": event, "eventSource": "aws:dynamodb", "dynamodb": change}
 
 
-def test_every_reader_of_the_stream_has_a_filter_that_lambda_takes() -> None:
+def test_every_reader_of_the_stream_has_a_filter_within_lambdas_limit() -> None:
     assert PATTERNS.keys() == HANDLED.keys()
     assert all(0 < len(patterns) <= MAX_PATTERNS for patterns in PATTERNS.values())
 
 
 @pytest.mark.parametrize("function", PATTERNS)
 @pytest.mark.parametrize("reported_by", [None, *Reporter])
-def test_the_filter_lets_through_what_is_handled_and_nothing_else(function: str, reported_by: str | None) -> None:
+def test_the_filter_passes_the_records_that_are_handled_and_no_others(function: str, reported_by: str | None) -> None:
     event_filter = EventFilter(PATTERNS[function])
     for old, new in product(STATUSES, STATUSES):
         if old is new is None:
@@ -59,7 +59,7 @@ def test_the_filter_lets_through_what_is_handled_and_nothing_else(function: str,
 
         is_unpolled = old is None and new in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
         if is_unpolled and function == "DispatchChangesFunction":
-            # One pattern lets these through, as Lambda allows only five: no poll creates items.
+            # One pattern passes these as well, as Lambda allows only five patterns. Polls do not create items.
             assert event_filter.matches(record) or not handled, (old, new)
         else:
             assert event_filter.matches(record) == bool(handled), (old, new)
@@ -67,7 +67,7 @@ def test_the_filter_lets_through_what_is_handled_and_nothing_else(function: str,
 
 @pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT", "UNCONFIRMED", "FAILED", "SUCCEEDED", "ARCHIVED"])
 @pytest.mark.parametrize("before", ["", "2026-01-31T12:00:00.000Z"])
-def test_a_hint_is_let_through_while_there_is_no_result(status: str, before: str) -> None:
+def test_the_filter_passes_a_hint_while_there_is_no_result(status: str, before: str) -> None:
     record = a_change(status, status, None, (before, "2026-01-31T12:05:00.000Z"))
     changes = list(dispatch_changes.read_changes([record]))
 
@@ -78,7 +78,7 @@ def test_a_hint_is_let_through_while_there_is_no_result(status: str, before: str
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, PROBE_STATUS), (PROBE_STATUS, "FAILED"), ("FAILED", None)])
-def test_nothing_follows_from_a_probes_callback(old: str | None, new: str | None) -> None:
+def test_the_filter_drops_records_of_a_probe(old: str | None, new: str | None) -> None:
     record = a_change(old, new, "callback")
 
     assert [function for function in PATTERNS if EventFilter(PATTERNS[function]).matches(record)] == []

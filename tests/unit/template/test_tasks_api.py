@@ -1,4 +1,4 @@
-"""The tasks API: accepts signed requests only, answers in time, and has an index for its pages."""
+"""The tasks API: it accepts signed requests only, responds in time, and has indexes for its pages."""
 
 from typing import Any
 
@@ -24,22 +24,22 @@ def indexes() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("route", OPERATIONS)
-def test_every_route_asks_for_a_signature(route: str) -> None:
+def test_every_route_requires_a_signature(route: str) -> None:
     assert OPERATIONS[route]["security"] == [{"AWS_IAM": []}]
     assert BODY["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
 
 
 @pytest.mark.parametrize("route", OPERATIONS)
-def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
+def test_the_functions_timeout_is_shorter_than_api_gateways(route: str) -> None:
     integration = OPERATIONS[route]["x-amazon-apigateway-integration"]
     timeout = FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
     assert integration["payloadFormatVersion"] == "2.0"
-    # As long as API Gateway waits at all: what ends earlier is the function, which says why.
+    # The maximum of API Gateway. The function times out earlier, and its log shows why.
     assert timeout * 1000 < integration["timeoutInMillis"] == MAX_INTEGRATION_TIMEOUT_SECONDS * 1000
 
 
-def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
+def test_the_functions_timeout_covers_the_slowest_provider_and_the_longest_wait() -> None:
     # The rest of the time is for reading secrets and writing to DynamoDB.
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > submission_client.ANSWER_TIMEOUT_SECONDS + 8
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > request_models.MAX_WAIT_SECONDS + 5
@@ -59,7 +59,7 @@ def test_no_page_in_a_browser_may_call_the_tasks_api() -> None:
     assert "x-amazon-apigateway-cors" not in BODY
 
 
-def test_callbacks_are_asked_for_where_they_are_received() -> None:
+def test_the_callback_url_of_submissions_is_that_of_the_callback_api() -> None:
     url = FUNCTIONS["ServeTasksApiFunction"]["Environment"]["Variables"]["CALLBACK_BASE_URL"]
     resolver = Resolver(EXPANDED, str, lambda name, attribute: f"https://{name}.{attribute}")
 
@@ -67,20 +67,20 @@ def test_callbacks_are_asked_for_where_they_are_received() -> None:
 
 
 @pytest.mark.parametrize("index", [queries._BY_ARRIVAL, queries._BY_STATUS])
-def test_pages_are_read_from_indexes_that_there_are(index: queries._Index) -> None:
+def test_the_indexes_for_pages_exist(index: queries._Index) -> None:
     schema = {key["KeyType"]: key["AttributeName"] for key in indexes()[index.name]["KeySchema"]}
 
     assert schema == {"HASH": index.partition, "RANGE": index.order}
 
 
-def test_the_feed_holds_what_a_page_is_filtered_by_and_nothing_that_changes() -> None:
+def test_the_feed_index_contains_only_keys_and_provider() -> None:
     feed = indexes()["byArrival"]
 
     assert feed["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["provider"]}
     assert table.FEED
 
 
-def test_nothing_but_its_own_idempotency_keys_and_tasks_is_written() -> None:
+def test_the_function_writes_only_items_of_the_table() -> None:
     role = of_type("AWS::IAM::Role")["ServeTasksApiFunctionRole"]
     actions = {
         action

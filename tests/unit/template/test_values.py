@@ -1,4 +1,4 @@
-"""Figures of the template: checked against the values that they depend on, or else spelt out here."""
+"""Values in the template: compared with the values that they depend on, or else with literals."""
 
 import re
 from typing import Any
@@ -23,8 +23,8 @@ from tests.unit.template.expanded import referred as referred_to
 
 STREAM_KEEPS_SECONDS = 86_400  # DynamoDB's
 MIB = 1024 * 1024
-# Seconds and MB. Memory is measured: tests/benchmarks, docs/performance.md. What has to fit into a timeout is held by
-# other tests; it is spelt here because the alarm, the dashboard and callers count on it.
+# Seconds and MB. Memory was chosen by measurements: tests/benchmarks, docs/performance.md. Other tests check what must
+# fit into a timeout. The timeouts are listed here as well, because the alarm, the dashboard and callers depend on them.
 TIMEOUTS_AND_MEMORY = {
     "ReceiveCallbackFunction": (10, 512),
     "ServeTasksApiFunction": (29, 512),
@@ -36,7 +36,7 @@ TIMEOUTS_AND_MEMORY = {
     "ReconcileTasksFunction": (180, 512),
     "SendWebhooksFunction": (45, 512),
 }
-# By event source: records at once, seconds to gather them, tries after the first.
+# By event source: batch size, batching window in seconds, maximum number of retries.
 BATCHES = {
     "DispatchChangesFunctionTasksTableStream": (100, 1, 360),
     "PublishEventsFunctionTasksTableStream": (100, 1, 5),
@@ -46,52 +46,52 @@ BATCHES = {
 }
 
 
-def test_timeouts_and_memory_are_these() -> None:
+def test_timeouts_and_memory_have_these_values() -> None:
     found = {name: (function["Timeout"], function["MemorySize"]) for name, function in FUNCTIONS.items()}
 
     assert found == TIMEOUTS_AND_MEMORY
 
 
-def test_batches_are_these() -> None:
+def test_batches_have_these_values() -> None:
     keys = ("BatchSize", "MaximumBatchingWindowInSeconds", "MaximumRetryAttempts")
     sources = STREAM_SOURCES | QUEUE_SOURCES
 
     assert {name: tuple(map(source.get, keys)) for name, source in sources.items()} == BATCHES
 
 
-def test_images_that_are_fetched_at_once_fit_into_the_archivers_disk() -> None:
+def test_the_largest_images_that_are_fetched_at_once_fit_into_ephemeral_storage() -> None:
     needed = MAX_CONCURRENT_IMAGES * MAX_IMAGE_BYTES / MIB
     size = FUNCTIONS["ArchiveImagesFunction"]["EphemeralStorage"]["Size"]
 
-    # A quarter more for what the runtime puts there; beyond it is paid for and never used.
+    # A quarter more for files of the runtime. A larger storage would cost money and stay unused.
     assert needed * 1.25 <= size <= needed * 1.5
     assert not [name for name in FUNCTIONS if "EphemeralStorage" in FUNCTIONS[name]][1:]
 
 
-def test_a_change_is_tried_for_as_long_as_something_can_come_of_it() -> None:
+def test_a_change_is_retried_as_long_as_the_stream_keeps_it() -> None:
     ages = {referred_to(found["FunctionName"]): found["MaximumRecordAgeInSeconds"] for found in STREAM_SOURCES.values()}
 
     assert ages == dict.fromkeys(["DispatchChangesFunction", "PublishEventsFunction"], STREAM_KEEPS_SECONDS)
 
 
-def test_a_queue_that_is_down_is_waited_for_as_long_as_the_stream_keeps_its_records() -> None:
+def test_the_dispatcher_retries_for_as_long_as_the_stream_keeps_its_records() -> None:
     (source,) = (found for name, found in STREAM_SOURCES.items() if name.startswith("DispatchChanges"))
     waited = FUNCTIONS["DispatchChangesFunction"]["Timeout"] - dispatch_changes.RESERVED_SECONDS - max(PAUSES_SECONDS)
 
     assert source["MaximumRetryAttempts"] * waited >= STREAM_KEEPS_SECONDS
 
 
-def test_an_event_bus_that_is_down_is_waited_for_half_an_hour() -> None:
-    """The function waits until its time is nearly over, in each of the event source's tries."""
+def test_publishing_events_is_retried_for_half_an_hour() -> None:
+    """In each attempt of the event source, the function retries until its timeout is near."""
     (source,) = (found for name, found in STREAM_SOURCES.items() if name.startswith("PublishEvents"))
-    tries = 1 + source["MaximumRetryAttempts"]
+    attempts = 1 + source["MaximumRetryAttempts"]
 
-    assert tries * FUNCTIONS["PublishEventsFunction"]["Timeout"] == 1800
+    assert attempts * FUNCTIONS["PublishEventsFunction"]["Timeout"] == 1800
     assert max(PAUSES_SECONDS) < FUNCTIONS["PublishEventsFunction"]["Timeout"] / 2
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))
-def test_figures_of_a_bucket_are_its_comments(name: str) -> None:
+def test_a_bucket_has_these_lifecycle_rules(name: str) -> None:
     rules = {rule["Id"]: rule for rule in RESOURCES[name]["Properties"]["LifecycleConfiguration"]["Rules"]}
 
     assert sorted(rules) == ["AcceptedDeliveries", "Images", "Quarantine", "RejectedDeliveries", "UnfinishedUploads"]
@@ -111,7 +111,7 @@ def test_a_parameter_has_the_default_and_the_bounds_that_the_readme_gives() -> N
 
 
 def bounds_of(parameter: dict[str, Any]) -> str:
-    """Returns a parameter's range (`1 to 3600`) or its values; nothing if it has a pattern."""
+    """Returns a parameter's range (`1 to 3600`) or its values; an empty text if it has a pattern."""
     if "MinValue" in parameter:
         return f"{parameter['MinValue']} to {parameter['MaxValue']}"
     return ", ".join(str(value) for value in parameter.get("AllowedValues", []))
@@ -125,8 +125,8 @@ def test_a_parameter_is_text_or_a_number(name: str) -> None:
     assert ("MinValue" in parameter) == ("MaxValue" in parameter)
 
 
-def test_a_condition_holds_where_its_parameter_says_so() -> None:
-    """Each by one value that makes it true and one that makes it false, seen at what depends on it."""
+def test_a_parameter_changes_the_properties_that_depend_on_it() -> None:
+    """For each condition, with a value that makes it true and one that makes it false."""
     off = deployed(WebhookUrl="")
     on = deployed(
         WebhookUrl="",

@@ -1,4 +1,4 @@
-"""Webhooks: nothing of them without a URL, and with one what their schedule and their limits follow from."""
+"""Webhooks: without a URL they have no resources; with one, the settings match their schedule and limits."""
 
 import base64
 import re
@@ -31,7 +31,7 @@ RESOURCES_OF_WEBHOOKS = {
 }
 
 
-def test_without_a_url_nothing_of_webhooks_exists() -> None:
+def test_without_a_url_no_resource_of_webhooks_exists() -> None:
     with_webhooks, without = deployed(), deployed(WebhookUrl="")
 
     assert with_webhooks.keys() - without.keys() == RESOURCES_OF_WEBHOOKS
@@ -46,7 +46,7 @@ def test_essential_monitoring_has_the_alarm_of_lost_webhooks_only() -> None:
     assert alarms & deployed(Monitoring="Essential").keys() == {"WebhookDeadLettersAlarm"}
 
 
-def test_webhooks_are_events_also_if_events_are_disabled() -> None:
+def test_webhooks_enable_the_publication_of_events() -> None:
     resources = deployed(TaskEvents="Disabled")
 
     assert resources["PublishEventsFunctionTasksTableStream"]["Enabled"] is True
@@ -68,7 +68,7 @@ def test_every_event_of_the_bus_is_queued_by_a_rule_that_may_do_so() -> None:
     }
 
 
-def test_the_generated_secret_is_one_that_the_function_takes() -> None:
+def test_the_function_accepts_the_generated_secret() -> None:
     generated = of_type("AWS::SecretsManager::Secret")["WebhookSecret"]["GenerateSecretString"]
     length = generated["PasswordLength"]
 
@@ -77,22 +77,22 @@ def test_the_generated_secret_is_one_that_the_function_takes() -> None:
     assert len(signature.signing_key("Az09" * (length // 4))) == len(base64.b64decode("A" * length))
 
 
-def test_a_try_fits_into_the_functions_time_and_into_the_visibility_timeout() -> None:
+def test_an_attempt_fits_into_the_functions_timeout_and_the_visibility_timeout() -> None:
     timeout = FUNCTIONS["SendWebhooksFunction"]["Timeout"]
-    # Two versions of the secret, and one call of SQS: three tries of a second to connect and two to read, each.
+    # Two reads of the secret and one call of SQS: each has three attempts of 1 s to connect and 2 s to read.
     assert timeout >= sender.SEND_DEADLINE_SECONDS + 3 * 3 * (1 + 2)
     assert QUEUES["WebhookQueue"]["VisibilityTimeout"] == 6 * timeout
     assert Deadline(sender.SEND_DEADLINE_SECONDS).seconds_left() < timeout
 
 
-def test_a_message_outlives_its_schedule() -> None:
+def test_a_message_is_retained_for_longer_than_its_schedule() -> None:
     queue = QUEUES["WebhookQueue"]
 
     assert queue["MessageRetentionPeriod"] > 2 * RETRIES_AT_SECONDS[-1]
     assert queue["RedrivePolicy"]["maxReceiveCount"] > 2 * (1 + len(RETRIES_AT_SECONDS))
 
 
-def test_a_batch_has_a_thread_for_each_webhook_and_waits_for_none() -> None:
+def test_a_batch_has_one_thread_per_webhook_and_no_batching_window() -> None:
     source = EVENT_SOURCES["SendWebhooksFunctionWebhookQueue"]
 
     assert source["BatchSize"] == app.MAX_MESSAGES
@@ -100,7 +100,7 @@ def test_a_batch_has_a_thread_for_each_webhook_and_waits_for_none() -> None:
     assert source["ScalingConfig"] == {"MaximumConcurrency": 2}  # Lambda's minimum
 
 
-def test_the_alarm_of_waiting_webhooks_is_for_those_that_were_not_tried_twice() -> None:
+def test_the_age_alarm_is_above_the_second_retry() -> None:
     alarm = RESOURCES["WebhookQueueAgeAlarm"]["Properties"]
 
     assert alarm["Threshold"] > RETRIES_AT_SECONDS[1]
@@ -116,7 +116,7 @@ def test_the_alarm_of_waiting_webhooks_is_for_those_that_were_not_tried_twice() 
         "https://h.ex/~a",
     ],
 )
-def test_urls_that_are_taken(url: str) -> None:
+def test_valid_urls(url: str) -> None:
     assert re.fullmatch(URL_PATTERN, url)
 
 
@@ -139,7 +139,7 @@ def test_urls_that_are_taken(url: str) -> None:
         ),
     ],
 )
-def test_urls_that_are_not(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     assert not re.fullmatch(URL_PATTERN, url)
 
 

@@ -1,4 +1,4 @@
-"""References between resources: derived from names where possible, spelt out where not."""
+"""References between resources: derived from names where possible, otherwise compared with a list."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.unit.template.expanded import (
 )
 from tests.unit.template.expanded import referred as referred_to
 
-# A variable is named after the parameter or resource that it holds, with these exceptions.
+# A variable is named after the parameter or resource that it refers to, with these exceptions.
 OTHER_NAMES = {
     "ARCHIVE_DEAD_LETTERS_URL": "ArchiveDeadLetters",
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
@@ -31,9 +31,9 @@ OTHER_NAMES = {
     "POWERTOOLS_LOG_LEVEL": "LogLevel",
     "POWERTOOLS_SERVICE_NAME": "AWS::StackName",
 }
-LITERAL = {"POWERTOOLS_METRICS_NAMESPACE": "Catchlight", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
-# The queues for what could not be handled, by the name of the event source or the schedule.
-PUT_ASIDE = {
+LITERALS = {"POWERTOOLS_METRICS_NAMESPACE": "Catchlight", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+# The dead-letter queues, by the name of the event source, schedule, queue or rule.
+DEAD_LETTERS = {
     "DispatchChangesFunctionTasksTableStream": "DispatchDeadLetters",
     "PublishEventsFunctionTasksTableStream": "PublishDeadLetters",
     "ReconcileTasksFunctionHourly": "ReconcileDeadLetters",
@@ -77,39 +77,39 @@ OUTPUTS = {
 
 
 def in_capitals(name: str) -> str:
-    """`FirstPollAfterSeconds` as `FIRST_POLL_AFTER_SECONDS`."""
+    """Converts `FirstPollAfterSeconds` to `FIRST_POLL_AFTER_SECONDS`."""
     return "".join(f"_{letter}" if letter.isupper() else letter for letter in name).lstrip("_").upper()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_variable_holds_what_it_is_named_after(name: str) -> None:
+def test_a_variable_refers_to_the_parameter_or_resource_of_its_name(name: str) -> None:
     for variable, value in FUNCTIONS[name]["Environment"]["Variables"].items():
-        if variable in LITERAL:
-            assert value == LITERAL[variable]
+        if variable in LITERALS:
+            assert value == LITERALS[variable]
         else:
             held = referred_to(value)
             assert OTHER_NAMES.get(variable, variable) in (held, in_capitals(held)), variable
 
 
 @pytest.mark.parametrize(("events", "function"), [("Enabled", "PublishEventsFunction"), ("Disabled", "")])
-def test_events_are_published_again_if_they_are_enabled(events: str, function: str) -> None:
+def test_the_repair_republishes_events_only_if_they_are_enabled(events: str, function: str) -> None:
     variables = deployed(TaskEvents=events, WebhookUrl="")["ReconcileTasksFunction"]["Environment"]["Variables"]
 
     assert variables["PUBLISH_EVENTS_FUNCTION"] == function
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_log_group_is_its_functions(name: str) -> None:
+def test_a_function_writes_to_its_own_log_group(name: str) -> None:
     assert FUNCTIONS[name]["LoggingConfig"] == {"LogGroup": {"Ref": f"{name.removesuffix('Function')}LogGroup"}}
 
 
-def test_an_access_log_is_its_apis() -> None:
+def test_an_api_writes_to_its_own_access_log() -> None:
     for stage in of_type("AWS::ApiGatewayV2::Stage").values():
         api = stage["ApiId"]["Ref"]
         assert referred_to(stage["AccessLogSettings"]["DestinationArn"]) == f"{api}LogGroup"
 
 
-def test_what_cannot_be_handled_is_put_aside_where_its_alarm_looks() -> None:
+def test_each_source_has_its_dead_letter_queue() -> None:
     found = {name: source["DestinationConfig"]["OnFailure"]["Destination"] for name, source in STREAM_SOURCES.items()}
     found |= {
         name: schedule["Target"]["DeadLetterConfig"]["Arn"]
@@ -126,11 +126,11 @@ def test_what_cannot_be_handled_is_put_aside_where_its_alarm_looks() -> None:
         for target in rule["Targets"]
     }
 
-    assert {name: referred_to(arn) for name, arn in found.items()} == PUT_ASIDE
-    assert set(PUT_ASIDE.values()) == QUEUES.keys() - {"ArchiveQueue", "PollQueue", "WebhookQueue"}
+    assert {name: referred_to(arn) for name, arn in found.items()} == DEAD_LETTERS
+    assert set(DEAD_LETTERS.values()) == QUEUES.keys() - {"ArchiveQueue", "PollQueue", "WebhookQueue"}
 
 
-def test_streams_are_the_tables_and_messages_of_the_work_queues() -> None:
+def test_event_sources_read_the_tables_stream_and_the_work_queues() -> None:
     sources = {
         name: referred_to(source["EventSourceArn"])
         for name, source in of_type("AWS::Lambda::EventSourceMapping").items()
@@ -158,41 +158,41 @@ def test_an_api_has_these_routes(api: str) -> None:
     }
 
 
-def test_an_output_is_what_it_says() -> None:
-    # Those of CallbackDomain are in test_callback_domain.py, the receiver of webhooks is in test_webhooks.py.
+def test_an_output_has_this_value() -> None:
+    # test_callback_domain.py tests the outputs of CallbackDomain, test_webhooks.py the receiver of webhooks.
     others = RAW["Outputs"].keys() - {"CallbackUrlPattern", "CallbackDomainTarget", "WebhookReceiver"}
 
     assert {name: RAW["Outputs"][name]["Value"] for name in others} == OUTPUTS
 
 
-def test_the_table_is_keyed_as_the_code_reads_it() -> None:
+def test_table_and_indexes_have_the_keys_that_the_code_reads() -> None:
     table = RESOURCES["TasksTable"]["Properties"]
     by_name = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
 
     assert table["KeySchema"] == [{"AttributeName": "task", "KeyType": "HASH"}]
     assert by_name.keys() == {queries._BY_ARRIVAL.name, INDEX_NAME}
-    # Whole items: the hourly run reads them from the index only.
+    # With all attributes: the hourly run reads items only from the index.
     assert by_name[INDEX_NAME]["Projection"] == {"ProjectionType": "ALL"}
     assert [key["AttributeName"] for key in by_name[INDEX_NAME]["KeySchema"]] == ["status", "updatedAt"]
     keys = {key["AttributeName"] for schema in (table, *by_name.values()) for key in schema["KeySchema"]}
-    # CloudFormation refuses an attribute that is defined and in no key. All are ISO 8601 or names.
+    # CloudFormation refuses a definition of an attribute that is in no key. All keys are strings.
     assert sorted(table["AttributeDefinitions"], key=str) == sorted(
         ({"AttributeName": name, "AttributeType": "S"} for name in keys), key=str
     )
 
 
-def test_the_repair_runs_every_hour_and_is_not_started_for_long() -> None:
+def test_the_repair_runs_every_hour_and_its_start_is_retried_for_half_an_hour() -> None:
     (schedule,) = of_type("AWS::Scheduler::Schedule").values()
 
     assert schedule["ScheduleExpression"] == "rate(1 hour)"
-    # Refused starts end before the next run is due.
+    # Retries of a refused start end before the next run.
     assert schedule["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600 / 2
     assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 5
     # A fixed name could exist only once in an account.
     assert "Name" not in schedule
 
 
-def test_a_name_that_an_account_has_once_holds_the_stacks() -> None:
+def test_names_that_are_unique_in_an_account_contain_the_stacks_name() -> None:
     named = {name: found["Name"] for name, found in deployed().items() if "Name" in found}
 
     # An alias belongs to its function.

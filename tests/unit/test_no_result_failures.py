@@ -1,4 +1,4 @@
-"""The failure of a task that polling has given up states the provider's last answer, and nothing untrue."""
+"""Failures of tasks whose polling ended without a result: they contain the provider's last answer."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Rep
 from catchlight.polling.giving_up import no_result_failure, not_confirmed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-CAME = "a callback came, but its provider did not confirm it: "
+UNCONFIRMED_CALLBACK = "a callback came, but its provider did not confirm it: "
 PENDING = Task(task="acedata#a", status=TaskStatus.PENDING)
 
 
@@ -29,18 +29,18 @@ def answered(answer: LastAnswer, remark: str = "") -> TaskReport:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "statement"),
     [
         (LastAnswer.STILL_RUNNING, "its provider still reports the task as running"),
         (LastAnswer.NOT_FOUND, "its provider does not know the task"),
     ],
 )
-def test_no_callback_and_no_result_is_said_where_that_is_so(answer: LastAnswer, said: str) -> None:
+def test_the_message_contains_the_providers_last_answer(answer: LastAnswer, statement: str) -> None:
     failure = no_result_failure(PENDING, answered(answer), None, after_hours=6)
 
     assert (failure.reason, failure.code, failure.last_answer) == (FailureReason.NO_RESULT, None, answer)
     assert failure.message == (
-        f"no callback and no result after 6 hours of polling: {said}; a later result is still recorded"
+        f"no callback and no result after 6 hours of polling: {statement}; a later result is still recorded"
     )
 
 
@@ -56,7 +56,7 @@ def test_no_callback_and_no_result_is_said_where_that_is_so(answer: LastAnswer, 
         (ProviderUnreachableError("answered 401"), LastAnswer.NO_ANSWER),
     ],
 )
-def test_an_error_leaves_it_open_whether_there_is_a_result(error: Exception, answer: LastAnswer) -> None:
+def test_after_an_error_the_message_says_that_the_result_is_unknown(error: Exception, answer: LastAnswer) -> None:
     failure = no_result_failure(PENDING, None, error, after_hours=0.5)
 
     assert failure.last_answer is answer
@@ -66,18 +66,18 @@ def test_an_error_leaves_it_open_whether_there_is_a_result(error: Exception, ans
     assert failure.message.endswith(": answered 401; a later result is still recorded")
 
 
-def test_a_bug_is_not_quoted() -> None:
+def test_an_unexpected_error_is_not_quoted() -> None:
     failure = no_result_failure(PENDING, None, KeyError("s3cret"), after_hours=6)
 
     assert failure.last_answer is LastAnswer.UNREADABLE
     assert "s3cret" not in failure.message
 
 
-def test_without_a_request_that_is_said() -> None:
+def test_without_a_request_the_last_answer_says_so() -> None:
     assert no_result_failure(PENDING, None, None, after_hours=6).last_answer is LastAnswer.NOT_ASKED
 
 
-def test_a_record_that_could_not_be_read_says_why() -> None:
+def test_the_message_says_why_a_record_could_not_be_read() -> None:
     failure = no_result_failure(
         PENDING, answered(LastAnswer.UNREADABLE, "response: should be an object"), None, after_hours=6
     )
@@ -87,23 +87,23 @@ def test_a_record_that_could_not_be_read_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "attributes",
     [
         {"deliveries": 1},
         {"hintedAt": "2026-01-31T11:00:00Z"},
         {"conflicts": ({"reportedBy": "callback", "reportedAt": NOW, "status": "SUCCEEDED"},)},
     ],
 )
-def test_a_callback_that_was_not_confirmed_is_not_denied(heard: dict[str, Any]) -> None:
-    task = Task.model_validate({"task": "acedata#a", "status": "PENDING", **heard})
+def test_the_message_mentions_a_callback_that_was_not_confirmed(attributes: dict[str, Any]) -> None:
+    task = Task.model_validate({"task": "acedata#a", "status": "PENDING", **attributes})
 
     unconfirmed = no_result_failure(task, answered(LastAnswer.STILL_RUNNING), None, after_hours=6)
     refused = no_result_failure(task, None, ProviderRefusedError("answered 401"), after_hours=6)
 
     assert (unconfirmed.last_answer, refused.last_answer) == (LastAnswer.UNCONFIRMED, LastAnswer.REFUSED)
     for failure in (unconfirmed, refused):
-        began = "a callback or a poll reported a success without a result: " if "hintedAt" in heard else CAME
-        assert failure.message.startswith(began)
+        reported = "a callback or a poll reported a success without a result: "
+        assert failure.message.startswith(reported if "hintedAt" in attributes else UNCONFIRMED_CALLBACK)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_callback_that_was_not_confirmed_is_not_denied(heard: dict[str, Any]) 
         ),
     ],
 )
-def test_an_unconfirmed_task_says_why(error: Exception, text: str) -> None:
+def test_the_failure_of_an_unconfirmed_task_has_a_reason(error: Exception, text: str) -> None:
     failure = not_confirmed(error)
 
     assert failure.message.startswith("a callback reported a success, but its provider has not confirmed it: ")
     assert failure.message.endswith(text)
 
 
-def test_long_words_are_cut_and_the_advice_stays() -> None:
+def test_a_long_message_is_cut_before_its_last_clause() -> None:
     failure = no_result_failure(PENDING, None, ProviderUnavailableError("x" * 2000), after_hours=6)
 
     assert len(failure.message) == MAX_MESSAGE_LENGTH
