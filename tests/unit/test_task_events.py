@@ -205,13 +205,8 @@ def test_a_final_status_has_an_event_when_it_is_reached_and_not_while_it_stays(s
 
     # No task changes between these two statuses, so they share a pattern of the stream's filter.
     unrelated = {"TIMED_OUT": "UNCONFIRMED", "UNCONFIRMED": "TIMED_OUT"}.get(status, "")
-<<<<<<< HEAD
-    assert [is_published(status, other) for other in others] == [is_end and other != unrelated for other in others]
+    assert [is_published(status, other) for other in others] == [is_final and other != unrelated for other in others]
     assert not is_published(status, status)
-=======
-    assert [arrives(status, other) for other in others] == [is_final and other != unrelated for other in others]
-    assert not arrives(status, status)
->>>>>>> h/tests1
 
 
 def test_deleted_items_and_unknown_statuses_have_no_event() -> None:

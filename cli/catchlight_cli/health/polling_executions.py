@@ -13,8 +13,8 @@ from catchlight.models import Model
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# Polling of a new task starts up to 10 s, the batching window of StartPolling, after FirstPollAfterSeconds. Polling after
-# other changes starts within seconds. The rest is for a delayed stream or queue.
+# Polling of a new task starts after FirstPollAfterSeconds and up to 10 s, the batching window of StartPolling. Polling
+# after other changes starts within seconds. The rest is for a delayed stream or queue.
 _STARTING_TAKES_AT_MOST = timedelta(minutes=1)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
 # DescribeExecution is called once for each.

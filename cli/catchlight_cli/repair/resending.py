@@ -20,7 +20,7 @@ from catchlight.webhooks.sender import read_webhook
 
 QUEUE = "PublishDeadLetters"
 WEBHOOK_QUEUE = "WebhookDeadLetters"  # exists only in a stack that sends webhooks
-# PublishEvents retries for almost five minutes before it fails: sequential processing of many messages would take hours.
+# PublishEvents retries for almost five minutes before it fails: many messages, one after the other, would take hours.
 _THREADS = 8
 # If EventBridge is unavailable, every message fails: after this number of failures, the others are not tried.
 _MAX_FAILURES_WITHOUT_SUCCESS = _THREADS
