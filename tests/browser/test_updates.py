@@ -344,7 +344,7 @@ def test_a_restarted_server_is_reported(visit: Visit) -> None:
     page = visitor.open()
     visitor.gallery.stop()
     with GalleryServer(api.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its URL has a new secret
-        expect(page.locator("#error")).to_contain_text("Open the URL that it printed last")
+        expect(page.locator("#error")).to_contain_text("Open the URL that the command printed last")
 
 
 def test_an_empty_table_shows_how_to_submit_a_task(visit: Visit) -> None:
