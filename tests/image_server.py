@@ -151,7 +151,7 @@ class Download:
     source_host: str
 
 
-def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Download:
+def download_image(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Download:
     """Downloads an image and reads it to its end. Raises the errors of both steps."""
     with fetcher.fetch(url, allowed_hosts) as image:
         content = image.read()

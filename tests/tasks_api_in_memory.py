@@ -60,7 +60,7 @@ class TasksApiInMemory:
         with self._lock:
             self.tasks |= {task.task: task for task in tasks}
 
-    def asked(self, method: str = "GET", host: str = "api.example") -> list[str]:
+    def requested_paths(self, method: str = "GET", host: str = "api.example") -> list[str]:
         """Returns the paths and queries of the requests."""
         return [
             request.url.raw_path.decode()
@@ -270,7 +270,7 @@ def a_lost_image(task_id: str, *, kind: str = "origin", index: int = 0, state: s
             "state": state,
             "url": f"https://images.example/{task_id}/{kind}-{index}.jpg",
             "expires_at": iso(NOW),
-            "reason": "its URL was dead: HTTP 404 on every try",
+            "reason": "its URL had expired: HTTP 404 on every try",
         }
     )
 

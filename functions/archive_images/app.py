@@ -234,7 +234,7 @@ def log(run: ArchiveRun) -> None:
             reason=image.reason,
             quarantine=image.quarantine and image.quarantine.key,
         )
-    for image in run.kept:
+    for image in run.quarantined:
         logger.info(
             "image kept until it is confirmed",
             task=task,

@@ -145,7 +145,7 @@ def restart(dead_letters: Sequence[DeadLetter], failures: list[Exception]) -> li
     """
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
     tasks = {dead_letter.id: read_tasks(dead_letter) for dead_letter in dead_letters}
-    found = reconciliation.named({task for named in tasks.values() for task in named or ()})
+    found = reconciliation.read_tasks({task for named in tasks.values() for task in named or ()})
     polling = list(reconciliation.start_polling_of(found, longest_polling))
     archiving = list(reconciliation.start_archiving_of(found))
     repair("PollingRestarted", polling, math.inf, failures)

@@ -120,7 +120,7 @@ def settle(message: dict[str, Any], attempt: Try) -> None:
         attempt.retry_after_seconds = retry_after_seconds(
             utc_now(),
             queued_at=datetime.fromtimestamp(int(message["attributes"]["SentTimestamp"]) / 1000, UTC),
-            asked_for=error.retry_after if isinstance(error, WebhookNotAcceptedError) else None,
+            retry_after=error.retry_after if isinstance(error, WebhookNotAcceptedError) else None,
         )
     if attempt.retry_after_seconds is None:
         dependencies().sqs.send_message(QueueUrl=settings.webhook_dead_letters_url, MessageBody=message["body"])

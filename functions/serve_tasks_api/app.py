@@ -221,9 +221,9 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
         report_failure(
             logger, message, error.__cause__, task=task, provider=provider, idempotency_key=key, detail=str(error)
         )
-    if error.note_error:
+    if error.store_error:
         message = "the outcome of the submission could not be recorded: it will count as unknown"
-        report_failure(logger, message, error.note_error, provider=provider, idempotency_key=key)
+        report_failure(logger, message, error.store_error, provider=provider, idempotency_key=key)
 
 
 @api.get(

@@ -214,7 +214,7 @@ def test_failures_and_conflicts_are_shown(visit: Visit) -> None:
     expect(dialog).to_contain_text("Not registered")
     page.keyboard.press("Escape")
     page.get_by_role("link", name="t3").click()
-    expect(dialog).to_contain_text("its URL was dead: HTTP 404 on every try")
+    expect(dialog).to_contain_text("its URL had expired: HTTP 404 on every try")
 
 
 def test_quarantined_bytes_are_listed_and_not_displayed(visit: Visit) -> None:
@@ -230,4 +230,4 @@ def test_quarantined_bytes_are_listed_and_not_displayed(visit: Visit) -> None:
     expect(dialog).to_contain_text("4 kB")
     expect(dialog.locator("img")).to_have_count(0)
     expect(dialog.locator("a[href*=quarantine]")).to_have_count(0)
-    assert api.asked(host="storage.example") == []
+    assert api.requested_paths(host="storage.example") == []

@@ -204,7 +204,7 @@ def test_stored_thumbnails_are_loaded_without_downloading_the_images(
           .every((image) => image.classList.contains("is-loaded"))""",
     )
     seconds = time.monotonic() - started_at
-    assert api.asked(host="storage.example") == []
+    assert api.requested_paths(host="storage.example") == []
     load_all(page, "1,000 tasks")
     page.wait_for_load_state("networkidle")
     sys.stdout.write(f"\nvisible thumbnails after {seconds:.2f} s; 1,000 tasks: {sum(received) / 1e6:.2f} MB\n")

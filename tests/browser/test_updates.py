@@ -161,9 +161,9 @@ def test_long_pending_tasks_are_requested_rarely(visit: Visit) -> None:
     pending = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=arrived_at) for number in range(30)]
     api = TasksApiInMemory([a_task("newest", arrived_at=arrived_at + timedelta(hours=1)), *pending])
     page = open_with_clock(visit, api)
-    before = len(api.asked())
+    before = len(api.requested_paths())
     pass_time(page, seconds=12)
-    assert len(api.asked()) - before <= 10  # one page and some of the tasks, once or twice
+    assert len(api.requested_paths()) - before <= 10  # one page and some of the tasks, once or twice
 
 
 def test_the_task_dialog_is_updated(visit: Visit) -> None:
@@ -211,8 +211,8 @@ def pass_time(page: Page, *, seconds: int) -> None:
 def settled_request_count(page: Page, api: TasksApiInMemory) -> int:
     """Returns the number of requests after pending requests have ended."""
     count = -1
-    while count != len(api.asked()):
-        count = len(api.asked())
+    while count != len(api.requested_paths()):
+        count = len(api.requested_paths())
         page.wait_for_timeout(1000)
     return count
 
@@ -228,7 +228,7 @@ def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
     )
     request_count = settled_request_count(page, api)
     pass_time(page, seconds=10)
-    assert len(api.asked()) == request_count
+    assert len(api.requested_paths()) == request_count
     add_new(api, "new1")
     page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
     expect(page.locator(".id:text-is('new1')")).to_be_visible()
@@ -244,7 +244,7 @@ def test_updates_can_be_paused(visit: Visit) -> None:
     expect(live).to_have_text("Paused")
     request_count = settled_request_count(page, api)
     pass_time(page, seconds=10)
-    assert len(api.asked()) == request_count
+    assert len(api.requested_paths()) == request_count
     with page.expect_response("**/api/tasks*"):
         live.click()
     expect(live).to_have_text("Live")

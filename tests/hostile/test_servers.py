@@ -15,7 +15,7 @@ from catchlight.images.stream import BLOCK_BYTES
 from catchlight.images.url_policy import UrlPolicy
 from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drip, rows, send, sized, stall, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
-from tests.image_server import LoopbackUrlPolicy, take
+from tests.image_server import LoopbackUrlPolicy, download_image
 
 CONCURRENT_DOWNLOADS = 16
 # The memory of one download is documented at `SPOOL_BYTES`: 2 MB.
@@ -39,7 +39,7 @@ def after_request(act: Behaviour) -> Behaviour:
 def fetch(port: int, server: Server) -> ImageError | None:
     """Returns the error of one download, or None; a downloaded image must equal one of IMAGES."""
     try:
-        fetched = take(ImageFetcher(LoopbackUrlPolicy(port)), URL.format(port=port))
+        fetched = download_image(ImageFetcher(LoopbackUrlPolicy(port)), URL.format(port=port))
     except ImageError as exc:
         return exc
     assert fetched.content in IMAGES.values()
@@ -154,7 +154,7 @@ def test_bytes_after_a_response_are_not_read_as_the_next_response(trailing: byte
         fetcher = ImageFetcher(LoopbackUrlPolicy(port))
         types = []
         for _ in range(2):
-            fetched = take(fetcher, f"http://images.example:{port}/a")
+            fetched = download_image(fetcher, f"http://images.example:{port}/a")
             types.append(fetched.facts.content_type)
 
     assert types == ["image/png", "image/gif"]
@@ -198,10 +198,10 @@ def test_failed_tls_handshakes_are_errors(loopback_ports: dict[str, int], behave
         behave(connection)
 
     with listening(handshake) as loopback_ports["tls"], pytest.raises(ImageUnavailableError, match=message):
-        take(ImageFetcher(LoopbackResolution()), "https://images.example/a.png")
+        download_image(ImageFetcher(LoopbackResolution()), "https://images.example/a.png")
 
 
 @pytest.mark.parametrize("url", ["http://images.example/a.png", "https://127.0.0.1/a.png"])
 def test_the_url_policy_is_applied_before_any_connection(loopback_ports: dict[str, int], url: str) -> None:
     with pytest.raises(ImageRejectedError):
-        take(ImageFetcher(LoopbackResolution()), url, ["*"])
+        download_image(ImageFetcher(LoopbackResolution()), url, ["*"])

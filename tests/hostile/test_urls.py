@@ -21,7 +21,7 @@ from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.providers import PROVIDERS
 from tests.hostile.internet import Authority, Internet, listening, read_request
-from tests.image_server import picture, take
+from tests.image_server import download_image, picture
 
 PNG = picture()
 GOOD_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PNG), PNG)
@@ -109,7 +109,7 @@ def test_allowed_urls_are_requested_from_the_validated_addresses(
     host = host_of(case.url)
     internet.dns[host] = [case.addresses]
 
-    assert take(fetcher, case.url, case.allowed).content == PNG
+    assert download_image(fetcher, case.url, case.allowed).content == PNG
 
     assert internet.resolutions == [host]
     assert internet.connections == [(case.addresses[0], 443)]
@@ -129,7 +129,7 @@ def test_rejected_urls_are_not_connected_to(case: Case, internet: Internet, fetc
     # A later DNS answer may have only public addresses, so such a name is retried.
     error = ImageUnavailableError if by_address else ImageRejectedError
     with pytest.raises(error, match=case.refused):
-        take(fetcher, case.url, case.allowed)
+        download_image(fetcher, case.url, case.allowed)
 
     assert internet.connections == []
     assert internet.resolutions == ([host_of(case.url)] if by_address else [])
@@ -141,7 +141,7 @@ def test_rejected_urls_are_not_connected_to(case: Case, internet: Internet, fetc
 def test_a_name_is_resolved_once_per_fetch(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns["images.example"] = [["1.1.1.1"], ["127.0.0.1"]]
 
-    take(fetcher, "https://images.example/a.png", ["*"])
+    download_image(fetcher, "https://images.example/a.png", ["*"])
 
     assert internet.resolutions == ["images.example"]
     assert internet.connections == [("1.1.1.1", 443)]
@@ -151,9 +151,9 @@ def test_a_name_that_changes_to_an_internal_address_is_rejected(internet: Intern
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"], ["169.254.169.254"]]
 
     for _ in range(2):
-        take(fetcher, "https://images.example/a.png", ["*"])
+        download_image(fetcher, "https://images.example/a.png", ["*"])
     with pytest.raises(ImageUnavailableError, match="not public"):
-        take(fetcher, "https://images.example/a.png", ["*"])
+        download_image(fetcher, "https://images.example/a.png", ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)] * 2
 
@@ -170,7 +170,7 @@ def test_a_failed_connection_does_not_resolve_the_name_again(
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(ImageUnavailableError, match="the server cannot be reached"):
-        take(fetcher, "https://images.example/a.png", ["*"])
+        download_image(fetcher, "https://images.example/a.png", ["*"])
 
     assert tried == [("1.1.1.1", 443), ("8.8.8.8", 443)]
     assert internet.resolutions == ["images.example"]
@@ -178,7 +178,7 @@ def test_a_failed_connection_does_not_resolve_the_name_again(
 
 def test_a_name_that_does_not_resolve_is_retried(internet: Internet, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match=r"images\.example cannot be resolved"):
-        take(fetcher, "https://images.example/a.png", ["*"])
+        download_image(fetcher, "https://images.example/a.png", ["*"])
 
 
 # ------------------------------------------------------------------------------------------------ redirects
@@ -223,7 +223,7 @@ def test_redirects_are_followed_as_browsers_follow_them(
     internet.response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
     internet.responses = {REDIRECTING: redirect(location, status), target: GOOD_RESPONSE}
 
-    fetched = take(fetcher, REDIRECTING, ["images.example"])
+    fetched = download_image(fetcher, REDIRECTING, ["images.example"])
 
     assert (fetched.content, fetched.source_host) == (PNG, names[1])
     # Each hop is resolved and connected to separately.
@@ -281,7 +281,7 @@ def test_invalid_redirects_are_rejected(internet: Internet, fetcher: ImageFetche
     internet.response = redirect(location, status)
 
     with pytest.raises(ImageRejectedError, match="redirects"):
-        take(fetcher, REDIRECTING, ["*"])
+        download_image(fetcher, REDIRECTING, ["*"])
 
     # With the port it counts as another URL: the circular redirect is recognised after a second request.
     requests = 2 if location.startswith("https://images.example:443") else 1
@@ -294,7 +294,7 @@ def test_a_redirect_without_location_is_rejected(internet: Internet, fetcher: Im
     internet.response = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
 
     with pytest.raises(ImageRejectedError, match="redirects without a URL"):
-        take(fetcher, REDIRECTING, ["*"])
+        download_image(fetcher, REDIRECTING, ["*"])
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "169.254.169.254"], ["::ffff:10.0.0.1"]])
@@ -305,7 +305,7 @@ def test_a_redirect_to_an_internal_address_is_not_connected_to(
     internet.response = redirect("https://cdn.example/a.png")
 
     with pytest.raises(ImageUnavailableError, match=r"cdn\.example has an address that is not public"):
-        take(fetcher, REDIRECTING, ["*"])
+        download_image(fetcher, REDIRECTING, ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)]
 
@@ -317,7 +317,7 @@ def test_a_host_that_changes_to_an_internal_address_between_hops_is_not_connecte
     internet.response = redirect("/b.png")
 
     with pytest.raises(ImageUnavailableError, match="not public"):
-        take(fetcher, REDIRECTING, ["*"])
+        download_image(fetcher, REDIRECTING, ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)]
 
@@ -327,7 +327,7 @@ def test_only_an_allowed_host_may_redirect(internet: Internet, fetcher: ImageFet
     internet.response = redirect("https://images.example/a.png")
 
     with pytest.raises(ImageRejectedError, match=r"cdn\.example is not a host"):
-        take(fetcher, "https://cdn.example/a.png", ["images.example"])
+        download_image(fetcher, "https://cdn.example/a.png", ["images.example"])
 
     assert (internet.resolutions, internet.connections) == ([], [])
 
@@ -337,12 +337,12 @@ def test_at_most_three_redirects_are_followed(internet: Internet, fetcher: Image
     internet.responses = chain(*urls[:4])
     internet.dns["images.example"] = [["1.1.1.1"]] * 10
 
-    assert take(fetcher, urls[0], ["*"]).content == PNG
+    assert download_image(fetcher, urls[0], ["*"]).content == PNG
     assert len(internet.requests) == 4
 
     internet.responses = chain(*urls[:5])
     with pytest.raises(ImageRejectedError, match="redirects more than 3 times"):
-        take(fetcher, urls[0], ["*"])
+        download_image(fetcher, urls[0], ["*"])
     assert len(internet.requests) == 8
 
 
@@ -353,7 +353,7 @@ def test_circular_redirects_are_rejected(internet: Internet, fetcher: ImageFetch
     internet.dns["images.example"] = [["1.1.1.1"]] * 10
 
     with pytest.raises(ImageRejectedError, match="redirects in a circle"):
-        take(fetcher, urls[0], ["*"])
+        download_image(fetcher, urls[0], ["*"])
     assert len(internet.requests) == length
 
 
@@ -364,7 +364,7 @@ def test_a_hop_does_not_receive_cookies_or_the_previous_url(internet: Internet, 
     )
     internet.responses = {REDIRECTING: response_with_cookie}
 
-    take(fetcher, REDIRECTING, ["*"])
+    download_image(fetcher, REDIRECTING, ["*"])
 
     sent = internet.requests[1].lower()
     assert not [name for name in (b"cookie", b"referer", b"authorization", b"sig=1") if name in sent]
@@ -386,7 +386,7 @@ def test_the_deadline_covers_all_hops(
     with listening(respond_late, internet.tls) as port:
         monkeypatch.setattr(internet, "port", port)
         with pytest.raises(ImageUnavailableError, match="did not arrive within 2 s"):
-            take(fetcher, urls[0], ["*"])
+            download_image(fetcher, urls[0], ["*"])
 
 
 # ------------------------------------------------------------------------------------------------ environment variables
@@ -405,7 +405,7 @@ def test_proxy_variables_and_netrc_are_ignored(
     monkeypatch.setattr(outbound_http, "tls_context", lambda: authority.client())
     internet.dns["images.example"] = [["1.1.1.1"]]
 
-    take(ImageFetcher(), "https://images.example/a.png", ["*"])
+    download_image(ImageFetcher(), "https://images.example/a.png", ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)]
     assert b"authorization" not in internet.requests[0].lower()
@@ -416,7 +416,7 @@ def test_cookies_are_not_kept_between_downloads(internet: Internet, fetcher: Ima
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"]]
 
     for _ in range(2):
-        take(fetcher, "https://images.example/a.png", ["*"])
+        download_image(fetcher, "https://images.example/a.png", ["*"])
 
     assert b"cookie" not in internet.requests[1].lower()
 
@@ -433,7 +433,7 @@ def test_environment_variables_cannot_add_certificate_authorities(
     internet.dns["images.example"] = [["1.1.1.1"]]
 
     with pytest.raises(ImageUnavailableError, match="certificate is not valid"):
-        take(ImageFetcher(), "https://images.example/a.png", ["*"])
+        download_image(ImageFetcher(), "https://images.example/a.png", ["*"])
 
     assert internet.requests == []
 
@@ -466,9 +466,9 @@ def test_the_certificate_must_be_valid_for_the_host_name(
     with listening(internet.behave, issuer.server(*names, valid_for=timedelta(days=days))) as port:
         monkeypatch.setattr(internet, "port", port)
         if accepted:
-            take(fetcher, "https://images.example/a.png", ["*"])
+            download_image(fetcher, "https://images.example/a.png", ["*"])
         else:
             with pytest.raises(ImageUnavailableError, match="certificate is not valid"):
-                take(fetcher, "https://images.example/a.png", ["*"])
+                download_image(fetcher, "https://images.example/a.png", ["*"])
 
     assert len(internet.requests) == accepted

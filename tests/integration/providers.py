@@ -76,7 +76,7 @@ def failed(request: httpx.Request) -> httpx.Response:
     return record(request, successFlag=3, errorCode=400, errorMessage="policy")
 
 
-def saying(body: Any, status: int = 200) -> Callable[[httpx.Request], httpx.Response]:
+def json_response(body: Any, status: int = 200) -> Callable[[httpx.Request], httpx.Response]:
     return lambda _: httpx.Response(status, json=body)
 
 

@@ -26,7 +26,7 @@ from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, OTHER_TOKEN, WEBHOOK_KEY, find_leaks, find_stored_leaks, stored
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import TOKEN, StandardOutput, a_callback, a_secret
-from tests.integration.providers import ACE_PATH, FLUX_PATH, poll, polling, record, saying
+from tests.integration.providers import ACE_PATH, FLUX_PATH, json_response, poll, polling, record
 
 BUCKET = "images-bucket"
 URL = f"https://api.example/prod/callbacks/flux-kontext/{TOKEN}"
@@ -321,7 +321,7 @@ def test_a_polled_result_is_stored_without_secrets(
             errorMessage=f"not delivered to {url} with {encode(KEY)}",
             paramJson=json.dumps({"prompt": f"see {url}", "callBackUrl": URL}),
         )
-        providers.answers[ACE_PATH] = saying({"items": [ACE | {"id": "a1", "response": ACE}], "count": 1})
+        providers.answers[ACE_PATH] = json_response({"items": [ACE | {"id": "a1", "response": ACE}], "count": 1})
 
         assert poll("flux-kontext#f1", "acedata#a1")["tasks"] == []
 

@@ -199,7 +199,7 @@ def test_a_run_that_confirmed_a_task_archives_it_although_another_run_gave_up(st
     checked = store.confirmations.settle(as_read, report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=1))
     assert checked is not None
     failure = Failure(reason=FailureReason.UNCONFIRMED, message="words")
-    assert store.confirmations.give_up(as_read, failure, now=at(1)) is not None
+    assert store.confirmations.mark_unconfirmed(as_read, failure, now=at(1)) is not None
 
     archived = image("r").model_copy(update={"state": ImageState.ARCHIVED})
     store.images.save(checked.task, {0: archived}, now=at(2))

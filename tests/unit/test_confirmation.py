@@ -52,7 +52,7 @@ class Harness(Confirmations):
         self.polled_keys: list[str] = []
         self.corrections: list[tuple[Task, TaskReport]] = []
 
-    def ask(self, key: str) -> TaskReport | None:
+    def request_status(self, key: str) -> TaskReport | None:
         self.polled_keys.append(key)
         return self.reported
 
@@ -112,7 +112,7 @@ def test_a_confirmed_result_is_returned_with_the_merged_generation_request(
     checked = harness.check(task)
 
     assert checked.task == task.model_copy(update={"confirmed_at": "2026-01-31T12:00:00.000Z", "request": merged})
-    assert (checked.was_asked, checked.is_contradicted, checked.known_request) == (True, False, known)
+    assert (checked.was_status_requested, checked.is_contradicted, checked.known_request) == (True, False, known)
     assert (harness.polled_keys, harness.corrections) == (["acedata#t1"], [])
 
 
@@ -128,7 +128,9 @@ def test_a_confirmed_result_is_returned_with_the_merged_generation_request(
 def test_a_different_result_from_the_provider_corrects_the_task(reported: TaskReport, is_contradicted: bool) -> None:
     harness = Harness(reported, afterwards=CORRECTED)
 
-    assert harness.check(UNCONFIRMED) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
+    assert harness.check(UNCONFIRMED) == ConfirmationResult(
+        CORRECTED, is_contradicted=is_contradicted, was_status_requested=True
+    )
     assert harness.corrections == [(UNCONFIRMED, reported)]
 
 

@@ -155,7 +155,7 @@ class Harness:
     def is_needed(self, task: Task, image: Image) -> bool:
         return image.kind is ImageKind.RESULT or image.state is ARCHIVED
 
-    def keep(self, task: Task, images: Mapping[int, Image]) -> Task:
+    def save_quarantined(self, task: Task, images: Mapping[int, Image]) -> Task:
         return self.save(task, images, now=NOW, known_request=task.request)
 
     def save(
@@ -326,7 +326,7 @@ def test_an_image_is_expired_after_the_last_try_if_its_fresh_url_fails_too() -> 
 
 def test_fresh_urls_are_not_requested_right_after_a_confirmation() -> None:
     harness = Harness(a_task(image("a")), a=GONE)
-    harness.checked = ConfirmationResult(a_task(image("a")), was_asked=True)
+    harness.checked = ConfirmationResult(a_task(image("a")), was_status_requested=True)
     harness.fresh = AssertionError("a second request to the provider")
 
     assert harness.run().failures == (GONE,)
@@ -335,11 +335,13 @@ def test_fresh_urls_are_not_requested_right_after_a_confirmation() -> None:
     assert harness.states() == {0: EXPIRED}
 
 
-@pytest.mark.parametrize("was_asked", [False, True])
+@pytest.mark.parametrize("was_status_requested", [False, True])
 @pytest.mark.parametrize("fresh", ["a", "b"])
-def test_an_image_whose_current_url_has_expired_is_downloaded_from_a_download_url(was_asked: bool, fresh: str) -> None:
+def test_an_image_whose_current_url_has_expired_is_downloaded_from_a_download_url(
+    was_status_requested: bool, fresh: str
+) -> None:
     harness = Harness(a_task(image("a")), a=GONE, b=GONE)
-    harness.checked = ConfirmationResult(a_task(image("a")), was_asked=was_asked)
+    harness.checked = ConfirmationResult(a_task(image("a")), was_status_requested=was_status_requested)
     harness.fresh, harness.downloads = {} if fresh == "a" else {0: "b"}, {0: "c"}
 
     run = harness.run(is_last_try=True)
@@ -384,7 +386,7 @@ def test_images_of_an_unconfirmed_result_are_quarantined_and_not_archived() -> N
     kept = image("a").model_copy(
         update={"quarantine": Quarantined(key="quarantine/acedata/t1/result-0", bytes=99, sha256="cd" * 32)}
     )
-    assert (run.images, run.kept, run.failures) == ((), (kept,), (unconfirmed, UNAVAILABLE))
+    assert (run.images, run.quarantined, run.failures) == ((), (kept,), (unconfirmed, UNAVAILABLE))
     assert (run.task.images[0], harness.saved) == (kept, [{0: kept}])
     assert (harness.quarantine_keys, harness.objects) == (["quarantine/acedata/t1/result-0"], [])
 
@@ -398,7 +400,7 @@ def test_the_original_of_a_pending_task_is_quarantined_unless_originals_are_igno
         run = harness.archive()
 
         assert (harness.quarantine_keys, harness.has_requested_record, harness.objects) == (kept, False, [])
-        assert [each.kind for each in run.kept] == [ImageKind.ORIGIN] if run else ignores
+        assert [each.kind for each in run.quarantined] == [ImageKind.ORIGIN] if run else ignores
         assert harness.archive() is None or not ignores
 
 
@@ -445,7 +447,7 @@ def test_images_missing_from_quarantine_are_downloaded() -> None:
 def test_images_of_a_result_corrected_to_a_failure_are_not_downloaded(is_contradicted: bool) -> None:
     failed = a_task(status=TaskStatus.FAILED)
     harness = Harness(a_task(image("a")))
-    harness.checked = ConfirmationResult(failed, is_contradicted=is_contradicted, was_asked=True)
+    harness.checked = ConfirmationResult(failed, is_contradicted=is_contradicted, was_status_requested=True)
 
     assert harness.run() == ArchiveRun(failed, is_contradicted=is_contradicted)
     assert (harness.fetched, harness.saved) == ([], [])
@@ -453,7 +455,7 @@ def test_images_of_a_result_corrected_to_a_failure_are_not_downloaded(is_contrad
 
 def test_the_images_of_a_corrected_result_are_downloaded() -> None:
     harness = Harness(a_task(image("a")))
-    harness.checked = ConfirmationResult(a_task(image("b")), is_contradicted=True, was_asked=True)
+    harness.checked = ConfirmationResult(a_task(image("b")), is_contradicted=True, was_status_requested=True)
 
     assert harness.run().is_contradicted is True
     assert [name for name, _ in harness.fetched] == ["b"]
@@ -540,7 +542,7 @@ def test_request_json_is_needed_unless_all_objects_have_the_request_as_metadata(
 def test_throttled_receives_do_not_count_as_tries(receives: int, failed_tries: int, tries: int) -> None:
     harness = Harness(a_task(image("a")), a=GONE)
     harness.failed_tries = harness.negative_tries = failed_tries
-    harness.checked = ConfirmationResult(harness.task, was_asked=True) if harness.task else None
+    harness.checked = ConfirmationResult(harness.task, was_status_requested=True) if harness.task else None
 
     run = harness.run(receives=receives)
 
@@ -553,7 +555,7 @@ def test_throttled_receives_do_not_count_as_tries(receives: int, failed_tries: i
 def test_the_first_negative_answers_after_an_outage_are_not_final(negative_tries: int, is_final: bool) -> None:
     harness = Harness(a_task(image("a")), a=GONE)
     harness.failed_tries, harness.negative_tries = 30, negative_tries
-    harness.checked = ConfirmationResult(harness.task, was_asked=True) if harness.task else None
+    harness.checked = ConfirmationResult(harness.task, was_status_requested=True) if harness.task else None
 
     run = harness.run(receives=31)
 
@@ -564,7 +566,7 @@ def test_the_first_negative_answers_after_an_outage_are_not_final(negative_tries
 def test_tries_for_images_of_a_contradicted_callback_do_not_count_for_the_corrected_images() -> None:
     harness = Harness(a_task(image("false")), true=GONE)
     harness.failed_tries = harness.negative_tries = 30
-    harness.checked = ConfirmationResult(a_task(image("true")), was_asked=True, is_contradicted=True)
+    harness.checked = ConfirmationResult(a_task(image("true")), was_status_requested=True, is_contradicted=True)
 
     run = harness.run(receives=31)
 

@@ -25,7 +25,17 @@ from catchlight.images import fetcher as fetcher_module
 from catchlight.images import stream
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
-from tests.image_server import Answer, ImageServer, LoopbackUrlPolicy, content, dripping, picture, serving, status, take
+from tests.image_server import (
+    Answer,
+    ImageServer,
+    LoopbackUrlPolicy,
+    content,
+    download_image,
+    dripping,
+    picture,
+    serving,
+    status,
+)
 
 PNG = picture()
 
@@ -52,7 +62,7 @@ def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 def test_an_image_is_fetched_with_its_metadata(server: ImageServer, fetcher: ImageFetcher) -> None:
-    fetched = take(fetcher, server.serve("a.png", PNG))
+    fetched = download_image(fetcher, server.serve("a.png", PNG))
 
     assert fetched.content == PNG
     assert fetched.size == len(PNG)
@@ -67,7 +77,7 @@ def test_the_type_is_read_from_the_bytes_not_from_the_header(
 ) -> None:
     url = server.serve("a.txt", content(picture(format_name), "application/octet-stream"))
 
-    assert take(fetcher, url).content == picture(format_name)
+    assert download_image(fetcher, url).content == picture(format_name)
 
 
 def test_an_image_that_does_not_fit_into_memory_is_complete(
@@ -75,11 +85,11 @@ def test_an_image_that_does_not_fit_into_memory_is_complete(
 ) -> None:
     monkeypatch.setattr(stream, "SPOOL_BYTES", 64)
 
-    assert take(fetcher, server.serve("a.png", PNG)).content == PNG
+    assert download_image(fetcher, server.serve("a.png", PNG)).content == PNG
 
 
 def test_requests_have_the_host_name_and_no_headers_of_a_library(server: ImageServer, fetcher: ImageFetcher) -> None:
-    take(fetcher, server.serve("a.png?sig=a%2Fb", PNG))
+    download_image(fetcher, server.serve("a.png?sig=a%2Fb", PNG))
 
     assert server.requests == ["/a.png?sig=a%2Fb"]
     (headers,) = server.headers
@@ -96,7 +106,7 @@ def test_a_length_is_not_required(server: ImageServer, fetcher: ImageFetcher) ->
         request.end_headers()
         request.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG))
 
-    assert take(fetcher, server.serve("a.png", chunked)).content == PNG
+    assert download_image(fetcher, server.serve("a.png", chunked)).content == PNG
 
 
 # ------------------------------------------------------------------------------------------------ statuses
@@ -109,7 +119,7 @@ def test_statuses_403_404_and_410_mean_that_the_image_is_gone(
     url = server.serve("a.png", status(code))
 
     with pytest.raises(ImageGoneError, match=f"answers {code}: the URL has expired"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
 
 @pytest.mark.parametrize("code", [400, 401, 408, 429, 500, 502, 503, 504, 201, 206])
@@ -117,7 +127,7 @@ def test_other_statuses_are_temporary_errors(server: ImageServer, fetcher: Image
     url = server.serve("a.png", content(PNG, status=code))
 
     with pytest.raises(ImageUnavailableError, match=f"answers {code}$") as raised:
-        take(fetcher, url)
+        download_image(fetcher, url)
     assert not isinstance(raised.value, ImageGoneError)
 
 
@@ -126,7 +136,7 @@ def test_redirects_are_followed(server: ImageServer, fetcher: ImageFetcher, code
     target = server.serve("b.png", PNG, "cdn.example")
     url = server.serve("a.png", status(code, Location=target))
 
-    fetched = take(fetcher, url)
+    fetched = download_image(fetcher, url)
 
     assert (fetched.content, fetched.source_host) == (PNG, "cdn.example")
     assert server.requests == ["/a.png", "/b.png"]
@@ -145,7 +155,7 @@ def test_the_status_after_a_redirect_determines_the_error(
     url = server.serve("a.png", status(302, Location=server.serve("b.png", status(code))))
 
     with pytest.raises(error, match=f"answers {code}") as raised:
-        take(fetcher, url)
+        download_image(fetcher, url)
     assert type(raised.value) is error
 
 
@@ -155,7 +165,7 @@ def test_the_error_of_a_refused_redirect_has_a_reason_without_the_url(
     url = server.serve("a.png", status(302, Location="https://10.0.0.5/b.png?sig=s3cret"))
 
     with pytest.raises(ImageRejectedError) as refused:
-        take(fetcher, url)
+        download_image(fetcher, url)
     assert str(refused.value) == (
         "the server redirects to a URL that is not allowed: the URL's host is not a public host name"
     )
@@ -169,12 +179,12 @@ def test_the_error_of_a_refused_redirect_has_a_reason_without_the_url(
 )
 def test_a_body_that_is_not_an_image_is_rejected(server: ImageServer, fetcher: ImageFetcher, body: bytes) -> None:
     with pytest.raises(ImageRejectedError, match="not an image"):
-        take(fetcher, server.serve("a.png", body))
+        download_image(fetcher, server.serve("a.png", body))
 
 
 def test_an_empty_body_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match="0 bytes"):
-        take(fetcher, server.serve("a.png", b""))
+        download_image(fetcher, server.serve("a.png", b""))
 
 
 def test_a_body_shorter_than_its_length_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -183,20 +193,20 @@ def test_a_body_shorter_than_its_length_is_a_temporary_error(server: ImageServer
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="cut off"):
-        take(fetcher, server.serve("a.png", send))
+        download_image(fetcher, server.serve("a.png", send))
 
 
 def test_a_body_longer_than_its_length_is_cut(server: ImageServer, fetcher: ImageFetcher) -> None:
     url = server.serve("a.png", content(PNG, Content_Length=str(len(PNG) - 1)))
 
     # The missing byte belongs to the end of the PNG: all pixels have arrived.
-    assert take(fetcher, url).content == PNG[:-1]
+    assert download_image(fetcher, url).content == PNG[:-1]
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "0x10", "9" * 5000, "1, 2", "\xb2"])
 def test_a_malformed_length_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher, length: str) -> None:
     with pytest.raises(ImageUnavailableError):
-        take(fetcher, server.serve("a.png", content(PNG, Content_Length=length)))
+        download_image(fetcher, server.serve("a.png", content(PNG, Content_Length=length)))
 
 
 def test_a_body_without_length_that_ends_early_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -208,7 +218,7 @@ def test_a_body_without_length_that_ends_early_is_a_temporary_error(server: Imag
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="not whole"):
-        take(fetcher, server.serve("a.png", send))
+        download_image(fetcher, server.serve("a.png", send))
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity, gzip", "br", "zstd", "deflate"])
@@ -216,7 +226,7 @@ def test_a_compressed_body_is_a_temporary_error(server: ImageServer, fetcher: Im
     url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding=coding))
 
     with pytest.raises(ImageUnavailableError, match="compressed"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
 
 def test_an_invalid_body_with_an_unknown_encoding_is_a_temporary_error(
@@ -225,7 +235,7 @@ def test_an_invalid_body_with_an_unknown_encoding_is_a_temporary_error(
     url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding="rot13"))
 
     with pytest.raises(ImageUnavailableError, match="unknown content encoding"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +244,7 @@ def test_an_invalid_body_with_an_unknown_encoding_is_a_temporary_error(
 def test_a_valid_image_is_accepted_with_any_encoding_but_a_compression(
     server: ImageServer, fetcher: ImageFetcher, value: str
 ) -> None:
-    assert take(fetcher, server.serve("a.png", content(PNG, Content_Encoding=value))).content == PNG
+    assert download_image(fetcher, server.serve("a.png", content(PNG, Content_Encoding=value))).content == PNG
 
 
 def test_a_body_with_too_large_a_length_is_rejected_before_it_arrives(
@@ -243,7 +253,7 @@ def test_a_body_with_too_large_a_length_is_rejected_before_it_arrives(
     url = server.serve("a.png", content(b"", Content_Length=str(stream.MAX_IMAGE_BYTES + 1)))
 
     with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
 
 def test_a_body_without_length_is_rejected_when_it_becomes_too_large(
@@ -261,7 +271,7 @@ def test_a_body_without_length_is_rejected_when_it_becomes_too_large(
             sent += 100_000
 
     with pytest.raises(ImageRejectedError, match="larger than 300000 bytes"):
-        take(fetcher, server.serve("a.png", endless))
+        download_image(fetcher, server.serve("a.png", endless))
     assert sent < 50_000_000  # what fits into socket buffers; the server itself does not stop
 
 
@@ -270,11 +280,11 @@ def test_the_maximum_number_of_bytes_is_accepted(
 ) -> None:
     url = server.serve("a.png", PNG)
     monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", len(PNG))
-    take(fetcher, url)
+    download_image(fetcher, url)
 
     monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", len(PNG) - 1)
     with pytest.raises(ImageRejectedError, match="larger"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
 
 # ------------------------------------------------------------------------------------------------ time
@@ -300,7 +310,7 @@ def test_one_deadline_covers_the_whole_response(
 
     # With a separate limit for each read, the first two responses would be received completely.
     with pytest.raises(ImageUnavailableError, match="did not arrive within"):
-        take(fetcher, url)
+        download_image(fetcher, url)
 
     assert short_deadline * 0.9 <= time.monotonic() - started_at
 
@@ -313,7 +323,7 @@ def test_each_fetch_has_its_own_deadline(
     monkeypatch.setattr(http_connections, "time", SimpleNamespace(monotonic=lambda: now))
     url = server.serve("a.png", PNG)
     for _ in range(3):
-        take(fetcher, url)
+        download_image(fetcher, url)
         now += 42
 
 
@@ -327,7 +337,7 @@ def test_the_deadline_covers_name_resolution(short_deadline: float) -> None:
 
     try:
         with pytest.raises(ImageUnavailableError, match="did not arrive within"):
-            take(ImageFetcher(SlowResolver()), "https://images.example/a.png")
+            download_image(ImageFetcher(SlowResolver()), "https://images.example/a.png")
     finally:
         answered.set()
 
@@ -341,7 +351,7 @@ def test_a_closed_port_is_a_temporary_error() -> None:
     unreachable = ImageFetcher(LoopbackUrlPolicy(port))
 
     with pytest.raises(ImageUnavailableError, match="connection failed: the server cannot be reached"):
-        take(unreachable, f"http://images.example:{port}/a.png")
+        download_image(unreachable, f"http://images.example:{port}/a.png")
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer) -> None:
@@ -349,7 +359,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer)
         def resolve(self, host: str, port: int) -> list[str]:
             return ["::1", "127.0.0.1"]  # the server listens on the second only
 
-    assert take(ImageFetcher(TwoAddresses(server.port)), server.serve("a.png", PNG)).content == PNG
+    assert download_image(ImageFetcher(TwoAddresses(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
 def test_a_closed_connection_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -358,7 +368,7 @@ def test_a_closed_connection_is_a_temporary_error(server: ImageServer, fetcher: 
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(fetcher, server.serve("a.png", close_connection_early))
+        download_image(fetcher, server.serve("a.png", close_connection_early))
 
 
 def test_an_answer_that_is_not_http_is_a_temporary_error(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -367,14 +377,14 @@ def test_an_answer_that_is_not_http_is_a_temporary_error(server: ImageServer, fe
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(fetcher, server.serve("a.png", greet_as_mail_server))
+        download_image(fetcher, server.serve("a.png", greet_as_mail_server))
 
 
 def test_no_error_contains_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
     # The URL is signed: a reader of the log could download the image.
     url = server.serve("a.png?sig=s3cret", status(500))
     with pytest.raises(ImageUnavailableError) as failed:
-        take(fetcher, url)
+        download_image(fetcher, url)
 
     assert "s3cret" not in str(failed.value)
 
@@ -383,7 +393,7 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    assert take(ImageFetcher(LoopbackUrlPolicy(server.port)), server.serve("a.png", PNG)).content == PNG
+    assert download_image(ImageFetcher(LoopbackUrlPolicy(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
 # ------------------------------------------------------------------------------------------------ the URL policy
@@ -391,14 +401,14 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
 
 def test_no_request_is_sent_to_an_unexpected_host(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageRejectedError):
-        take(fetcher, server.serve("a.png", PNG, host="other.example"))
+        download_image(fetcher, server.serve("a.png", PNG, host="other.example"))
 
     assert server.requests == []
 
 
 def test_fetchers_have_the_strict_url_policy_by_default(server: ImageServer) -> None:
     with pytest.raises(ImageRejectedError, match="not https"):
-        take(ImageFetcher(), server.serve("a.png", PNG), ["*"])
+        download_image(ImageFetcher(), server.serve("a.png", PNG), ["*"])
 
     assert server.requests == []
 
@@ -415,7 +425,7 @@ def test_connections_are_made_to_checked_addresses_only(server: ImageServer, mon
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ImageUnavailableError, match="an address that is not public"):
-        take(ImageFetcher(NameOnlyUrlPolicy(server.port)), server.serve("a.png", PNG))
+        download_image(ImageFetcher(NameOnlyUrlPolicy(server.port)), server.serve("a.png", PNG))
 
     assert server.requests == []
 
@@ -508,7 +518,7 @@ def test_tls_uses_the_host_name_and_not_the_address(
 ) -> None:
     trust(certificate, monkeypatch)
 
-    assert take(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png").content == PNG
+    assert download_image(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png").content == PNG
     assert tls_names == ["images.example"]
 
 
@@ -518,11 +528,11 @@ def test_a_certificate_of_another_name_is_not_accepted(
     trust(certificate, monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(ImageFetcher(TlsUrlPolicy()), "https://other.example/a.png", ["*"])
+        download_image(ImageFetcher(TlsUrlPolicy()), "https://other.example/a.png", ["*"])
     assert tls_names == ["other.example"]
 
 
 def test_a_self_signed_certificate_is_not_accepted(tls_names: list[str | None]) -> None:
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png")
+        download_image(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png")
     assert tls_names == ["images.example"]

@@ -16,7 +16,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, Task, TaskReport, TaskStatus
-from catchlight.polling.giving_up import no_result_failure, not_confirmed
+from catchlight.polling.giving_up import no_result_failure, unconfirmed_failure
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 UNCONFIRMED_CALLBACK = "a callback came, but its provider did not confirm it: "
@@ -118,7 +118,7 @@ def test_the_message_mentions_a_callback_that_was_not_confirmed(attributes: dict
     ],
 )
 def test_the_failure_of_an_unconfirmed_task_has_a_reason(error: Exception, text: str) -> None:
-    failure = not_confirmed(error)
+    failure = unconfirmed_failure(error)
 
     assert failure.message.startswith("a callback reported a success, but its provider has not confirmed it: ")
     assert failure.message.endswith(text)

@@ -39,7 +39,7 @@ class Harness:
         self.download_urls: dict[str, str] = {}
         self.renewed: list[tuple[Mapping[int, Image], datetime]] = []
 
-    def ask(self, key: str) -> TaskReport | None:
+    def request_status(self, key: str) -> TaskReport | None:
         assert key == "flux-kontext#t1"
         if isinstance(self.reported, Exception):
             raise self.reported

@@ -103,7 +103,7 @@ def test_retries_are_the_schedule_of_the_specification_and_end_after_a_day() -> 
 
 
 @pytest.mark.parametrize(
-    ("age", "asked_for", "expected"),
+    ("age", "retry_after", "expected"),
     [
         (15.2, None, 290),  # the receiver did not answer in time, and the time of the retry after 5 s has passed
         (4.999, None, 1),
@@ -116,11 +116,11 @@ def test_retries_are_the_schedule_of_the_specification_and_end_after_a_day() -> 
     ],
 )
 def test_the_time_of_the_next_try_is_counted_from_the_queueing(
-    age: float, asked_for: int | None, expected: int | None
+    age: float, retry_after: int | None, expected: int | None
 ) -> None:
     now = NOW + timedelta(seconds=age)
 
-    assert retry_after_seconds(now, queued_at=NOW, asked_for=asked_for) == expected
+    assert retry_after_seconds(now, queued_at=NOW, retry_after=retry_after) == expected
 
 
 # ------------------------------------------------------------------------------------------------ the body

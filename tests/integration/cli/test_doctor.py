@@ -16,7 +16,7 @@ from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Endpoint, ProbeR
 from local.template.expand import Template
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 from tests.integration.cli.conftest import ALARM, STACK_NAME, Deployed, a_template
-from tests.integration.providers import ACE_PATH, Providers, saying
+from tests.integration.providers import ACE_PATH, Providers, json_response
 
 
 class FakeEndpoint:
@@ -69,9 +69,9 @@ class FakeEndpoint:
 def valid_keys(providers: Providers) -> Providers:
     """Every provider accepts every key."""
     providers.answers |= {
-        "/api/v1/chat/credit": saying({"code": 200, "msg": "success", "data": 35.95}),
-        "/api/v1/common/credit": saying({"code": 200, "msg": "success", "data": 7}),
-        ACE_PATH: saying({}),
+        "/api/v1/chat/credit": json_response({"code": 200, "msg": "success", "data": 35.95}),
+        "/api/v1/common/credit": json_response({"code": 200, "msg": "success", "data": 7}),
+        ACE_PATH: json_response({}),
     }
     return providers
 
@@ -314,14 +314,14 @@ SERVICES_WITH_CHAT_CREDIT = ["flux-kontext API key", "apikley API key", "kie-mar
 @pytest.mark.parametrize(
     ("response", "subjects", "detail"),
     [
-        (saying({"code": 401, "msg": "no"}), SERVICES_WITH_CHAT_CREDIT, "refused: flux-kontext answered 401"),
+        (json_response({"code": 401, "msg": "no"}), SERVICES_WITH_CHAT_CREDIT, "refused: flux-kontext answered 401"),
         (
-            saying({"code": 200, "data": 0}),
+            json_response({"code": 200, "data": 0}),
             SERVICES_WITH_CHAT_CREDIT,
             "out of credits: 0 credits; the provider accepts",
         ),
-        (saying({}, 503), [], "not tried: flux-kontext answered 503"),
-        (saying({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
+        (json_response({}, 503), [], "not tried: flux-kontext answered 503"),
+        (json_response({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
     ],
 )
 def test_api_keys_are_tried_at_their_service(
@@ -443,7 +443,7 @@ def test_the_key_of_a_further_account_is_tried_at_its_service(
     deployed: Deployed, endpoint: FakeEndpoint, providers: Providers
 ) -> None:
     put_secret("ProviderKeysSecret", '{"apikley-2": {"apiKey": "s3cret-of-the-second"}}')
-    providers.answers["/api/v1/chat/credit"] = saying({"code": 200, "data": 5})
+    providers.answers["/api/v1/chat/credit"] = json_response({"code": 200, "data": 5})
 
     checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
 

@@ -24,7 +24,7 @@ from catchlight.models import TaskStatus
 from catchlight_cli.command_line import parser, run
 from catchlight_cli.commands import COMMANDS
 from tests.integration.cli.conftest import STACK_NAME, Deployed
-from tests.integration.providers import ACE_PATH, Providers, saying
+from tests.integration.providers import ACE_PATH, Providers, json_response
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
 
 TASK_ID = "task-" + "0123456789_" * 8
@@ -76,9 +76,9 @@ NAMES = [command.name for command in COMMANDS]
 def stack(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deployed:
     """A stack with an archived task, whose commands reach a tasks API."""
     providers.answers |= {
-        "/api/v1/chat/credit": saying({"code": 200, "msg": "success", "data": 35.95}),
-        "/api/v1/common/credit": saying({"code": 200, "msg": "success", "data": 7}),
-        ACE_PATH: saying({}),
+        "/api/v1/chat/credit": json_response({"code": 200, "msg": "success", "data": 35.95}),
+        "/api/v1/common/credit": json_response({"code": 200, "msg": "success", "data": 7}),
+        ACE_PATH: json_response({}),
     }
     image = an_image(TASK_ID, PICTURE)
     api = TasksApiInMemory([a_task(TASK_ID, images=[image])], {image.key or "": PICTURE})

@@ -12,7 +12,7 @@ import pytest
 from catchlight_cli.health.provider_keys import key_problem
 from tests.integration.cli.conftest import Deployed
 from tests.integration.functions import PROVIDER_KEYS
-from tests.integration.providers import ACE_PATH, Providers, saying, unreachable
+from tests.integration.providers import ACE_PATH, Providers, json_response, unreachable
 
 CREDITS, NANO_CREDITS = "/api/v1/chat/credit", "/api/v1/common/credit"
 NEW_KEY = "newKeyOfTheService0123"
@@ -22,9 +22,9 @@ NEW_KEY = "newKeyOfTheService0123"
 def valid_keys(providers: Providers) -> Providers:
     """Every provider accepts every key."""
     providers.answers |= {
-        CREDITS: saying({"code": 200, "msg": "success", "data": 35.95}),
-        NANO_CREDITS: saying({"code": 200, "msg": "success", "data": 1200}),
-        ACE_PATH: saying({}),
+        CREDITS: json_response({"code": 200, "msg": "success", "data": 35.95}),
+        NANO_CREDITS: json_response({"code": 200, "msg": "success", "data": 1200}),
+        ACE_PATH: json_response({}),
     }
     return providers
 
@@ -154,19 +154,19 @@ ACE_REFUSAL = {"success": False, "error": {"code": "invalid_token", "message": "
         (
             "flux-kontext",
             CREDITS,
-            saying({"code": 401, "msg": "no"}),
+            json_response({"code": 401, "msg": "no"}),
             "flux-kontext answered 401: the API key is missing",
         ),
-        ("flux-kontext", CREDITS, saying({}, 401), "flux-kontext answered 401: the API key is missing or wrong"),
+        ("flux-kontext", CREDITS, json_response({}, 401), "flux-kontext answered 401: the API key is missing or wrong"),
         (
             "acedata",
             ACE_PATH,
-            saying(ACE_REFUSAL, 401),
+            json_response(ACE_REFUSAL, 401),
             "both Flux Images and Flux Tasks, which is acquired separately",
         ),
-        ("acedata", ACE_PATH, saying({}, 403), "both Flux Images and Flux Tasks, which is acquired separately"),
-        ("flux-kontext", CREDITS, saying({}, 503), "Repeat the command later, or with --no-trial."),
-        ("flux-kontext", CREDITS, saying({"code": 455, "msg": "maintenance"}), "or with --no-trial."),
+        ("acedata", ACE_PATH, json_response({}, 403), "both Flux Images and Flux Tasks, which is acquired separately"),
+        ("flux-kontext", CREDITS, json_response({}, 503), "Repeat the command later, or with --no-trial."),
+        ("flux-kontext", CREDITS, json_response({"code": 455, "msg": "maintenance"}), "or with --no-trial."),
         ("flux-kontext", CREDITS, unreachable, "flux-kontext did not answer: ConnectError. Repeat the command later"),
     ],
 )
@@ -185,9 +185,9 @@ def test_a_key_that_the_service_rejects_is_not_stored(
 @pytest.mark.parametrize(
     ("provider", "path", "respond"),
     [
-        ("flux-kontext", CREDITS, saying({"code": 200, "msg": "success", "data": 0})),
-        ("flux-kontext", CREDITS, saying({"code": 402, "msg": "no credits"})),
-        ("acedata", ACE_PATH, saying({"error": {"code": "used_up", "message": "no"}}, 403)),
+        ("flux-kontext", CREDITS, json_response({"code": 200, "msg": "success", "data": 0})),
+        ("flux-kontext", CREDITS, json_response({"code": 402, "msg": "no credits"})),
+        ("acedata", ACE_PATH, json_response({"error": {"code": "used_up", "message": "no"}}, 403)),
     ],
 )
 def test_a_key_of_an_account_without_credits_is_stored_with_a_warning(
@@ -269,8 +269,8 @@ def test_valid_keys_are_listed_with_their_credits(deployed: Deployed) -> None:
 
 
 def test_each_status_is_listed_with_its_consequences_and_next_step(deployed: Deployed, providers: Providers) -> None:
-    providers.answers[CREDITS] = saying({"code": 401, "msg": "no"})
-    providers.answers[NANO_CREDITS] = saying({"code": 200, "data": -3})
+    providers.answers[CREDITS] = json_response({"code": 401, "msg": "no"})
+    providers.answers[NANO_CREDITS] = json_response({"code": 200, "data": -3})
     put({name: PROVIDER_KEYS[name] for name in ("flux-kontext", "nanobanana")})
 
     assert listed(deployed, expect=1) == {

@@ -16,7 +16,7 @@ from catchlight.tasks.table import TasksTable
 from catchlight_cli.repair.redriving import _VISIBILITY_TIMEOUT_SECONDS
 from tests.canary_secrets import URL_QUERY
 from tests.integration.cli.conftest import STACK_NAME, Deployed
-from tests.integration.providers import FLUX_PATH, Providers, record, saying, unreachable
+from tests.integration.providers import FLUX_PATH, Providers, json_response, record, unreachable
 
 HOUR = timedelta(hours=1)
 OLD_URL = f"https://tempfile.aiquickdraw.com/r/old.png?{URL_QUERY}"
@@ -232,7 +232,9 @@ def test_the_missing_images_of_an_incomplete_task_become_pending(deployed: Deplo
 
 
 @pytest.mark.parametrize(
-    "respond", [record_with_the_old_url, saying({}, 429), unreachable], ids=["the old URL", "HTTP 429", "unreachable"]
+    "respond",
+    [record_with_the_old_url, json_response({}, 429), unreachable],
+    ids=["the old URL", "HTTP 429", "unreachable"],
 )
 def test_without_a_fresh_url_an_image_keeps_its_old_url(
     deployed: Deployed, fake_providers: Providers, respond: Any

@@ -88,7 +88,7 @@ def test_a_closed_pipe_ends_a_listing_without_a_further_request(
     with pytest.raises(BrokenPipeError):
         catchlight(Head(), "list", "--all", "--format", format_)
 
-    assert len(api.asked()) <= 2  # the page that the reader has read, and the one whose output failed
+    assert len(api.requested_paths()) <= 2  # the page that the reader has read, and the one whose output failed
 
 
 # ------------------------------------------------------------------------------------------------ other commands
@@ -101,7 +101,7 @@ def test_register_prints_each_task_when_it_is_registered(
     connect_to(api, monkeypatch)
 
     def before(_: httpx.Request) -> None:
-        if len(api.asked("POST")) == 2:
+        if len(api.requested_paths("POST")) == 2:
             screen.wait_for("flux-kontext/task99")
 
     api.before = before

@@ -12,7 +12,7 @@ from tests.image_server import picture
 from tests.integration.archiver import TASK
 from tests.integration.conftest import Store
 from tests.integration.functions import metric_lines
-from tests.integration.providers import record, saying, timed_out, unreachable
+from tests.integration.providers import json_response, record, timed_out, unreachable
 
 PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
 ACE = "acedata#a1"
@@ -25,7 +25,7 @@ def flux_record(result: str, origin: str | None = None) -> Callable[[httpx.Reque
 
 def acedata_record(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
     data = [{"image_url": url} for url in urls]
-    return saying({"id": "a1", "response": {"success": True, "data": data}})
+    return json_response({"id": "a1", "response": {"success": True, "data": data}})
 
 
 def report_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
@@ -53,17 +53,19 @@ def urls(item: dict[str, Any]) -> list[str]:
 
 
 INCONCLUSIVE = {
-    "500": saying({"code": 500, "msg": "error"}),
-    "HTTP 500": saying({}, 500),
+    "500": json_response({"code": 500, "msg": "error"}),
+    "HTTP 500": json_response({}, 500),
     "unreachable": unreachable,
     "too slow": timed_out,
-    "429": saying({"code": 429}),
-    "455": saying({"code": 455}),
-    "401": saying({"code": 401}),
-    "HTTP 401": saying({}, 401),
-    "402": saying({"code": 402}),
+    "429": json_response({"code": 429}),
+    "455": json_response({"code": 455}),
+    "401": json_response({"code": 401}),
+    "HTTP 401": json_response({}, 401),
+    "402": json_response({"code": 402}),
     "redirect": lambda _: httpx.Response(302, headers={"Location": "https://api.kie.ai/elsewhere"}),
     "HTML": lambda _: httpx.Response(200, text="<html>"),
-    "another task": saying({"code": 200, "data": {"taskId": "other", "successFlag": 3}}),
-    "success without a URL": saying({"code": 200, "data": {"taskId": "task12345", "successFlag": 1, "response": {}}}),
+    "another task": json_response({"code": 200, "data": {"taskId": "other", "successFlag": 3}}),
+    "success without a URL": json_response(
+        {"code": 200, "data": {"taskId": "task12345", "successFlag": 1, "response": {}}}
+    ),
 }

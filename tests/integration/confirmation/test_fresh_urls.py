@@ -16,7 +16,7 @@ from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.reports import INCONCLUSIVE, PNG, flux_record
 from tests.integration.fault_injection import AWS_FAULTS, failing
 from tests.integration.functions import metric_lines
-from tests.integration.providers import FLUX_PATH, Providers, failed, running, saying
+from tests.integration.providers import FLUX_PATH, Providers, failed, json_response, running
 
 JPEG = picture("JPEG")
 
@@ -147,7 +147,7 @@ def test_without_a_download_url_the_image_is_expired(
     archiver: Archiver, providers: Providers, body: object, status_code: int
 ) -> None:
     origin, result = expired_origin(archiver)
-    providers.answers = {FLUX_PATH: flux_record(result, origin), DOWNLOAD_URL_PATH: saying(body, status_code)}
+    providers.answers = {FLUX_PATH: flux_record(result, origin), DOWNLOAD_URL_PATH: json_response(body, status_code)}
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
@@ -167,7 +167,7 @@ def test_a_failed_download_from_a_fresh_url_counts_as_a_try(archiver: Archiver, 
     assert archiver.item()["status"] == "ARCHIVED"
 
 
-@pytest.mark.parametrize("respond", [running, failed, saying({"code": 422, "msg": "Record does not exist"})])
+@pytest.mark.parametrize("respond", [running, failed, json_response({"code": 422, "msg": "Record does not exist"})])
 def test_an_image_is_expired_if_the_provider_reports_no_result(
     archiver: Archiver, providers: Providers, respond: object
 ) -> None:

@@ -4,7 +4,7 @@ from catchlight.models import Media, SkippedOutput
 from tests.image_server import picture
 from tests.integration.archiver import Archiver
 from tests.integration.confirmation.reports import flux_record
-from tests.integration.providers import FLUX_PATH, MARKET_PATH, Providers, saying
+from tests.integration.providers import FLUX_PATH, MARKET_PATH, Providers, json_response
 
 PNG = picture("PNG")
 MARKET = "kie-market#task12345"
@@ -25,7 +25,7 @@ def test_images_in_the_record_correct_a_callback_without_images(archiver: Archiv
 def test_a_forged_image_of_a_video_task_is_not_fetched(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", PNG), task=MARKET)
     record = {"taskId": "task12345", "state": "success", "resultJson": f'{{"resultUrls": ["{VIDEO.url}"]}}'}
-    providers.answers[MARKET_PATH] = saying({"code": 200, "msg": "success", "data": record})
+    providers.answers[MARKET_PATH] = json_response({"code": 200, "msg": "success", "data": record})
 
     assert archiver.run(MARKET) == []
 
@@ -41,7 +41,7 @@ def test_a_video_that_the_provider_confirms_is_incomplete_and_confirmed(
 ) -> None:
     archiver.succeed(skipped=(VIDEO,), task=MARKET)
     record = {"taskId": "task12345", "state": "success", "resultJson": {"resultUrls": [VIDEO.url]}}
-    providers.answers[MARKET_PATH] = saying({"code": 200, "msg": "success", "data": record})
+    providers.answers[MARKET_PATH] = json_response({"code": 200, "msg": "success", "data": record})
 
     assert archiver.run(MARKET) == []
 

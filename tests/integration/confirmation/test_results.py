@@ -39,9 +39,9 @@ from tests.integration.providers import (
     FLUX_PATH,
     Providers,
     failed,
+    json_response,
     poll,
     running,
-    saying,
     unreachable,
 )
 
@@ -264,7 +264,11 @@ def test_a_success_that_the_provider_reports_as_failed_becomes_failed(
 
 @pytest.mark.parametrize(
     "respond",
-    [running, saying({"code": 422, "msg": "Record does not exist", "data": None}), saying({"code": 404}, 404)],
+    [
+        running,
+        json_response({"code": 422, "msg": "Record does not exist", "data": None}),
+        json_response({"code": 404}, 404),
+    ],
     ids=["running", "unknown", "404"],
 )
 def test_a_success_without_a_result_at_the_provider_becomes_unconfirmed_and_is_polled(

@@ -22,10 +22,10 @@ from tests.integration.confirmation.conftest import Stream
 from tests.integration.confirmation.reports import FORGED, INCONCLUSIVE, report_failure
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret
-from tests.integration.providers import ACE_PATH, FLUX_PATH, Providers, poll, running, saying
+from tests.integration.providers import ACE_PATH, FLUX_PATH, Providers, json_response, poll, running
 
-NOT_FOUND = saying({"code": 422, "msg": "recordInfo is null", "data": None})
-UNKNOWN_TASK_RESPONSES = {"not found": NOT_FOUND, "HTTP 404": saying({"code": 404}, 404)}
+NOT_FOUND = json_response({"code": 422, "msg": "recordInfo is null", "data": None})
+UNKNOWN_TASK_RESPONSES = {"not found": NOT_FOUND, "HTTP 404": json_response({"code": 404}, 404)}
 LAST = MAX_POLLS_OF_UNKNOWN_TASKS - 1
 
 
@@ -109,7 +109,7 @@ def test_a_registered_task_is_polled_until_polling_gives_up(
 def test_a_rejected_task_id_counts_as_unknown(store: Store, providers: Providers) -> None:
     task = "acedata#a1"
     report_failure(store, task=task)
-    providers.answers[ACE_PATH] = saying({"error": {"code": "bad_request", "message": "malformed id"}}, 400)
+    providers.answers[ACE_PATH] = json_response({"error": {"code": "bad_request", "message": "malformed id"}}, 400)
 
     assert poll(task, polls=LAST - 1)["tasks"] == [task]
     assert poll(task, polls=LAST)["tasks"] == []

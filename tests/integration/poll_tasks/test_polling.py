@@ -32,9 +32,9 @@ from tests.integration.providers import (
     RESULT_URL,
     Providers,
     failed,
+    json_response,
     poll,
     running,
-    saying,
     status_of,
     succeeded,
     timed_out,
@@ -44,7 +44,9 @@ from tests.integration.providers import (
 # ------------------------------------------------------------------------------------------------ outages
 
 
-@pytest.mark.parametrize("answer", [unreachable, saying({}, 500), saying({"code": 455}), saying({"code": 429})])
+@pytest.mark.parametrize(
+    "answer", [unreachable, json_response({}, 500), json_response({"code": 455}), json_response({"code": 429})]
+)
 def test_after_five_minutes_without_an_answer_a_poll_finds_the_original_in_time(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
@@ -111,7 +113,7 @@ def test_a_round_without_tasks_makes_no_request(providers: Providers) -> None:
 
 def test_each_provider_gets_requests_in_its_own_format_with_its_own_key(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
-    providers.answers = {FLUX_PATH: running, NANO_PATH: running, ACE_PATH: saying({})}
+    providers.answers = {FLUX_PATH: running, NANO_PATH: running, ACE_PATH: json_response({})}
 
     assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, NANO, ACE], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
 
@@ -148,7 +150,7 @@ def test_one_request_to_ace_data_covers_fifty_tasks(store: Store, providers: Pro
         }
         for number in range(49)
     ]
-    providers.answers[ACE_PATH] = saying({"items": items, "count": 49})
+    providers.answers[ACE_PATH] = json_response({"items": items, "count": 49})
 
     assert poll(*tasks)["tasks"] == ["acedata#a49"]
 
@@ -181,7 +183,7 @@ def test_polled_results_are_written_to_the_items(store: Store, providers: Provid
     providers.answers = {
         FLUX_PATH: succeeded,
         NANO_PATH: failed,
-        ACE_PATH: saying(
+        ACE_PATH: json_response(
             {"id": "a1", "response": {"success": True, "data": [{"image_url": "https://x.acedata.cloud/1"}]}}
         ),
     }
@@ -216,9 +218,9 @@ def test_a_callback_during_a_poll_is_not_overwritten(store: Store, providers: Pr
     "answer",
     [
         running,
-        saying({"code": 200, "msg": "success", "data": None}),
-        saying({"code": 422, "msg": "Record does not exist", "data": None}),
-        saying({}, 404),
+        json_response({"code": 200, "msg": "success", "data": None}),
+        json_response({"code": 422, "msg": "Record does not exist", "data": None}),
+        json_response({}, 404),
     ],
     ids=["running", "unknown", "422", "404"],
 )
@@ -275,10 +277,10 @@ def test_polls_beyond_the_limit_of_the_executions_history_are_delayed(
 @pytest.mark.parametrize(
     "answer",
     [
-        saying({"code": 429, "msg": "rate limit"}),
-        saying({"code": 455, "msg": "maintenance"}),
-        saying({}, 429),
-        saying({"code": 455}, 455),
+        json_response({"code": 429, "msg": "rate limit"}),
+        json_response({"code": 455, "msg": "maintenance"}),
+        json_response({}, 429),
+        json_response({"code": 455}, 455),
     ],
     ids=["429 in the body", "455 in the body", "HTTP 429", "HTTP 455"],
 )
@@ -298,7 +300,7 @@ def test_a_busy_provider_gets_no_further_requests_for_a_while(
 
 def test_a_busy_provider_does_not_make_the_wait_shorter(store: Store, providers: Providers) -> None:
     store.register(FLUX)
-    providers.answers[FLUX_PATH] = saying({"code": 429})
+    providers.answers[FLUX_PATH] = json_response({"code": 429})
 
     assert (
         poll(FLUX, waited_seconds=3600)["waitSeconds"] == 150
@@ -318,17 +320,17 @@ def test_a_provider_that_is_down_does_not_delay_the_others(store: Store, provide
     [
         unreachable,
         timed_out,
-        saying({"code": 500}),
-        saying("?"),
-        saying([], 502),
+        json_response({"code": 500}),
+        json_response("?"),
+        json_response([], 502),
         lambda _: httpx.Response(200, content=b"<html>"),
         lambda _: httpx.Response(200, content=b"\xff"),
         lambda _: httpx.Response(200, content=b"[" * 100_000),
         lambda _: httpx.Response(200, content=b'{"code": ' + b"9" * 5000 + b"}"),
         lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, content=b"no gzip"),
         lambda _: httpx.Response(302, headers={"location": "https://evil.example/"}),
-        saying({"code": 200, "data": {"taskId": "another", "successFlag": 1}}),
-        saying({"code": 200, "data": {"taskId": "f1", "successFlag": 9}}),
+        json_response({"code": 200, "data": {"taskId": "another", "successFlag": 1}}),
+        json_response({"code": 200, "data": {"taskId": "f1", "successFlag": 9}}),
     ],
 )
 def test_a_provider_is_polled_again_after_an_outage(
@@ -422,7 +424,7 @@ def test_a_key_that_no_header_can_hold_stops_the_polls_of_its_provider_alone(
 def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Providers) -> None:
     tasks = [f"flux-kontext#f{number}" for number in range(40)]
     store.register(*tasks)
-    providers.answers[FLUX_PATH] = saying({"code": 401, "msg": "unauthorized"}, 401)
+    providers.answers[FLUX_PATH] = json_response({"code": 401, "msg": "unauthorized"}, 401)
 
     assert poll(*tasks)["tasks"] == tasks
     assert len(providers.requests) <= FIRST_REQUESTS
@@ -466,11 +468,11 @@ def test_a_task_without_a_result_times_out(store: Store, providers: Providers) -
 @pytest.mark.parametrize(
     ("answer", "last_answer"),
     [
-        (saying({"code": 200, "data": None}), "NOT_FOUND"),
-        (saying({"code": 401, "msg": "You do not have access"}), "REFUSED"),
-        (saying({"code": 455}), "BUSY"),
-        (saying("no object"), "UNREADABLE"),
-        (saying({}, 502), "NO_ANSWER"),
+        (json_response({"code": 200, "data": None}), "NOT_FOUND"),
+        (json_response({"code": 401, "msg": "You do not have access"}), "REFUSED"),
+        (json_response({"code": 455}), "BUSY"),
+        (json_response("no object"), "UNREADABLE"),
+        (json_response({}, 502), "NO_ANSWER"),
     ],
 )
 def test_a_task_that_timed_out_has_the_last_answer(
@@ -582,9 +584,9 @@ def test_an_error_of_dynamodb_fails_the_round(store: Store, providers: Providers
 def test_the_example_input_is_accepted(store: Store, providers: Providers) -> None:
     event = an_event("poll_tasks_input.json")
     store.register(*event["tasks"])
-    market = saying(an_event("polls/kie-market/success.json"))
+    market = json_response(an_event("polls/kie-market/success.json"))
     providers.answers = {FLUX_PATH: succeeded, NANO_PATH: succeeded, MARKET_PATH: market}
-    providers.answers[ACE_PATH] = saying({"items": []})
+    providers.answers[ACE_PATH] = json_response({"items": []})
 
     answer = app.handler(event, FakeLambdaContext())
 
@@ -626,7 +628,7 @@ def test_no_log_line_holds_a_key(
     store: Store, providers: Providers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     store.register(FLUX, NANO)
-    providers.answers = {FLUX_PATH: saying({"code": 401}), NANO_PATH: unreachable}
+    providers.answers = {FLUX_PATH: json_response({"code": 401}), NANO_PATH: unreachable}
 
     poll(FLUX, NANO)
 

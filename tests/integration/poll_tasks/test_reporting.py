@@ -26,9 +26,9 @@ from tests.integration.providers import (
     NANO_PATH,
     Providers,
     failed,
+    json_response,
     poll,
     record,
-    saying,
     status_of,
     succeeded,
     timed_out,
@@ -138,9 +138,9 @@ def test_the_end_of_polling_that_cannot_be_written_is_not_retried_every_second(
     [
         (unreachable, "ProviderUnavailableError"),
         (timed_out, "ProviderUnavailableError"),
-        (saying("no object"), "UnreadableAnswerError"),
-        (saying({}, 429), "ProviderBusyError"),
-        (saying({}, 401), "ProviderRefusedError"),
+        (json_response("no object"), "UnreadableAnswerError"),
+        (json_response({}, 429), "ProviderBusyError"),
+        (json_response({}, 401), "ProviderRefusedError"),
     ],
     ids=["unreachable", "timed out", "not readable", "busy", "refused"],
 )

@@ -236,7 +236,7 @@ def test_an_unknown_outcome_is_explained_and_its_key_can_be_released(catchlight:
     assert "catchlight submit --release-key o1" in ran.err
     ran = catchlight(api, "submit", "--release-key", "o1")
     assert ran.status == 0
-    assert api.asked("DELETE") == ["/submissions/o1"]
+    assert api.requested_paths("DELETE") == ["/submissions/o1"]
 
 
 # ------------------------------------------------------------------------------------------------ register
@@ -280,7 +280,7 @@ def test_get_prints_a_task_as_text(catchlight: Catchlight) -> None:
     for words in (
         "flux-kontext/t1  ARCHIVED",
         "a [red]tree",
-        "EXPIRED: its URL was dead",
+        "EXPIRED: its URL had expired",
         "callback reported FAILED; not applied",
     ):
         assert words in ran.out

@@ -66,7 +66,7 @@ def test_an_existing_file_is_not_downloaded_again(tmp_path: Path) -> None:
     run(api, tmp_path)
     (again,) = run(api, tmp_path)
     assert again.outcome == "present"
-    assert len(api.asked(host="storage.example")) == 1
+    assert len(api.requested_paths(host="storage.example")) == 1
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
@@ -282,7 +282,7 @@ def test_an_expired_link_is_requested_again(tmp_path: Path) -> None:
     api.before = storage(lambda _: refusals.pop() if refusals else None)
     (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
-    assert "/tasks/flux-kontext/t1/images/result-0" in api.asked()
+    assert "/tasks/flux-kontext/t1/images/result-0" in api.requested_paths()
 
 
 def test_a_link_that_is_about_to_expire_is_not_used(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_link_that_is_about_to_expire_is_not_used(tmp_path: Path) -> None:
     old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": expiring}),)})
     (image,) = download(client, [old], tmp_path)
     assert image.outcome == "downloaded"
-    assert api.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
+    assert api.requested_paths()[-1] == "/tasks/flux-kontext/t1/images/result-0"
 
 
 def test_a_failed_image_does_not_affect_the_others(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_images_that_are_not_archived_are_listed_with_their_reason(tmp_path: Pat
     api = TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[a_lost_image("t1"), pending])])
     reasons = {image.image: (image.outcome, image.reason) for image in run(api, tmp_path)}
     assert reasons == {
-        "origin-0": ("missing", "its URL was dead: HTTP 404 on every try"),
+        "origin-0": ("missing", "its URL had expired: HTTP 404 on every try"),
         "result-0": ("missing", "not archived yet"),
     }
 
@@ -378,7 +378,7 @@ def test_closing_the_iterator_stops_the_downloads(tmp_path: Path, monkeypatch: p
     threads = threading.active_count()
     downloads.close()
     assert threading.active_count() < threads
-    assert len(api.asked(host="storage.example")) <= 1 + MAX_PARALLEL_DOWNLOADS < 20
+    assert len(api.requested_paths(host="storage.example")) <= 1 + MAX_PARALLEL_DOWNLOADS < 20
     assert not any(thread.name.startswith("download") for thread in threading.enumerate())
 
 

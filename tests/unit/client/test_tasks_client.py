@@ -202,14 +202,14 @@ def test_wait_ends_after_timeout_seconds(connected: Connected) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
     task = connected(api).wait("flux-kontext", "t1", timeout_seconds=0)
     assert not task.done
-    assert api.asked() == ["/tasks/flux-kontext/t1"]
+    assert api.requested_paths() == ["/tasks/flux-kontext/t1"]
 
 
 def test_an_id_is_encoded_as_one_path_segment(connected: Connected) -> None:
     api = TasksApiInMemory()
     with pytest.raises(NotFoundError):
         connected(api).task("flux-kontext", "../../callbacks?wait=1#x")
-    assert api.asked() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
+    assert api.requested_paths() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
 
 
 # ------------------------------------------------------------------------------------------------ retries
@@ -283,7 +283,7 @@ def test_the_release_of_a_key_is_never_sent_twice(connected: Connected) -> None:
     api.before = first(httpx.ReadTimeout("lost"))
     with pytest.raises(APIConnectionError):
         connected(api).release_key("order-17")
-    assert api.asked("DELETE") == ["/submissions/order-17"]
+    assert api.requested_paths("DELETE") == ["/submissions/order-17"]
 
 
 def test_the_pause_is_that_of_retry_after(connected: Connected) -> None:

@@ -180,9 +180,9 @@ def test_a_thumbnail_is_small_and_created_once(browser: httpx.Client, api: Tasks
     assert len(first.content) < 20_000 < len(PICTURE)  # noise compresses worst
     with Image.open(io.BytesIO(first.content)) as image:
         assert image.size == (280, 210)
-    read = api.asked(host="storage.example")
+    read = api.requested_paths(host="storage.example")
     assert thumbnail(browser, api).content == first.content
-    assert api.asked(host="storage.example") == read
+    assert api.requested_paths(host="storage.example") == read
     (stored,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert stored.stem == api.tasks["flux-kontext#t1"].images[0].sha256
 

@@ -103,7 +103,7 @@ def test_tasks_come_from_the_tasks_api_without_links(browser: httpx.Client, api:
 def test_filters_reach_the_tasks_api(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("api/tasks", params={"status": "FAILED", "since": "2026-01-01T00:00:00.000Z", "limit": "7"})
     assert [task["taskId"] for task in answer.json()["tasks"]] == ["t2"]
-    assert api.asked() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]
+    assert api.requested_paths() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]
 
 
 def test_one_task(browser: httpx.Client) -> None:
@@ -166,7 +166,7 @@ def test_links_in_a_list_of_tasks_are_used_once(browser: httpx.Client, api: Task
     browser.get("api/tasks")
     for _ in range(2):
         assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
-    assert api.asked() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
+    assert api.requested_paths() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
 
 
 def test_an_expired_link_is_requested_again_by_the_gallery(browser: httpx.Client, api: TasksApiInMemory) -> None:

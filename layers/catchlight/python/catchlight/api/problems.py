@@ -125,7 +125,7 @@ class APIError(ImageTasksError):
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
         # Set if the outcome could not be written to the table. For the log, not for the caller.
-        self.note_error: ImageTasksError | None = None
+        self.store_error: ImageTasksError | None = None
         self.body = ProblemBody(
             type=problem.type,
             title=problem.title,

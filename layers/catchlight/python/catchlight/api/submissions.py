@@ -167,7 +167,7 @@ class Submissions:
             except StoreUnavailableError as store_error:
                 # The record stays IN_PROGRESS. Its outcome will count as unknown, even if the provider refused the
                 # request: so the request is never sent twice.
-                problem.note_error = store_error
+                problem.store_error = store_error
             raise problem from exc
 
     def _register(self, record: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:

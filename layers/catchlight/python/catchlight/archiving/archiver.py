@@ -47,7 +47,7 @@ class ArchiveRun:
     images: tuple[Image, ...] = ()  # settled by this run: ARCHIVED, REJECTED or EXPIRED
     not_needed: tuple[Image, ...] = ()  # settled originals without which the task becomes ARCHIVED all the same
     failures: tuple[Exception, ...] = ()  # errors because of which the message must be received again
-    kept: tuple[Image, ...] = ()  # downloaded into quarantine until the provider confirms the result
+    quarantined: tuple[Image, ...] = ()  # downloaded into quarantine until the provider confirms the result
     tries: int = 1  # of archiving the task, including this one
     renewed: int = 0  # number of images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
@@ -183,7 +183,7 @@ class ImageArchive:
     def _archive_images(self, checked: ConfirmationResult, this_try: _Try) -> ArchiveRun:
         task = checked.task
         # The provider did not confirm a task that an operator accepted: it gets no further status request.
-        was_asked = checked.was_asked or task.accepted_at is not None
+        was_status_requested = checked.was_status_requested or task.accepted_at is not None
         settled = {
             index: image.model_copy(update={"state": ImageState.REJECTED, "reason": ORIGINAL_IGNORED})
             for index, image in enumerate(task.images)
@@ -199,17 +199,17 @@ class ImageArchive:
         failures: list[Exception] = []
         renewed: list[int] = []
         gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
-        if gone and not was_asked:
+        if gone and not was_status_requested:
             try:
                 task = self._url_refresher.renew(task, gone)
             except ImageTasksError as exc:
                 failures.append(exc)
             else:
-                was_asked = True
+                was_status_requested = True
                 renewed = [index for index in gone if task.images[index] != checked.task.images[index]]
                 results |= copy_all(task, renewed)
         gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
-        if gone and was_asked:
+        if gone and was_status_requested:
             before = task
             try:
                 task = self._url_refresher.request_download_urls(task, gone, now=self._now())
@@ -221,7 +221,7 @@ class ImageArchive:
                 renewed = sorted({*renewed, *downloadable})
         settled |= {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
-            if isinstance(result, ImageGoneError) and this_try.is_final and was_asked:
+            if isinstance(result, ImageGoneError) and this_try.is_final and was_status_requested:
                 settled[index] = self._expired(task, task.images[index], str(result))
             elif isinstance(result, Exception):
                 failures.append(result)
@@ -266,7 +266,7 @@ class ImageArchive:
             # Every client that knows the callback token can post such tasks, with image hosts that delay each try until
             # its timeout: the last try is not repeated.
             run = replace(run, failures=())
-        return run if run.kept or run.failures else None
+        return run if run.quarantined or run.failures else None
 
     def _quarantine_images(self, task: Task, this_try: _Try, *, at_most: int | None = None) -> ArchiveRun:
         """Downloads the images of a task, or only the first `at_most` of them, into quarantine.
@@ -280,9 +280,9 @@ class ImageArchive:
             if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
         results = self._for_each(self._copier.copy_to_quarantine, this_try, task, left)
-        kept = {index: result for index, result in results.items() if isinstance(result, Image)}
-        if kept:
-            task = self._images.keep(task, kept)
+        quarantined = {index: result for index, result in results.items() if isinstance(result, Image)}
+        if quarantined:
+            task = self._images.save_quarantined(task, quarantined)
         errors = (result for result in results.values() if isinstance(result, Exception))
         failures = [
             error
@@ -290,7 +290,7 @@ class ImageArchive:
             if not (this_try.is_final and isinstance(error, ImageGoneError | ImageRejectedError))
         ]
         return ArchiveRun(
-            task, kept=tuple(kept.values()), failures=tuple(failures), are_answers_final=this_try.is_final
+            task, quarantined=tuple(quarantined.values()), failures=tuple(failures), are_answers_final=this_try.is_final
         )
 
     def _expired(self, task: Task, image: Image, reason: str) -> Image:

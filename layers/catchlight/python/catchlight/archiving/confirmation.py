@@ -10,7 +10,7 @@ from catchlight.errors import (
     UnknownTaskError,
 )
 from catchlight.models import LastAnswer, Task, TaskReport, TaskStatus
-from catchlight.polling.giving_up import describe, not_confirmed
+from catchlight.polling.giving_up import describe, unconfirmed_failure
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 
@@ -33,7 +33,7 @@ class CallbackConfirmation:
                 callback.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
-        report = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
+        report = self._status_lookup.request_status(task.task) if task.is_unconfirmed else None
         if report and report.status is TaskStatus.PENDING:
             error = UnknownTaskError if report.answer is LastAnswer.NOT_FOUND else UnconfirmedError
             raise error(describe(report.answer))
@@ -59,7 +59,7 @@ class CallbackConfirmation:
             return None
         # Such a task is polled for by one execution only: if it was started already, no other one follows.
         is_unknown = self.is_unknown(task, error) and task.polling_since is not None
-        return self._confirmations.give_up(task, not_confirmed(error), is_unknown=is_unknown, now=now)
+        return self._confirmations.mark_unconfirmed(task, unconfirmed_failure(error), is_unknown=is_unknown, now=now)
 
     def settle(self, task: Task, report: TaskReport | None) -> ConfirmationResult:
         """Confirms or corrects a task by its provider's report. Without a report, the task is returned unchanged.

@@ -72,7 +72,7 @@ class UrlRefresher:
         return self._request(task, stale)[1]
 
     def _request(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
-        report = self._status_lookup.ask(task.task)
+        report = self._status_lookup.request_status(task.task)
         if report is None or report.status is not TaskStatus.SUCCEEDED:
             return report, {}
         present = by_place(report.images)

@@ -56,7 +56,7 @@ def no_result_failure(task: Task, report: TaskReport | None, error: Exception | 
     return Failure(reason=FailureReason.NO_RESULT, message=message, last_answer=answer)
 
 
-def not_confirmed(error: Exception) -> Failure:
+def unconfirmed_failure(error: Exception) -> Failure:
     """Returns the failure of an UNCONFIRMED task. `error` is the outcome of the last request for its status."""
     is_without_result = isinstance(error, UnconfirmedError)
     answer = LastAnswer.UNCONFIRMED if is_without_result else _answer_of(error)

@@ -19,7 +19,7 @@ class StatusLookup:
         self._keys = keys
         self._now = now
 
-    def ask(self, task: str) -> TaskReport | None:
+    def request_status(self, task: str) -> TaskReport | None:
         """Requests the current status of a task from its provider.
 
         Returns None if no request is possible: no API key is configured, or the provider is unknown.

@@ -202,7 +202,7 @@ class Reconciliation:
             queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
             yield self._repair(batch, queue, self._restarts.note_restart)
 
-    def named(self, tasks: Collection[str]) -> list[Task]:
+    def read_tasks(self, tasks: Collection[str]) -> list[Task]:
         """Reads the tasks with these keys. Malformed items are omitted, and added to `unreadable`."""
         keys = [task for task in tasks if is_task_key(task)]
         return list(self._table.get_many(keys, unreadable=self.unreadable.__setitem__).values())

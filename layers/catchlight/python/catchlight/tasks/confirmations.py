@@ -20,7 +20,7 @@ class ConfirmationResult:
 
     task: Task
     is_contradicted: bool = False  # the provider reports another result: the callback's result is kept as evidence
-    was_asked: bool = False  # a status request was sent: the URLs are the provider's current ones
+    was_status_requested: bool = False  # a status request was sent: the URLs are the provider's current ones
     known_request: GenerationRequest | None = None  # as in the item; `task.request` also has the provider's parameters
 
 
@@ -43,7 +43,7 @@ class Confirmations:
         if not reported.is_confirmed_by(answer):
             corrected = self.correct(task, answer)
             is_contradicted = reported.is_contradicted_by(answer)
-            return ConfirmationResult(corrected, is_contradicted, was_asked=True) if corrected else None
+            return ConfirmationResult(corrected, is_contradicted, was_status_requested=True) if corrected else None
         if task.status is not TaskStatus.SUCCEEDED and not self.confirm(task, answer):
             return None
         # The provider's record has more parameters of the request than the callback, and the seeds.
@@ -52,7 +52,7 @@ class Confirmations:
         confirmed = reported.model_copy(
             update={"confirmed_at": iso(answer.reported_at), "request": request, "provider_record": record}
         )
-        return ConfirmationResult(confirmed, was_asked=True, known_request=task.request)
+        return ConfirmationResult(confirmed, was_status_requested=True, known_request=task.request)
 
     def confirm(self, task: Task, answer: TaskReport) -> bool:
         """Marks a callback's result as confirmed by the provider.
@@ -72,7 +72,7 @@ class Confirmations:
             update.set("providerRecord", document(record))
         return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
 
-    def give_up(self, task: Task, failure: Failure, *, is_unknown: bool = False, now: datetime) -> Task | None:
+    def mark_unconfirmed(self, task: Task, failure: Failure, *, is_unknown: bool = False, now: datetime) -> Task | None:
         """Makes a SUCCEEDED task UNCONFIRMED. Returns None, without writing, if it has changed since it was read.
 
         `is_unknown`: also does what `note_not_found` does.

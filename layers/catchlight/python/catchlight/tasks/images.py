@@ -30,7 +30,7 @@ class TaskImages:
         had_expired = image.state is ImageState.EXPIRED and _is_older_than_report(task, image)
         return not (self.ignores(image) or had_expired)
 
-    def keep(self, task: Task, images: Mapping[int, Image]) -> Task:
+    def save_quarantined(self, task: Task, images: Mapping[int, Image]) -> Task:
         """Writes images whose bytes are in quarantine. The task's status and `updatedAt` do not change.
 
         Nothing is written if the status or one of these images has changed since the task was read.

@@ -14,14 +14,14 @@ RETRIES_AT_SECONDS = (5, 305, 2_105, 9_305, 27_305, 63_305, 99_305)
 MAX_RETRY_AFTER_SECONDS = 3600
 
 
-def retry_after_seconds(now: datetime, *, queued_at: datetime, asked_for: int | None = None) -> int | None:
+def retry_after_seconds(now: datetime, *, queued_at: datetime, retry_after: int | None = None) -> int | None:
     """Returns the seconds until the next try, at least 1; None if no retry is left in the schedule.
 
-    `asked_for`: the Retry-After of the receiver's response in seconds. It can delay the next try.
+    `retry_after`: the Retry-After of the receiver's response in seconds. It can delay the next try.
     """
     age = (now - queued_at).total_seconds()
     for planned in RETRIES_AT_SECONDS:
         if planned > age:
-            delay = min(asked_for or 0, MAX_RETRY_AFTER_SECONDS)
+            delay = min(retry_after or 0, MAX_RETRY_AFTER_SECONDS)
             return max(1, math.ceil(planned - age), delay)
     return None
