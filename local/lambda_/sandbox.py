@@ -138,7 +138,7 @@ def main() -> None:
     else:
         install_runtime_client()
         for name in NOT_IN_LAMBDA:
-            sys.modules[name] = None  # type: ignore[assignment] - an import of it raises ModuleNotFoundError
+            sys.modules[name] = None  # type: ignore[assignment]  # its import raises ModuleNotFoundError
         # `python -m` adds the repository at the start, and the editable installation of the command line adds it again.
         # In Lambda, the function's folder is first, and there is no repository.
         repository = sys.path[0]

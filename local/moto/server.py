@@ -86,6 +86,7 @@ class MotoServer:
             application = _refusing_web_pages(application)
             self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._session: Any = loopback_session(REGION)
         self._clients: dict[str, Any] = {}
         self._clients_lock = threading.Lock()
 
@@ -114,10 +115,11 @@ class MotoServer:
         """Returns a boto3 client for this endpoint; each service has one client."""
         with self._clients_lock:
             if service not in self._clients:
-                session: Any = loopback_session(REGION)
                 # A function may run for 15 minutes. By default, boto3 would retry its invocation after one minute.
                 config = Config(read_timeout=900, retries={"total_max_attempts": 1}, max_pool_connections=50)
-                self._clients[service] = session.client(service, endpoint_url=self.url, config=config.merge(NO_PROXIES))
+                self._clients[service] = self._session.client(
+                    service, endpoint_url=self.url, config=config.merge(NO_PROXIES)
+                )
             return self._clients[service]
 
 
