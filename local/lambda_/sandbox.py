@@ -18,8 +18,8 @@ from typing import Any
 
 IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
 CLOCK_VARIABLE = "CATCHLIGHT_LOCAL_CLOCK_SECONDS"
-# Packages of this environment that neither Lambda nor the layer has. botocore and urllib3 import them if they can, which
-# takes a quarter of a function's start.
+# Packages of this environment that neither Lambda nor the layer has. botocore and urllib3 import them if they are
+# installed, which takes a quarter of a function's start.
 NOT_IN_LAMBDA = ("awscrt", "OpenSSL")
 
 
