@@ -16,7 +16,7 @@ from tests.browser.conftest import Visit
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image, many_tasks
 
 # Chromium's messages if the server stops before a request, before its response, or within an image.
-STOPPED = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH"]
+STOPPED = ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH"]
 
 
 def an_api(count: int = 60) -> TasksApiInMemory:

@@ -10,7 +10,7 @@ import pytest
 from local import REPOSITORY
 from local.artefact import Artefact
 from local.stack import LocalStack
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 
 TASK_ID = "task12345"
 TIMEOUT_SECONDS = 300

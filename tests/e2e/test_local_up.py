@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -27,8 +26,8 @@ from catchlight.providers import PROVIDERS
 from local.artefact import Artefact
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.image_server import picture
+from tests.waiting import TIMEOUT_SECONDS, eventually
 
-TIMEOUT_SECONDS = 300
 IMAGE = picture("JPEG")
 
 
@@ -124,13 +123,12 @@ class Stack:
         )
 
     def wait_for(self, task_id: str, is_done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
+        def done_item() -> dict[str, Any] | None:
             item: dict[str, Any] = self.table.get_item(Key={"task": f"flux-kontext#{task_id}"}).get("Item", {})
-            if item and is_done(item):
-                return item
-            time.sleep(0.05)
-        raise AssertionError(f"{task_id} is not done after {TIMEOUT_SECONDS} s: {item}")
+            return item if item and is_done(item) else None
+
+        item: dict[str, Any] = eventually(done_item)
+        return item
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +149,8 @@ def stack(
         text=True,
     )
     try:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not (folder / ".local" / "stack.json").exists():
-            assert process.poll() is None, process.stdout and process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(lambda: process.poll() is not None or (folder / ".local" / "stack.json").exists())
+        assert process.poll() is None, process.stdout and process.stdout.read()
         running = Stack(process, folder, provider)
         yield running
         running.close()
@@ -279,10 +274,8 @@ def test_without_a_provider_url_a_task_is_archived_unconfirmed(stack: Stack) -> 
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status == 200
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while stack.table.get_item(Key={"task": "nanobanana#other"})["Item"]["status"] != "ARCHIVED":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    key = {"task": "nanobanana#other"}
+    eventually(lambda: stack.table.get_item(Key=key)["Item"]["status"] == "ARCHIVED")
 
 
 def test_the_response_to_a_wrong_token_is_401_with_a_reason(stack: Stack) -> None:

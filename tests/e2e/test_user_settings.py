@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import pytest
 
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.user_settings import hostile_settings, tools_settings
-
-TIMEOUT_SECONDS = 300
+from tests.waiting import TIMEOUT_SECONDS, eventually
 
 
 class Shell:
@@ -69,11 +67,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         text=True,
         umask=0o077,
     ) as process:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not (shell.state / "stack.json").exists():
-            assert process.poll() is None, process.stdout and process.stdout.read()
-            assert time.monotonic() < deadline, "the stack did not start"
-            time.sleep(0.05)
+        eventually(lambda: process.poll() is not None or (shell.state / "stack.json").exists())
+        assert process.poll() is None, process.stdout and process.stdout.read()
         yield shell
         process.terminate()
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)

@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from catchlight_cli.health.probe import ID_PREFIX
 from local.artefact import Artefact
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.canary_secrets import WEBHOOK_KEY, find_leaks
+from tests.waiting import eventually
 
 # The first poll is sent after 3 s. An original's URL is valid for 30 s, which is long enough on a busy machine.
 TIME_SCALE = 0.05
-TIMEOUT_SECONDS = 300
 
 
 class Running:
@@ -64,13 +63,6 @@ class Running:
     def status(self, task: str) -> str:
         return str(self.item(task).get("status", {}).get("S"))
 
-    def wait_for(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "the condition did not become true in time"
-            time.sleep(0.05)
-        return value
-
     def stop_polling(self, task: str) -> None:
         """Stops the execution that polls for a task, as an operator might do by mistake."""
         machine = self.stack.info["state_machine_arn"]
@@ -81,7 +73,7 @@ class Running:
             inputs = {arn: self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns}
             return [arn for arn, given in inputs.items() if task in given]
 
-        (arn,) = self.wait_for(executions)
+        (arn,) = eventually(executions)
         self.step_functions.stop_execution(executionArn=arn)
 
     def run(self, capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> Any:
@@ -114,7 +106,7 @@ def test_the_doctor_reports_no_fault_and_deletes_its_probes(
     # Changes are processed in their order: once this task has been polled for, a probe would have been, too.
     later = running.submit("after-the-probes")
     running.put(later, "PENDING", 0)
-    running.wait_for(lambda: running.status(later) == "ARCHIVED")
+    eventually(lambda: running.status(later) == "ARCHIVED")
     # The probes' items are deleted, no execution polled for them, and only ReceiveCallback logged their ids.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
@@ -155,7 +147,7 @@ def signed_callbacks(running: Running) -> Iterator[None]:
         # A process caches the secret for minutes: only new processes read the key.
         for pid in function.pids():
             os.kill(pid, signal.SIGKILL)
-        running.wait_for(lambda: not function.pids())
+        eventually(lambda: not function.pids())
 
     put(json.dumps(keys))
     yield
@@ -183,7 +175,7 @@ def test_imported_tasks_are_polled_and_archived(
     assert running.run(capsys, "import", str(file), "--yes")["registered"] == 12
     assert running.run(capsys, "import", str(file), "--yes")["alreadyKnown"] == 12
 
-    running.wait_for(lambda: all(running.status(task) == "ARCHIVED" for task in tasks))
+    eventually(lambda: all(running.status(task) == "ARCHIVED" for task in tasks))
     status = running.run(capsys, "status")
     assert status["tasks"]["byStatus"]["ARCHIVED"] >= 12
     assert status["callbackMissRate"]["source"] == "items"
@@ -204,7 +196,7 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     restarted = running.run(capsys, "reconcile", "--older-than", "1s")["pollingRestarted"]
 
     assert task in restarted
-    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+    eventually(lambda: running.status(task) == "ARCHIVED")
 
 
 def test_the_hourly_run_restarts_stopped_polling(running: Running) -> None:
@@ -218,7 +210,7 @@ def test_the_hourly_run_restarts_stopped_polling(running: Running) -> None:
 
     assert outcome.function_error is None, outcome.payload
     assert json.loads(outcome.payload)["pollingRestarted"] == 1
-    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+    eventually(lambda: running.status(task) == "ARCHIVED")
 
     assert "reconciledAt" in running.item(task)
 
@@ -227,7 +219,7 @@ def test_tasks_are_archived_after_an_outage_of_an_image_host(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = running.submit("outage", "image-outage")
-    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+    eventually(lambda: running.status(task) == "ARCHIVED")
 
     assert dead_letters(running) == 0
     assert running.run(capsys, "status")["problems"] == []
@@ -248,15 +240,13 @@ def test_redrive_archives_an_incomplete_task_from_a_fresh_url(
     expired = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/expired.png", "state": "EXPIRED"}
     image = {name: {"S": value} for name, value in {**expired, "expiresAt": iso(utc_now())}.items()}
     running.put(task, "INCOMPLETE", 40, images={"L": [{"M": image}]}, reportedBy={"S": "poll"})
-    running.wait_for(lambda: result_url(running, "expired-image"))
+    eventually(lambda: result_url(running, "expired-image"))
 
     (redriven,) = running.run(capsys, "redrive", task)["tasks"]
 
     assert (redriven["outcome"]["step"], redriven["outcome"]["freshUrls"]) == ("reopen", 1)
-    running.wait_for(lambda: running.status(task) == "ARCHIVED")
-    running.wait_for(
-        lambda: running.run(capsys, "describe", task)["reason"] == "Every image is in the bucket and validated."
-    )
+    eventually(lambda: running.status(task) == "ARCHIVED")
+    eventually(lambda: running.run(capsys, "describe", task)["reason"] == "Every image is in the bucket and validated.")
 
 
 def result_url(running: Running, task_id: str) -> str | None:

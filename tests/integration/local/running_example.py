@@ -1,8 +1,6 @@
-"""The running example stack, and a function that waits for a condition."""
+"""The running example stack."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +9,6 @@ import httpx
 from local.stack import LocalStack
 
 EXAMPLE = Path(__file__).parent / "example" / "template.yaml"
-
-# Long, because the machine may be busy. A test that succeeds does not wait for it.
-TIMEOUT_SECONDS = 300
-
-
-def eventually(condition: Callable[[], Any], seconds: float = TIMEOUT_SECONDS) -> Any:
-    """Waits until the condition is true, and returns its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.01)
-    return value
 
 
 class Example:

@@ -15,7 +15,7 @@ import pytest
 
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 
 MakeFunction = Callable[..., Function]
 

@@ -20,7 +20,7 @@ from local.artefact import Artefact
 from local.moto import patches
 from local.stack import LocalStack
 from tests.image_server import ImageServer, content, picture, serving
-from tests.integration.local.running_example import TIMEOUT_SECONDS, eventually
+from tests.waiting import TIMEOUT_SECONDS, eventually
 
 PNG = picture("PNG")
 OOM_TASK = "flux-kontext#oom"

@@ -6,7 +6,7 @@ One run of the local stack needs every grant. Its recorded calls are then decide
 import ast
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import groupby
@@ -24,10 +24,9 @@ from local import REPOSITORY
 from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
+from tests.waiting import TIMEOUT_SECONDS, eventually
 from tests.webhook_receiver import webhook_receiver
 
-TIMEOUT_SECONDS = 300
-# The services that functions call, as botocore names them.
 SERVICES = ("dynamodb", "dynamodbstreams", "events", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
 
 # Operations that `catchlight replay` and `redrive` call with the credentials of their user.
@@ -248,13 +247,6 @@ def result_of(images: list[dict[str, Any]], kind: Any = "result") -> dict[str, A
 
 def post(url: str, body: dict[str, Any]) -> int:
     return httpx.post(url, json=body, trust_env=False, timeout=60).status_code
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import json
 import uuid
 from typing import Any
 
-from tests.integration.local.running_example import Example, eventually
+from tests.integration.local.running_example import Example
+from tests.waiting import eventually
 
 
 def send(example: Example, *bodies: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from local.lambda_.runtime import Function
 from local.template.deployment import Deployment
 from local.template.expand import Template
 from local.template.resource_types import RESOURCE_TYPES
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 
 NOTES = """
     import json, os

@@ -22,7 +22,8 @@ from local.artefact import Artefact
 from local.http.api import HttpApi
 from local.lambda_.logs import LogFolder
 from local.moto.server import MotoServer
-from tests.integration.local.running_example import EXAMPLE, TIMEOUT_SECONDS, eventually
+from tests.integration.local.running_example import EXAMPLE
+from tests.waiting import TIMEOUT_SECONDS, eventually
 
 
 def is_running(pid: int) -> bool:

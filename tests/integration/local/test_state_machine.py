@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.local.running_example import Example, eventually
+from tests.integration.local.running_example import Example
+from tests.waiting import eventually
 
 
 def execute(example: Example, **values: Any) -> tuple[str, Any]:

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
 from local import REPOSITORY
 from local.lambda_.runtime import Function, TooManyRequestsError
+from tests.waiting import eventually
 
 
 def test_a_process_that_cannot_stop_is_ended() -> None:
@@ -30,10 +30,7 @@ def test_all_sandboxes_are_killed_before_any_is_waited_for(make_function: Callab
     runs = [threading.Thread(target=function.invoke, args=(b"{}",)) for _ in range(3)]
     for run in runs:
         run.start()
-    deadline = time.monotonic() + 120
-    while len(function.busy()) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: len(function.busy()) == 3)
 
     function.begin_stop()
 

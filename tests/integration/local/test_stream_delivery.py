@@ -15,7 +15,7 @@ from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import Outcome
 from local.moto import patches
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 
 URL = "http://127.0.0.1/on-failure"
 

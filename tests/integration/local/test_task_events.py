@@ -23,7 +23,7 @@ from local.events.filters import EventFilter
 from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.canary_secrets import readings, stored
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text()
 SCHEMA = json.loads((REPOSITORY / "docs" / "task-event.schema.json").read_text())

@@ -15,7 +15,7 @@ from catchlight.models import TaskStatus, iso, utc_now
 from local import REPOSITORY
 from local.artefact import Artefact
 from local.stack import LocalStack
-from tests.integration.local.running_example import eventually
+from tests.waiting import eventually
 from tests.webhook_receiver import WebhookReceiver, webhook_receiver
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "task-event.schema.json").read_text())

@@ -2,8 +2,7 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,14 +11,6 @@ import httpx
 import pytest
 
 from local.simulator import Delivery, SimulatedTask, Simulator
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until the condition is true, at most 120 s: a busy machine may need long."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 120 s"
-        time.sleep(0.005)
 
 
 @dataclass

@@ -8,13 +8,14 @@ import pytest
 
 from local.simulator import Simulator, deliveries, services
 from local.simulator.deliveries import MAX_SENDERS, sign
-from tests.unit.simulator.conftest import Receiver, client_of, deliveries_of, wait_for
+from tests.unit.simulator.conftest import Receiver, client_of, deliveries_of
+from tests.waiting import eventually
 
 
 def test_only_200_is_success_and_there_are_three_retries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [201, 301, 500, 503, 200]
     task = simulator.submit("flux-kontext", callback_url=receiver.url)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
 
     attempts = [(sent.attempt, sent.status) for sent in deliveries_of(simulator, task)]
     assert attempts == [(1, 201), (2, 301), (3, 500), (4, 503)]
@@ -25,7 +26,7 @@ def test_only_200_is_success_and_there_are_three_retries(simulator: Simulator, r
 def test_a_success_ends_the_retries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [500]
     task = simulator.submit("nanobanana", callback_url=receiver.url)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     assert [sent.status for sent in deliveries_of(simulator, task)] == [500, 200]
     assert deliveries_of(simulator, task)[-1].is_accepted
 
@@ -34,7 +35,7 @@ def test_a_refused_connection_is_recorded(simulator: Simulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     task = simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     assert [sent.status for sent in deliveries_of(simulator, task)] == [None] * 4
     assert "ConnectError" in (deliveries_of(simulator, task)[0].error or "")
 
@@ -46,14 +47,14 @@ def test_a_callback_can_come_before_the_answer_to_the_submission(simulator: Simu
 
 def test_a_late_failure_contradicts_the_success(simulator: Simulator, receiver: Receiver) -> None:
     simulator.submit("flux-kontext", scenario="late-failure", callback_url=receiver.url)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     assert [body["code"] for body in receiver.bodies] == [200, 501]
 
 
 def test_the_three_formats_of_a_missing_result(simulator: Simulator, receiver: Receiver) -> None:
     for scenario in ("content-policy", "internal-error", "generation-failed"):
         simulator.submit("flux-kontext", scenario=scenario, callback_url=receiver.url, task_id=scenario)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     policy, internal, failed = sorted(receiver.bodies, key=lambda body: int(body["code"]))
     assert policy["data"]["info"] == {"originImageUrl": "", "resultImageUrl": ""}
     assert (internal["data"], internal["taskId"]) == (None, "internal-error")
@@ -62,7 +63,7 @@ def test_the_three_formats_of_a_missing_result(simulator: Simulator, receiver: R
 
 def test_the_second_nanobanana_format_has_200_for_a_failure(simulator: Simulator, receiver: Receiver) -> None:
     simulator.submit("nanobanana", scenario="generation-failed", callback_url=receiver.url, record_shaped=True)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     body = receiver.bodies[0]
     assert (body["code"], body["data"]["successFlag"], body["data"]["errorCode"]) == (200, 3, 501)
 
@@ -70,9 +71,9 @@ def test_the_second_nanobanana_format_has_200_for_a_failure(simulator: Simulator
 def test_only_kie_signs_callbacks_if_it_has_a_key(receiver: Receiver) -> None:
     with Simulator(time_scale=0.001, webhook_keys={"flux-kontext": "k3y"}) as simulator:
         simulator.submit("flux-kontext", callback_url=receiver.url, task_id="task12345")
-        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        eventually(lambda: simulator.outstanding_callbacks == 0)
         simulator.submit("nanobanana", callback_url=receiver.url)
-        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        eventually(lambda: simulator.outstanding_callbacks == 0)
     signed, unsigned = receiver.headers
     assert signed["X-Webhook-Signature"] == sign("k3y", "task12345", signed["X-Webhook-Timestamp"])
     assert abs(int(signed["X-Webhook-Timestamp"]) - time.time()) < 120
@@ -101,7 +102,7 @@ def test_many_callbacks_at_the_same_time_use_a_limited_number_of_threads(receive
         for _ in range(200):
             simulator.submit("flux-kontext", callback_url=receiver.url)
             most = max(most, threading.active_count())
-        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        eventually(lambda: simulator.outstanding_callbacks == 0)
 
         # The receiver has a thread for each connection, too.
         assert most - before <= 2 * MAX_SENDERS + 2
@@ -113,7 +114,7 @@ def test_the_number_of_recorded_requests_is_limited(receiver: Receiver, monkeypa
     monkeypatch.setattr(services, "MAX_RECORDED", 3)
     with Simulator(time_scale=0.001) as simulator, client_of(simulator) as client:
         tasks = [simulator.submit("nanobanana", callback_url=receiver.url) for _ in range(5)]
-        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        eventually(lambda: simulator.outstanding_callbacks == 0)
         for task in tasks:
             client.get(task.images[0].path)
             client.get(f"/nanobanana/api/v1/nanobanana/record-info?taskId={task.task_id}")

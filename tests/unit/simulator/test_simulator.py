@@ -14,7 +14,8 @@ from catchlight.models import LastAnswer, TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
 from local.simulator import SCENARIOS, Simulator, UnknownScenarioError
 from local.simulator.services import BASE_PATHS
-from tests.unit.simulator.conftest import Receiver, client_of, wait_for
+from tests.unit.simulator.conftest import Receiver, client_of
+from tests.waiting import eventually
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SUBMISSIONS = {
@@ -46,7 +47,7 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
     )
     for _ in range(rules.ends_when_polled):  # without polls, the task would take an hour
         poll(client, provider, task.task_id)
-    wait_for(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
+    eventually(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
 
     expected = TaskStatus.SUCCEEDED if rules.outcome == "success" else TaskStatus.FAILED
     if scenario == "another-account":
@@ -94,7 +95,7 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
 
         statuses = [poll(client, provider, task_id).status for _ in range(2)]
         assert statuses == [TaskStatus.PENDING, TaskStatus.PENDING]
-        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        eventually(lambda: simulator.outstanding_callbacks == 0)
         assert len(receiver.bodies) == 1
         assert poll(client, provider, task_id).status is TaskStatus.SUCCEEDED
         assert [polled.task_ids for polled in simulator.polls] == [(task_id,)] * 3
@@ -103,7 +104,7 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
 def test_a_slow_task_without_polls_ends_after_its_time(receiver: Receiver) -> None:
     with Simulator(time_scale=0.0001) as simulator:
         simulator.submit("acedata", scenario="slow", callback_url=receiver.url)
-        wait_for(lambda: len(receiver.bodies) == 1)
+        eventually(lambda: len(receiver.bodies) == 1)
 
 
 def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
@@ -114,11 +115,11 @@ def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
     ):
         report = simulator.submit("nanobanana", callback_url=receiver.url)
         silent = simulator.submit("nanobanana", scenario="silent", callback_url=receiver.url)
-        wait_for(lambda: len(receiver.bodies) == 1)
+        eventually(lambda: len(receiver.bodies) == 1)
         assert poll(client, "nanobanana", report.task_id).status is TaskStatus.PENDING
-        wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
+        eventually(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
         # The simulator ends the deliveries after four tries. Then the record has the result.
-        wait_for(lambda: poll(client, "nanobanana", report.task_id).status is TaskStatus.SUCCEEDED)
+        eventually(lambda: poll(client, "nanobanana", report.task_id).status is TaskStatus.SUCCEEDED)
     assert len(receiver.bodies) == 4
 
 
@@ -273,7 +274,7 @@ def test_an_original_expires_before_its_result(client: httpx.Client, simulator: 
         assert early.get(in_real_time.submit("flux-kontext", scenario="silent").images[0].url).status_code == 200
     task = simulator.submit("flux-kontext", scenario="silent")
     origin, result = task.images
-    wait_for(lambda: time.time() > origin.expires_at)  # 12 s until the task ends, then a lifetime of 600 s
+    eventually(lambda: time.time() > origin.expires_at)  # 12 s until the task ends, then a lifetime of 600 s
     assert client.get(origin.url).status_code == 403
     assert client.get(result.url).status_code == 200
     assert client.get("/images/flux-kontext/unknown-task/result-0.png").status_code == 404
@@ -289,7 +290,7 @@ def test_clients_with_a_python_user_agent_get_no_image(simulator: Simulator) -> 
 
 def test_the_overview_has_scenarios_and_tasks(simulator: Simulator, client: httpx.Client, receiver: Receiver) -> None:
     task = simulator.submit("acedata", scenario="duplicates", callback_url=receiver.url)
-    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    eventually(lambda: simulator.outstanding_callbacks == 0)
     page = client.get("/").json()
     assert page["tasks"][0]["taskId"] == task.task_id
     assert [sent["status"] for sent in page["tasks"][0]["deliveries"]] == [200] * 4
@@ -317,7 +318,7 @@ def test_a_poll_record_signs_an_expired_original_again(client: httpx.Client, sim
         response = client.get(path, params={"taskId": task.task_id}).json()["data"]["response"]
         return response and str(response["originImageUrl"])
 
-    wait_for(lambda: task.outcome_at(time.time()) is not None)
+    eventually(lambda: task.outcome_at(time.time()) is not None)
     first, second = origin_url(), origin_url()
 
     assert first is not None
@@ -328,7 +329,7 @@ def test_a_poll_record_signs_an_expired_original_again(client: httpx.Client, sim
 @pytest.mark.parametrize("provider", ["flux-kontext", "kie-market"])
 def test_a_download_url_is_given_for_results_only(client: httpx.Client, simulator: Simulator, provider: str) -> None:
     task = simulator.submit(provider)
-    wait_for(lambda: task.outcome_at(time.time()) is not None)
+    eventually(lambda: task.outcome_at(time.time()) is not None)
     result = next(image for image in task.images if image.kind == "result")
     requests = PROVIDERS[provider].download_urls
     assert requests is not None
