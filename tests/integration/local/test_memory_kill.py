@@ -35,14 +35,15 @@ _serialize = TypeSerializer().serialize
 class Killer:
     """Serves the images. The download of OOM_TASK's image kills the process.
 
-    The first two times, the downloads of the other images have not ended by then.
+    The first two times, the downloads of all other images have begun and have not ended by then.
     """
 
     def __init__(self, images: ImageServer) -> None:
         self.images = images
         self.stack: LocalStack | None = None
         self.kills = 0
-        self._killed = threading.Condition()
+        self._downloads = 0  # of the other images, since the last kill
+        self._changed = threading.Condition()
 
     def serve(self, task: str) -> str:
         """Serves a task's image. Returns its URL."""
@@ -51,22 +52,28 @@ class Killer:
         return self.images.url(name, "127.0.0.1")
 
     def _respond(self, request: BaseHTTPRequestHandler) -> None:
-        with self._killed:
+        with self._changed:
+            self._downloads += 1
+            self._changed.notify_all()
             kills = self.kills
             if kills < 2:
-                assert self._killed.wait_for(lambda: self.kills > kills, TIMEOUT_SECONDS)
+                assert self._changed.wait_for(lambda: self.kills > kills, TIMEOUT_SECONDS)
                 return
         content(PNG)(request)
 
     def _kill(self, request: BaseHTTPRequestHandler) -> None:
+        with self._changed:
+            if self.kills < 2:
+                assert self._changed.wait_for(lambda: self._downloads == len(OTHER_TASKS), TIMEOUT_SECONDS)
         assert self.stack
         function = self.stack.functions[FUNCTION]
         function.shift_clock((self.kills + 1) * SECONDS_BETWEEN_RUNS)
         for sandbox in function.busy():
             function.kill(sandbox)
-        with self._killed:
+        with self._changed:
             self.kills += 1
-            self._killed.notify_all()
+            self._downloads = 0
+            self._changed.notify_all()
 
 
 def received_together(monkeypatch: pytest.MonkeyPatch) -> None:
