@@ -16,6 +16,7 @@ import moto.core.models
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
+from moto.backend_index import backend_url_patterns
 
 from catchlight.aws import clients as aws_clients
 from catchlight.aws.clients import CLIENT_CONFIG, AwsClients
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 fast_paths.install()
+# For each request moto tries the URL patterns of 183 services one after the other: those of the stack come first.
+_SERVICES = {"dynamodb", "dynamodbstreams", "events", "s3", "secretsmanager", "sqs", "stepfunctions"}
+backend_url_patterns.sort(key=lambda entry: entry[0] not in _SERVICES)
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE_NAME = "tasks"
