@@ -34,4 +34,4 @@ def state_machine_definition(path: Path, substitutions: Mapping[str, Any]) -> st
             )
         return str(substitutions[name])
 
-    return json.dumps(fill(yaml.safe_load(path.read_text())))
+    return json.dumps(fill(yaml.load(path.read_text(), yaml.CSafeLoader)))

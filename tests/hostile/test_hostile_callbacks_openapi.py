@@ -26,7 +26,7 @@ from tests.hostile.in_process import InProcess
 from tests.integration.conftest import REPOSITORY
 from tests.integration.functions import TOKEN
 
-DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/callback-api.openapi.yaml").read_text())
+DOCUMENT: dict[str, Any] = yaml.load((REPOSITORY / "docs/callback-api.openapi.yaml").read_text(), yaml.CSafeLoader)
 PATH = "/callbacks/{provider}/{token}"
 OPERATION = schemathesis.openapi.from_dict(DOCUMENT)[PATH]["POST"]
 POST = DOCUMENT["paths"][PATH]["post"]

@@ -31,7 +31,7 @@ from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret
 
 BUCKET = "images-bucket"
 CALLBACK_BASE_URL = "https://callbacks.example"
-DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/tasks-api.openapi.yaml").read_text())
+DOCUMENT: dict[str, Any] = yaml.load((REPOSITORY / "docs/tasks-api.openapi.yaml").read_text(), yaml.CSafeLoader)
 ROUTES = [
     Route(method.upper(), path, "ServeTasksApiFunction", is_signed=True)
     for path, operations in DOCUMENT["paths"].items()
