@@ -28,7 +28,7 @@ from local.http.api import HttpApi
 from local.http.sigv4 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from local.lambda_.logs import ErrorListener, LogFolder
 from local.lambda_.runtime import Function
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.lambda_.runtime_folder import make_runtime_folder
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
 from local.moto import patches
@@ -116,7 +116,7 @@ class LocalStack:
         """Returns a boto3 client of the stack's AWS endpoint."""
         return self._moto.client(service)
 
-    def invoke(self, function: str, event: Any) -> Outcome:
+    def invoke(self, function: str, event: Any) -> InvocationResult:
         """Runs a function, given its logical id, as Lambda's Invoke does."""
         return self.functions[function].invoke(json.dumps(event).encode())
 
@@ -269,7 +269,7 @@ class LocalStack:
         for name in {function for function, _ in deployment.stream_mappings} - routed:
             self.functions[name].prewarm()
 
-    def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
+    def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> InvocationResult:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
     def _start_gallery(self) -> str | None:

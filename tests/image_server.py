@@ -18,7 +18,7 @@ from catchlight.images.formats import ImageMetadata
 from catchlight.images.url_policy import UrlPolicy, is_expected_host
 from tests.canary_secrets import URL_QUERY
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+SendResponse = Callable[[BaseHTTPRequestHandler], None]
 
 
 def picture(format_name: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
@@ -35,7 +35,7 @@ def large_picture(seed: int) -> bytes:
     return file.getvalue()
 
 
-def content(body: bytes, content_type: str = "image/png", status: int = 200, **headers: str) -> Answer:
+def content(body: bytes, content_type: str = "image/png", status: int = 200, **headers: str) -> SendResponse:
     """Returns an answer with this body and its length; header names use _ for -."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
@@ -48,7 +48,7 @@ def content(body: bytes, content_type: str = "image/png", status: int = 200, **h
     return send
 
 
-def cut(body: bytes, size: int) -> Answer:
+def cut(body: bytes, size: int) -> SendResponse:
     """Returns an answer whose connection ends before all of the announced body has been sent."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
@@ -62,12 +62,12 @@ def cut(body: bytes, size: int) -> Answer:
     return send
 
 
-def status(code: int, **headers: str) -> Answer:
+def status(code: int, **headers: str) -> SendResponse:
     """Returns an answer with this status and no image."""
     return content(b"<html>no</html>", "text/html", code, **headers)
 
 
-def dripping(body: bytes, seconds: float) -> Answer:
+def dripping(body: bytes, seconds: float) -> SendResponse:
     """Returns an answer that sends one byte at a time: each read succeeds in time, the whole download never does."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
@@ -87,7 +87,7 @@ class ImageServer:
     """Sends the configured answer for each path, and records the requests in order."""
 
     port: int = 0
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, SendResponse] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     clients: set[tuple[str, int]] = field(default_factory=set)  # addresses of connections
@@ -96,7 +96,7 @@ class ImageServer:
         """Returns the URL of a path, with a host name that only the test's URL policy resolves."""
         return f"http://{host}:{self.port}/{path}"
 
-    def serve(self, path: str, answer: Answer | bytes, host: str = "images.example") -> str:
+    def serve(self, path: str, answer: SendResponse | bytes, host: str = "images.example") -> str:
         """Serves the answer at the path from now on. Returns its URL."""
         self.answers[f"/{path}"] = content(answer) if isinstance(answer, bytes) else answer
         return self.url(path, host)

@@ -19,7 +19,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Pat
 from aws_lambda_powertools.metrics import MetricUnit
 
 from catchlight.api import problems
-from catchlight.api.documentation import Answer, responses
+from catchlight.api.documentation import DocumentedResponse, responses
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
 from catchlight.api.problems import ACCOUNT_REFUSED, UNAVAILABLE, UNKNOWN_OUTCOME, APIError
 from catchlight.api.queries import TaskQueries
@@ -152,7 +152,11 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
         "with permission for this route only cannot cause costs there.\n"
     ),
     responses=responses(
-        {HTTPStatus.OK: Answer("All tasks are registered; `outcome` shows which ones were before", RegisteredTasks)},
+        {
+            HTTPStatus.OK: DocumentedResponse(
+                "All tasks are registered; `outcome` shows which ones were before", RegisteredTasks
+            )
+        },
         *(problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.INVALID_REQUEST),
     ),
 )
@@ -174,7 +178,7 @@ def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None
     ),
     responses=responses(
         {
-            HTTPStatus.CREATED: Answer(
+            HTTPStatus.CREATED: DocumentedResponse(
                 "The provider accepted the request, and the task is registered. The same request with the same key "
                 "gets the same response",
                 NewTask,
@@ -237,7 +241,7 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
         "user has written to the table without `feed` and `arrivedAt` is listed once Catchlight has added these "
         "attributes, usually within seconds.\n"
     ),
-    responses=responses({HTTPStatus.OK: Answer("One page of tasks", TaskPage)}, problems.INVALID_PARAMETER),
+    responses=responses({HTTPStatus.OK: DocumentedResponse("One page of tasks", TaskPage)}, problems.INVALID_PARAMETER),
 )
 def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     """Returns a page of tasks."""
@@ -255,7 +259,11 @@ def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
         "requests are waiting already, it is sent at once, with Retry-After.\n"
     ),
     responses=responses(
-        {HTTPStatus.OK: Answer("The task at the time of the response", TaskResponse, optional_headers=BUSY_HEADERS)},
+        {
+            HTTPStatus.OK: DocumentedResponse(
+                "The task at the time of the response", TaskResponse, optional_headers=BUSY_HEADERS
+            )
+        },
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
     ),
 )
@@ -281,7 +289,7 @@ def get_task(
     description="The URL in `Location` is presigned: anyone can read the image with it, by GET, without credentials.\n",
     responses=responses(
         {
-            HTTPStatus.FOUND: Answer(
+            HTTPStatus.FOUND: DocumentedResponse(
                 "The image is at the URL in `Location`",
                 headers={"Location": "Presigned URL, valid for `linkSeconds` seconds"},
             )
@@ -318,7 +326,11 @@ def get_image(
         "caller may pay for the images twice.\n"
     ),
     responses=responses(
-        {HTTPStatus.NO_CONTENT: Answer("The key is released: the next request with it is sent to the provider")},
+        {
+            HTTPStatus.NO_CONTENT: DocumentedResponse(
+                "The key is released: the next request with it is sent to the provider"
+            )
+        },
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.OUTCOME_KNOWN),
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 
 _STOP_SECONDS = 5
 
@@ -54,7 +54,7 @@ class EventSource(ABC):
                 self._logs.error(self._name, f"{type(exc).__name__}: {exc}")
 
 
-def failed_identifiers(outcome: Outcome, identifiers: Sequence[str], reports_item_failures: bool) -> set[str]:
+def failed_identifiers(outcome: InvocationResult, identifiers: Sequence[str], reports_item_failures: bool) -> set[str]:
     """Returns the identifiers of a batch that failed: all if the function failed or its response is malformed.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting

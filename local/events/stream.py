@@ -18,7 +18,7 @@ from local.events.event_source import EventSource, failed_identifiers
 from local.events.filters import EventFilter
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto import patches
 
 Record = dict[str, Any]
@@ -138,7 +138,9 @@ class StreamEventSource(EventSource):
             self._discard(expired, "RecordAgeExceeded", retries, None)
         return [record for record in records if record not in expired]
 
-    def _discard(self, records: list[Record], condition: str, invoke_count: int, outcome: Outcome | None) -> None:
+    def _discard(
+        self, records: list[Record], condition: str, invoke_count: int, outcome: InvocationResult | None
+    ) -> None:
         message = on_failure_message(self._mapping, self._function, self._shard.id, records, condition, invoke_count)
         if outcome is not None:
             response = {"statusCode": 200, "executedVersion": "$LATEST"}

@@ -21,7 +21,7 @@ from local.http.events import HttpRequest, HttpResponse, function_response, mess
 from local.http.sigv4 import NotSignedError, verify_signature
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.loopback import LoopbackHandler, LoopbackServer
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
@@ -162,7 +162,7 @@ class HttpApi(LoopbackServer):
         function = self._functions[route.function]
         invocation = self._invocations.submit(function.invoke, json.dumps(event).encode())
         try:
-            outcome: Outcome = invocation.result(route.timeout_seconds)
+            outcome: InvocationResult = invocation.result(route.timeout_seconds)
         except FutureTimeoutError:
             self._logs.error("api", f"{route.key}: no response within {route.timeout_seconds:g} s")
             return message_response(503, "Service Unavailable")

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from local.account import ACCOUNT_ID
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 
 # The documentation states only that bodies with a binary content type are base64-encoded. These are the content types
 # that the service was observed to treat as text. Forms, and bodies without a content type, are treated as binary.
@@ -145,7 +145,7 @@ def _event_body(body: bytes, content_type: str) -> dict[str, Any]:
     return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
-def function_response(outcome: Outcome) -> HttpResponse:
+def function_response(outcome: InvocationResult) -> HttpResponse:
     """Returns the client's response for a function's result: 500 if the function failed or the result is malformed."""
     if outcome.function_error:
         return message_response(500, "Internal Server Error")

@@ -15,7 +15,7 @@ from pathlib import Path
 from local import REPOSITORY
 from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
 from local.lambda_.logs import LogFolder
-from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
+from local.lambda_.runtime_api import Invocation, InvocationResult, RuntimeApi
 from local.lambda_.sandbox import CLOCK_VARIABLE
 
 # Lambda starts up to 1,000. Here, more sandboxes than the cores can run would make a burst slower, because each one
@@ -82,7 +82,7 @@ class Sandbox:
         self._api.ready.wait(timeout)
         return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
 
-    def invoke(self, invocation: Invocation) -> Outcome:
+    def invoke(self, invocation: Invocation) -> InvocationResult:
         """Returns the handler's result or the error that Lambda would report. A sandbox that times out is killed."""
         self._current = invocation
         ready = self.wait_until_ready()
@@ -145,7 +145,7 @@ class Sandbox:
 
     def _fail_init(self, invocation: Invocation) -> None:
         if self._api.init_error is not None:
-            invocation.end(Outcome(self._api.init_error, "Unhandled"))
+            invocation.end(InvocationResult(self._api.init_error, "Unhandled"))
         elif self.exited.is_set() and self._process.returncode != -signal.SIGKILL:
             self._fail_exited(invocation)
         else:
@@ -162,7 +162,7 @@ class Sandbox:
     def _fail(self, invocation: Invocation, error_type: str, reason: str) -> None:
         message = f"RequestId: {invocation.request_id} Error: {reason}"
         error = {"errorType": error_type, "errorMessage": message}
-        invocation.end(Outcome(json.dumps(error).encode(), "Unhandled"))
+        invocation.end(InvocationResult(json.dumps(error).encode(), "Unhandled"))
 
     def _report(self, invocation: Invocation, seconds: float) -> None:
         line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms"
@@ -201,7 +201,7 @@ class Function:
             self._idle.append(sandbox)
             return sandbox
 
-    def invoke(self, payload: bytes) -> Outcome:
+    def invoke(self, payload: bytes) -> InvocationResult:
         """Runs the handler once and returns its outcome.
 
         Raises TooManyRequestsError if no sandbox becomes free within the function's own timeout.

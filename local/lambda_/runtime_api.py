@@ -21,7 +21,7 @@ MAX_RESPONSE_BYTES = 6_291_556
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InvocationResult:
     """The result of an invocation: the handler's result, or Lambda's error object and the kind of error."""
 
     payload: bytes
@@ -36,11 +36,11 @@ class Invocation:
     function_arn: str
     timeout_seconds: float
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    outcome: Outcome | None = None
+    outcome: InvocationResult | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: InvocationResult) -> None:
         """Sets the outcome, unless there is one: a result may arrive at the moment of the timeout."""
         with self._lock:
             if not self.ended.is_set():
@@ -89,7 +89,7 @@ class RuntimeApi(LoopbackServer):
         self._current = self._events.get()
         return self._current
 
-    def end_invocation(self, request_id: str, outcome: Outcome) -> int:
+    def end_invocation(self, request_id: str, outcome: InvocationResult) -> int:
         """Stores a result and returns the HTTP status of the response."""
         current = self._current
         if current is None or current.request_id != request_id:
@@ -97,7 +97,7 @@ class RuntimeApi(LoopbackServer):
         if len(outcome.payload) > MAX_RESPONSE_BYTES:
             message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             too_large = f'{{"errorType": "Function.ResponseSizeTooLarge", "errorMessage": "{message}"}}'
-            current.end(Outcome(too_large.encode(), "Unhandled"))
+            current.end(InvocationResult(too_large.encode(), "Unhandled"))
             return 413
         current.end(outcome)
         return 202
@@ -145,6 +145,6 @@ class _RuntimeApiHandler(LoopbackHandler):
             return self.answer(202, b"", [])
         if match := re.fullmatch(r"/2018-06-01/runtime/invocation/([^/]+)/(response|error)", self.path):
             request_id, kind = match.groups()
-            outcome = Outcome(body, "Unhandled" if kind == "error" else None)
+            outcome = InvocationResult(body, "Unhandled" if kind == "error" else None)
             return self.answer(api.end_invocation(request_id, outcome), b"", [])
         return self.answer(404, b"", [])

@@ -36,9 +36,9 @@ from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommu
 from werkzeug.datastructures import Headers
 
 from local.lambda_.runtime import TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 
-FunctionInvoker = Callable[[str, bytes], Outcome]
+FunctionInvoker = Callable[[str, bytes], InvocationResult]
 """Runs the function with this name or ARN and returns its outcome. Raises KeyError if there is no such function."""
 
 _SQS_LOCK = threading.RLock()

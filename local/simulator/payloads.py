@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, NANOBANANA, Outcome
+from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, NANOBANANA, SimulatedOutcome
 from local.simulator.tasks import SimulatedTask
 
 Body = dict[str, Any]
@@ -16,17 +16,20 @@ _SUCCESS_MESSAGES = {
     NANOBANANA: "Image generated successfully.",
 }
 _FAILURES = {
-    Outcome.CONTENT_POLICY: (400, "Your prompt was flagged by Website as violating content policies"),
-    Outcome.INTERNAL_ERROR: (500, "Internal Error, Please try again later"),
-    Outcome.GENERATION_FAILED: (501, "Image generation task failed"),
+    SimulatedOutcome.CONTENT_POLICY: (400, "Your prompt was flagged by Website as violating content policies"),
+    SimulatedOutcome.INTERNAL_ERROR: (500, "Internal Error, Please try again later"),
+    SimulatedOutcome.GENERATION_FAILED: (501, "Image generation task failed"),
 }
 # Only api_error is documented; the other codes are assumptions.
 _ACEDATA_FAILURES = {
-    Outcome.CONTENT_POLICY: ("content_policy_violation", "the prompt was flagged as violating content policies"),
-    Outcome.INTERNAL_ERROR: ("api_error", "fetch failed"),
-    Outcome.GENERATION_FAILED: ("generation_failed", "image generation failed"),
+    SimulatedOutcome.CONTENT_POLICY: (
+        "content_policy_violation",
+        "the prompt was flagged as violating content policies",
+    ),
+    SimulatedOutcome.INTERNAL_ERROR: ("api_error", "fetch failed"),
+    SimulatedOutcome.GENERATION_FAILED: ("generation_failed", "image generation failed"),
 }
-_SUCCESS_FLAGS = {Outcome.SUCCESS: 1, Outcome.CREATE_FAILED: 2}
+_SUCCESS_FLAGS = {SimulatedOutcome.SUCCESS: 1, SimulatedOutcome.CREATE_FAILED: 2}
 _STILL_RUNNING, _GENERATE_FAILED = 0, 3
 
 _BEIJING = timezone(timedelta(hours=8))
@@ -39,20 +42,20 @@ def submitted(task: SimulatedTask) -> Body:
     return envelope(200, "success", {"taskId": task.task_id})
 
 
-def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True) -> Body:
+def callback(task: SimulatedTask, outcome: SimulatedOutcome, *, has_task_id: bool = True) -> Body:
     """Returns the body of the callback that reports this outcome."""
     if task.provider == ACEDATA:
         response = _acedata_response(task, outcome)
         return response if has_task_id else {key: value for key, value in response.items() if key != "task_id"}
     if task.provider == KIE_MARKET:
         # As documented: a callback's `code` states the task's outcome, and its data is that of a poll's response.
-        code = 200 if outcome is Outcome.SUCCESS else 501
+        code = 200 if outcome is SimulatedOutcome.SUCCESS else 501
         message = f"Playground task {'completed successfully' if code == 200 else 'failed'}."
         return envelope(code, message, _market_data(task, outcome))
     if task.record_shaped:
         # The outer code is that of the delivery: it is 200 for failed tasks, too.
         return envelope(200, "success", _record_data(task, outcome))
-    if outcome is Outcome.SUCCESS:
+    if outcome is SimulatedOutcome.SUCCESS:
         urls = {"resultImageUrl": None if task.scenario.polls_before_result else task.url_of("result")}
         if task.provider in FLUX_SERVICES:
             # For a missing original, providers were observed to send null, and in callbacks also the string "null".
@@ -62,10 +65,10 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
     if task.provider == NANOBANANA:
         return envelope(code, message, {"taskId": task.task_id, "info": {"resultImageUrl": ""}})
     # Three formats of failures are documented for these services. Here, each failure code has one of them.
-    if outcome is Outcome.CONTENT_POLICY:
+    if outcome is SimulatedOutcome.CONTENT_POLICY:
         urls = {"originImageUrl": "", "resultImageUrl": ""}
         return envelope(code, message, {"taskId": task.task_id, "info": urls})
-    if outcome is Outcome.GENERATION_FAILED:
+    if outcome is SimulatedOutcome.GENERATION_FAILED:
         return envelope(code, message, {"taskId": task.task_id, "info": None})
     return {**envelope(code, message, None), "taskId": task.task_id}
 
@@ -122,13 +125,13 @@ def acedata_error(code: str, message: str) -> Body:
     return {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}
 
 
-def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
-    running, succeeded = outcome is None, outcome is Outcome.SUCCESS
+def _record_data(task: SimulatedTask, outcome: SimulatedOutcome | None) -> Body:
+    running, succeeded = outcome is None, outcome is SimulatedOutcome.SUCCESS
     nanobanana = task.provider == NANOBANANA
     error_code, error_message = (None, None if nanobanana else "")
-    if outcome is Outcome.CREATE_FAILED:
+    if outcome is SimulatedOutcome.CREATE_FAILED:
         error_code, error_message = 500, "Failed to create the task"
-    elif outcome is not None and outcome is not Outcome.SUCCESS:
+    elif outcome is not None and outcome is not SimulatedOutcome.SUCCESS:
         error_code, error_message = _FAILURES[outcome]
     record: Body = {
         "taskId": task.task_id,
@@ -152,7 +155,7 @@ def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
     return record
 
 
-def _market_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
+def _market_data(task: SimulatedTask, outcome: SimulatedOutcome | None) -> Body:
     """Returns a record of the Market. Result and request are JSON strings; the request's `input` is one again."""
     failure = _FAILURES.get(outcome) if outcome else None
     urls = [*task.videos, *(image.url for image in task.images)]
@@ -161,7 +164,7 @@ def _market_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
         "model": task.params.get("model", ""),
         "state": "generating" if outcome is None else "fail" if failure else "success",
         "param": json.dumps({**task.params, "input": json.dumps(task.params.get("input", {}))}),
-        "resultJson": json.dumps({"resultUrls": urls}) if outcome is Outcome.SUCCESS else "",
+        "resultJson": json.dumps({"resultUrls": urls}) if outcome is SimulatedOutcome.SUCCESS else "",
         "failCode": str(failure[0]) if failure else None,
         "failMsg": failure[1] if failure else None,
         "costTime": None if outcome is None else round(task.ends_at - task.created_at),
@@ -170,13 +173,13 @@ def _market_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
     }
 
 
-def _acedata_response(task: SimulatedTask, outcome: Outcome) -> Body:
+def _acedata_response(task: SimulatedTask, outcome: SimulatedOutcome) -> Body:
     head: Body = {
-        "success": outcome is Outcome.SUCCESS,
+        "success": outcome is SimulatedOutcome.SUCCESS,
         "task_id": task.task_id,
         "trace_id": str(_stable_id(task, "trace")),
     }
-    if outcome is not Outcome.SUCCESS:
+    if outcome is not SimulatedOutcome.SUCCESS:
         code, message = _ACEDATA_FAILURES[outcome]
         return {**head, "error": {"code": code, "message": message}}
     data: list[Body] = []

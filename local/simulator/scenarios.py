@@ -14,7 +14,7 @@ FLUX_KONTEXT, APIKLEY, NANOBANANA, KIE_MARKET, ACEDATA = PROVIDERS = (
 FLUX_SERVICES = (FLUX_KONTEXT, APIKLEY)
 
 
-class Outcome(StrEnum):
+class SimulatedOutcome(StrEnum):
     """The outcomes of a simulated task: success, or one kind of failure."""
 
     SUCCESS = "success"
@@ -38,7 +38,7 @@ class PlannedCallback:
     """A callback that the provider will send if the submission contained a callback URL."""
 
     delay_seconds: float = 0.0  # after the task's end, or after the last attempt of the previous callback
-    outcome: Outcome | None = None  # None: the outcome of the task's scenario
+    outcome: SimulatedOutcome | None = None  # None: the outcome of the task's scenario
     copies: int = 1  # sent at the same time
     has_task_id: bool = True
 
@@ -49,7 +49,7 @@ class Scenario:
 
     name: str
     description: str
-    outcome: Outcome = Outcome.SUCCESS
+    outcome: SimulatedOutcome = SimulatedOutcome.SUCCESS
     generation_seconds: float = 12.0  # real services take 8 to 112 s
     ends_when_polled: int = 0  # the task ends after this many polls while it runs; 0: polls have no effect
     callbacks: tuple[PlannedCallback, ...] = (PlannedCallback(),)
@@ -74,19 +74,21 @@ class Scenario:
 
 _ALL = (
     Scenario("success", "one callback, and every URL works"),
-    Scenario("content-policy", "a failure: the prompt is refused", Outcome.CONTENT_POLICY, generation_seconds=4),
-    Scenario("internal-error", "a failure: an internal error of the service", Outcome.INTERNAL_ERROR),
-    Scenario("generation-failed", "a failure: the generation failed", Outcome.GENERATION_FAILED),
+    Scenario(
+        "content-policy", "a failure: the prompt is refused", SimulatedOutcome.CONTENT_POLICY, generation_seconds=4
+    ),
+    Scenario("internal-error", "a failure: an internal error of the service", SimulatedOutcome.INTERNAL_ERROR),
+    Scenario("generation-failed", "a failure: the generation failed", SimulatedOutcome.GENERATION_FAILED),
     Scenario(
         "create-failed",
         "a failure without a callback: the task was never created",
-        Outcome.CREATE_FAILED,
+        SimulatedOutcome.CREATE_FAILED,
         generation_seconds=2,
         callbacks=(),
         providers=(*FLUX_SERVICES, NANOBANANA),
     ),
     Scenario("silent", "a success whose callback is lost", callbacks=()),
-    Scenario("silent-failure", "a failure whose callback is lost", Outcome.GENERATION_FAILED, callbacks=()),
+    Scenario("silent-failure", "a failure whose callback is lost", SimulatedOutcome.GENERATION_FAILED, callbacks=()),
     Scenario("duplicates", "the same callback four times at once", callbacks=(PlannedCallback(copies=4),)),
     Scenario(
         "callback-first",
@@ -103,7 +105,7 @@ _ALL = (
     Scenario(
         "late-failure",
         "a success, and 20 s later a callback of a failure",
-        callbacks=(PlannedCallback(), PlannedCallback(20, Outcome.GENERATION_FAILED)),
+        callbacks=(PlannedCallback(), PlannedCallback(20, SimulatedOutcome.GENERATION_FAILED)),
     ),
     Scenario("null-original", "a success without an original image", gives_origin=False, providers=FLUX_SERVICES),
     Scenario(
@@ -192,7 +194,7 @@ _ALL = (
     Scenario(
         "failure-without-id",
         "a callback without the task id: only polling finds the failure",
-        Outcome.GENERATION_FAILED,
+        SimulatedOutcome.GENERATION_FAILED,
         callbacks=(PlannedCallback(has_task_id=False),),
         providers=(ACEDATA,),
     ),

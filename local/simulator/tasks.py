@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
-from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, Outcome, ResultContent, Scenario
+from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, ResultContent, Scenario, SimulatedOutcome
 
 # The simulator keeps at most this many deliveries, polls and image requests each: the latest ones.
 MAX_RECORDED = 10_000
@@ -90,7 +90,7 @@ class SimulatedTask:
     signatures: int = 0  # number of signed URLs that its record has returned
     successes_shown: int = 0  # number of records that have reported its success
 
-    def outcome_at(self, now: float) -> Outcome | None:
+    def outcome_at(self, now: float) -> SimulatedOutcome | None:
         """Returns the task's outcome; None while it runs according to its poll record."""
         return self.scenario.outcome if self.is_recorded and now >= self.ends_at else None
 
@@ -162,7 +162,7 @@ def images_of(
     lifetimes: Mapping[str, float],
 ) -> tuple[SimulatedImage, ...]:
     """Returns the images of a task; none if the task will fail."""
-    if scenario.outcome is not Outcome.SUCCESS:
+    if scenario.outcome is not SimulatedOutcome.SUCCESS:
         return ()
     kinds = ["origin"] if provider in FLUX_SERVICES and scenario.gives_origin else []
     kinds += ["result"] * (count if provider in (ACEDATA, KIE_MARKET) else 1)

@@ -50,7 +50,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AwsResponse:
     """A response of the simulated account."""
 
     status: int = 200
@@ -58,7 +58,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Answering = Callable[[Call], Answer]
+Answering = Callable[[Call], AwsResponse]
 
 
 @dataclass
@@ -71,12 +71,12 @@ class Account:
     port: int
     authority: Path  # file with the CA certificate that clients must trust
     usual: dict[str, Answering] = field(default_factory=dict)
-    scripted: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
+    scripted: dict[str, deque[AwsResponse]] = field(default_factory=lambda: defaultdict(deque))
     calls: list[Call] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: Call) -> AwsResponse:
         """Records a call and returns the next answer to its operation."""
         with self._lock:
             self.calls.append(call)
@@ -86,11 +86,11 @@ class Account:
             return self.refuse(f"no answer to {call.operation} is defined: add one to scripts/smoke/*_steps.py")
         return self.usual[call.operation](call)
 
-    def refuse(self, problem: str) -> Answer:
+    def refuse(self, problem: str) -> AwsResponse:
         """Records a problem and returns the error response to a request that AWS would reject."""
         with self._lock:
             self.problems.append(problem)
-        return Answer(400, {"__type": "SmokeRefusal", "message": problem})
+        return AwsResponse(400, {"__type": "SmokeRefusal", "message": problem})
 
 
 @contextmanager
@@ -141,7 +141,7 @@ class _Handler(LoopbackHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _respond  # noqa: N815 - names of the base class
 
-    def _answer_of(self, account: Account, host: str, content: bytes) -> Answer:
+    def _answer_of(self, account: Account, host: str, content: bytes) -> AwsResponse:
         url = urlsplit(self.path)
         if host not in HOSTS:
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -164,7 +164,7 @@ class _Handler(LoopbackHandler):
             call = Call(function, service, S3_OPERATIONS[self.command], parameters)
             answer = account.answer(call)
             if call.operation == "PutObject" and answer.status == 200:
-                return Answer(200, b"", {"ETag": '"etag"', **stored_checksum(self.headers)})
+                return AwsResponse(200, b"", {"ETag": '"etag"', **stored_checksum(self.headers)})
             return answer
         if service == "lambda":  # POST /2015-03-31/functions/NAME/invocations
             return account.answer(Call(function, service, "Invoke", {"FunctionName": url.path.split("/")[3]}))

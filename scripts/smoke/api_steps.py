@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from scripts.smoke.account import REGION, Account, Answer, Call
+from scripts.smoke.account import REGION, Account, AwsResponse, Call
 from scripts.smoke.steps import (
     FOUND,
     IMAGE,
@@ -49,7 +49,7 @@ def request(route: str, path: Mapping[str, str] | None = None, body: Any = None,
 PATH = {"provider": "flux-kontext", "taskId": "task12345"}
 GENERATE = "POST https://api.kie.ai/api/v1/flux/kontext/generate"
 SUBMISSION = request("POST /submissions", body={"provider": "flux-kontext", "request": {"prompt": "a lake"}})
-SUBMITTED = Answer(body={"code": 200, "msg": "success", "data": {"taskId": "task12345"}})
+SUBMITTED = AwsResponse(body={"code": 200, "msg": "success", "data": {"taskId": "task12345"}})
 CANCELLED = error(
     "TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": "TransactionConflict"}]
 )
@@ -101,14 +101,14 @@ SERVE_TASKS_API = [
         "an image",
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}),
         {"statusCode": 302},
-        {"GetItem": [Answer(body={"Item": attributes(archived())})]},
+        {"GetItem": [AwsResponse(body={"Item": attributes(archived())})]},
         _link_works,
     ),
     Step(
         "the bytes of a refused image",
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}, quarantined="true"),
         {"statusCode": 302},
-        {"GetItem": [Answer(body={"Item": attributes(quarantined())})]},
+        {"GetItem": [AwsResponse(body={"Item": attributes(quarantined())})]},
         _link_works,
     ),
     Step(
@@ -127,7 +127,10 @@ SERVE_TASKS_API = [
         "an idempotency key to release",
         request("DELETE /submissions/{key}", {"key": "smoke-1"}),
         {"statusCode": 204},
-        {"GetItem": [Answer(body={"Item": attributes(_idempotency_record("UNKNOWN_OUTCOME"))})], "UpdateItem": [OK]},
+        {
+            "GetItem": [AwsResponse(body={"Item": attributes(_idempotency_record("UNKNOWN_OUTCOME"))})],
+            "UpdateItem": [OK],
+        },
     ),
     Step(
         "a table that fails",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.smoke.account import Answer
+from scripts.smoke.account import AwsResponse
 from scripts.smoke.steps import (
     NOTHING_FAILED,
     PENDING,
@@ -43,19 +43,19 @@ DISPATCH_CHANGES = [
         "a task to poll for and one to archive",
         changes(PENDING, succeeded()),
         NOTHING_FAILED,
-        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")]})] * 2},
+        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")]})] * 2},
     ),
     Step(
         "a throttled queue",
         changes(PENDING),
         NOTHING_FAILED,
-        {"SendMessageBatch": [error("RequestThrottled", 403), Answer(body={"Successful": [_sent_entry("0")]})]},
+        {"SendMessageBatch": [error("RequestThrottled", 403), AwsResponse(body={"Successful": [_sent_entry("0")]})]},
     ),
     Step(
         "a message that SQS does not accept",
         changes(succeeded(), succeeded() | {"task": f"{PENDING['task']}-2"}),
         NOTHING_FAILED,
-        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
+        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
     ),
     Step(
         "a denied message, which is sent again",
@@ -67,7 +67,7 @@ DISPATCH_CHANGES = [
         "a record that cannot be read",
         {"Records": [change(PENDING, 1) | {"dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}]},
         NOTHING_FAILED,
-        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")]})]},
+        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")]})]},
     ),
 ]
 
@@ -80,13 +80,13 @@ PUBLISH_EVENTS = [
         {
             "PutEvents": [
                 THROTTLED,
-                Answer(
+                AwsResponse(
                     body={
                         "FailedEntryCount": 1,
                         "Entries": [{"EventId": "event-0"}, {"ErrorCode": "ThrottlingException", "ErrorMessage": ""}],
                     }
                 ),
-                Answer(body={"FailedEntryCount": 0, "Entries": [{"EventId": "event-1"}]}),
+                AwsResponse(body={"FailedEntryCount": 0, "Entries": [{"EventId": "event-1"}]}),
             ]
         },
     ),
@@ -94,6 +94,6 @@ PUBLISH_EVENTS = [
         "a denied event",
         changes(archived()),
         {"batchItemFailures": [{"itemIdentifier": "1"}]},
-        {"PutEvents": [Answer(body={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "AccessDeniedException"}]})]},
+        {"PutEvents": [AwsResponse(body={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "AccessDeniedException"}]})]},
     ),
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from boto3.dynamodb.types import TypeSerializer
 from PIL import Image
 
-from scripts.smoke.account import BUCKET, Account, Answer, Answering, Call
+from scripts.smoke.account import BUCKET, Account, Answering, AwsResponse, Call
 
 TOKEN = "smokeCallbackToken0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - not one of any stack
 KEYS = {name: {"apiKey": f"{name}-key"} for name in ("flux-kontext", "nanobanana", "acedata")}
@@ -39,25 +39,25 @@ class Step:
     name: str
     event: Mapping[str, Any]
     response: Any = field(default_factory=dict)
-    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    answers: Mapping[str, Sequence[AwsResponse]] = field(default_factory=dict)
     follow_up: FollowUp | None = None  # further checks; yields problems
 
 
 # ------------------------------------------------------------------------------------------------ answers of AWS
 
 
-def error(code: str, status: int = 400, **members: Any) -> Answer:
+def error(code: str, status: int = 400, **members: Any) -> AwsResponse:
     """Builds an error response of AWS's JSON protocols."""
-    return Answer(status, {"__type": f"com.amazonaws.smoke#{code}", "message": f"smoke: {code}", **members})
+    return AwsResponse(status, {"__type": f"com.amazonaws.smoke#{code}", "message": f"smoke: {code}", **members})
 
 
-def s3_error(code: str, status: int) -> Answer:
+def s3_error(code: str, status: int) -> AwsResponse:
     """Builds an error response of S3."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>smoke</Message></Error>'
-    return Answer(status, body.encode(), {"Content-Type": "application/xml"})
+    return AwsResponse(status, body.encode(), {"Content-Type": "application/xml"})
 
 
-def refused(item: Mapping[str, Any]) -> Answer:
+def refused(item: Mapping[str, Any]) -> AwsResponse:
     """Builds the response to a write whose condition is false, with the current item."""
     return error("ConditionalCheckFailedException", Item=attributes(item))
 
@@ -67,34 +67,36 @@ def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
     return dict(TypeSerializer().serialize(item)["M"])
 
 
-def _secret(call: Call) -> Answer:
+def _secret(call: Call) -> AwsResponse:
     if call.parameters["VersionStage"] != "AWSCURRENT":
         return error("ResourceNotFoundException")  # as for a secret that was never rotated
     values = {"CallbackToken": TOKEN, "ProviderKeys": json.dumps(KEYS), "Webhook": WEBHOOK_SECRET}
     (value,) = [value for name, value in values.items() if name in call.parameters["SecretId"]]
-    return Answer(body={"Name": "secret", "SecretString": value})
+    return AwsResponse(body={"Name": "secret", "SecretString": value})
 
 
-def _sent(call: Call) -> Answer:
+def _sent(call: Call) -> AwsResponse:
     entries = call.parameters["Entries"]
-    return Answer(body={"Successful": [_sent_entry(entry["Id"]) for entry in entries]})
+    return AwsResponse(body={"Successful": [_sent_entry(entry["Id"]) for entry in entries]})
 
 
 def _sent_entry(entry_id: str) -> dict[str, str]:
     return {"Id": entry_id, "MessageId": f"message-{entry_id}", "MD5OfMessageBody": "0" * 32}
 
 
-def _published(call: Call) -> Answer:
+def _published(call: Call) -> AwsResponse:
     entries = call.parameters["Entries"]
-    return Answer(body={"FailedEntryCount": 0, "Entries": [{"EventId": f"event-{i}"} for i in range(len(entries))]})
+    return AwsResponse(
+        body={"FailedEntryCount": 0, "Entries": [{"EventId": f"event-{i}"} for i in range(len(entries))]}
+    )
 
 
-def _execution(call: Call) -> Answer:
+def _execution(call: Call) -> AwsResponse:
     arn = f"{call.parameters['stateMachineArn']}:{call.parameters['name']}"
-    return Answer(body={"executionArn": arn, "startDate": 1767658625.1})
+    return AwsResponse(body={"executionArn": arn, "startDate": 1767658625.1})
 
 
-OK = Answer()
+OK = AwsResponse()
 THROTTLED = error("ThrottlingException")
 USUAL: dict[str, Answering] = {
     "GetSecretValue": _secret,
@@ -159,33 +161,33 @@ def kept_until_confirmed() -> dict[str, Any]:
     return item | {"images": [{**item["images"][0], "quarantine": kept}]}
 
 
-def quarantined_object() -> Answer:
+def quarantined_object() -> AwsResponse:
     """Builds S3's response with the object in quarantine to which `kept_until_confirmed` refers."""
     digest = hashlib.sha256(IMAGE_URL.encode()).hexdigest()
-    return Answer(200, PNG, {"x-amz-meta-source-url-sha256": digest, "x-amz-meta-source-host": IMAGE_HOST})
+    return AwsResponse(200, PNG, {"x-amz-meta-source-url-sha256": digest, "x-amz-meta-source-host": IMAGE_HOST})
 
 
-def record_info(url: str = IMAGE_URL) -> Answer:
+def record_info(url: str = IMAGE_URL) -> AwsResponse:
     """Builds kie.ai's response to a poll of a completed task."""
     record = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}, "errorMessage": ""}
-    return Answer(body={"code": 200, "msg": "success", "data": record})
+    return AwsResponse(body={"code": 200, "msg": "success", "data": record})
 
 
-IMAGE = Answer(200, PNG, {"Content-Type": "image/png"})
+IMAGE = AwsResponse(200, PNG, {"Content-Type": "image/png"})
 NOTHING_FAILED: dict[str, Any] = {"batchItemFailures": []}
 PENDING = task("PENDING", 0)
-ITEM = Answer(body={"Responses": {"TasksTable": [attributes(PENDING)]}, "UnprocessedKeys": {}})
-UNPROCESSED = Answer(
+ITEM = AwsResponse(body={"Responses": {"TasksTable": [attributes(PENDING)]}, "UnprocessedKeys": {}})
+UNPROCESSED = AwsResponse(
     body={
         "Responses": {"TasksTable": []},
         "UnprocessedKeys": {"TasksTable": {"Keys": [{"task": {"S": PENDING["task"]}}]}},
     }
 )
-FOUND = Answer(body={"Item": attributes(succeeded(request={"prompt": "a lake"}))})
+FOUND = AwsResponse(body={"Item": attributes(succeeded(request={"prompt": "a lake"}))})
 
 
-def page(*items: Mapping[str, Any], more: bool = False) -> Answer:
+def page(*items: Mapping[str, Any], more: bool = False) -> AwsResponse:
     """Builds a page of a Query's result; `more` adds a LastEvaluatedKey."""
     last = {"LastEvaluatedKey": attributes({"task": "flux-kontext#last", "status": "PENDING", "updatedAt": moment()})}
     found = [attributes(item) for item in items]
-    return Answer(body={"Items": found, "Count": len(found), "ScannedCount": len(found), **(last if more else {})})
+    return AwsResponse(body={"Items": found, "Count": len(found), "ScannedCount": len(found), **(last if more else {})})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from local.account import ACCOUNT_ID
-from scripts.smoke.account import REGION, Account, Answer, Call
+from scripts.smoke.account import REGION, Account, AwsResponse, Call
 from scripts.smoke.change_steps import change
 from scripts.smoke.steps import (
     FOUND,
@@ -58,7 +58,7 @@ START_POLLING = [
         NOTHING_FAILED,
         {
             "BatchGetItem": [UNPROCESSED, ITEM],
-            "StartExecution": [Answer(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "StartExecution": [AwsResponse(body={"executionArn": "arn", "startDate": 1767658625.1})],
             "UpdateItem": [OK],
         },
     ),
@@ -74,7 +74,7 @@ START_POLLING = [
         NOTHING_FAILED,
         {
             "BatchGetItem": [THROTTLED, ITEM],
-            "StartExecution": [THROTTLED, Answer(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "StartExecution": [THROTTLED, AwsResponse(body={"executionArn": "arn", "startDate": 1767658625.1})],
             "UpdateItem": [THROTTLED, OK],
         },
     ),
@@ -194,7 +194,7 @@ ARCHIVE_IMAGES = [
             RECORD_INFO: [record_info()],
             FETCH: [IMAGE],
             "PutObject": [s3_error("PreconditionFailed", 412), OK, OK],
-            "HeadObject": [Answer(200, b"", {"x-amz-checksum-sha256": "A" * 43 + "="})],
+            "HeadObject": [AwsResponse(200, b"", {"x-amz-checksum-sha256": "A" * 43 + "="})],
             "UpdateItem": [OK],
         },
         _checksum_is_requested,
@@ -206,7 +206,7 @@ ARCHIVE_IMAGES = [
         {
             "GetItem": [FOUND],
             RECORD_INFO: [record_info()],
-            FETCH: [Answer(200, SIGN_IN_PAGE, {"content-type": "text/html"})],
+            FETCH: [AwsResponse(200, SIGN_IN_PAGE, {"content-type": "text/html"})],
             "PutObject": [OK, OK],
             "UpdateItem": [OK],
         },
@@ -217,7 +217,7 @@ ARCHIVE_IMAGES = [
         messages(),
         NOTHING_FAILED,
         {
-            "GetItem": [Answer(body={"Item": attributes(kept_until_confirmed())})],
+            "GetItem": [AwsResponse(body={"Item": attributes(kept_until_confirmed())})],
             RECORD_INFO: [record_info()],
             "GetObject": [quarantined_object()],
             "PutObject": [OK],
@@ -231,7 +231,7 @@ ARCHIVE_IMAGES = [
         RETRIED,
         {
             "GetItem": [FOUND],
-            RECORD_INFO: [Answer(500)],
+            RECORD_INFO: [AwsResponse(500)],
             FETCH: [IMAGE],
             "PutObject": [OK],
             "UpdateItem": [OK],
@@ -269,14 +269,14 @@ ARCHIVE_IMAGES = [
 
 # ------------------------------------------------------------------------------------------------ reconciling
 
-COUNTED = Answer(body={"Count": 1, "ScannedCount": 1, "ConsumedCapacity": {"CapacityUnits": 0.5}})
-NOTHING_FOUND = Answer(body={"Items": [], "Count": 0, "ScannedCount": 0})
+COUNTED = AwsResponse(body={"Count": 1, "ScannedCount": 1, "ConsumedCapacity": {"CapacityUnits": 0.5}})
+NOTHING_FOUND = AwsResponse(body={"Items": [], "Count": 0, "ScannedCount": 0})
 
 
 OVERDUE_TASK = PENDING | {"updatedAt": moment(days=2)}
 
 
-def dead_letter(body: Mapping[str, Any]) -> list[Answer]:
+def dead_letter(body: Mapping[str, Any]) -> list[AwsResponse]:
     """Builds the answers to the two calls that receive the only message of a dead-letter queue."""
     message = {
         "MessageId": "message",
@@ -284,12 +284,12 @@ def dead_letter(body: Mapping[str, Any]) -> list[Answer]:
         "Body": json.dumps(body),
         "Attributes": {"SentTimestamp": "1767658625200"},
     }
-    return [Answer(body={"Messages": [message]})] * 2
+    return [AwsResponse(body={"Messages": [message]})] * 2
 
 
 STREAM = f"arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/TasksTable/stream/{STREAM_LABEL}"
 POSITIONS = {"streamArn": STREAM, "shardId": "shard", "startSequenceNumber": "1", "endSequenceNumber": "1"}
-DELETED = Answer(body={"Successful": [{"Id": "0"}]})
+DELETED = AwsResponse(body={"Successful": [{"Id": "0"}]})
 RECONCILE_TASKS = [
     Step(
         "stuck tasks and dead letters",
@@ -310,9 +310,9 @@ RECONCILE_TASKS = [
                 *dead_letter({"DDBStreamBatchInfo": POSITIONS}),  # of PublishEvents
             ],
             "BatchGetItem": [UNPROCESSED, ITEM, ITEM],
-            "GetShardIterator": [Answer(body={"ShardIterator": f"{STREAM}|1"})],
-            "GetRecords": [Answer(body={"Records": [change(archived(), 1)]})],
-            "Invoke": [Answer(body=NOTHING_FAILED)],
+            "GetShardIterator": [AwsResponse(body={"ShardIterator": f"{STREAM}|1"})],
+            "GetRecords": [AwsResponse(body={"Records": [change(archived(), 1)]})],
+            "Invoke": [AwsResponse(body=NOTHING_FAILED)],
             "DeleteMessageBatch": [DELETED] * 3,
         },
     ),

@@ -7,7 +7,7 @@ from typing import Any
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from local import REPOSITORY
-from scripts.smoke.account import Account, Answer, Call
+from scripts.smoke.account import Account, AwsResponse, Call
 from scripts.smoke.steps import NOTHING_FAILED, OK, WEBHOOK_SECRET, WEBHOOK_URL, Step, error
 from scripts.smoke.task_steps import RETRIED, messages
 
@@ -29,19 +29,23 @@ def _is_signed(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
 
 SEND_WEBHOOKS = [
     Step(
-        "a receiver that accepts the webhook", messages(EVENT), NOTHING_FAILED, {SEND: [Answer(204, b"")]}, _is_signed
+        "a receiver that accepts the webhook",
+        messages(EVENT),
+        NOTHING_FAILED,
+        {SEND: [AwsResponse(204, b"")]},
+        _is_signed,
     ),
     Step(
         "a receiver that is down",
         messages(EVENT),
         NOTHING_FAILED,  # the message is older than the schedule
-        {SEND: [Answer(503, b"")], "SendMessage": [OK]},
+        {SEND: [AwsResponse(503, b"")], "SendMessage": [OK]},
     ),
     Step(
         "a receiver that is busy",
         messages(EVENT, SentTimestamp="4102444800000"),
         RETRIED,
-        {SEND: [Answer(429, b"", {"Retry-After": "60"})], "ChangeMessageVisibility": [OK]},
+        {SEND: [AwsResponse(429, b"", {"Retry-After": "60"})], "ChangeMessageVisibility": [OK]},
     ),
     Step(
         "a dead letter that SQS does not accept",

@@ -34,7 +34,7 @@ class Spread:
         return self.upper if goal.at_least else self.lower
 
 
-class Verdict(StrEnum):
+class GoalResult(StrEnum):
     """Whether a figure meets its goal. The noise of a ratio is the spread of its measurements."""
 
     MET = "met"
@@ -59,7 +59,7 @@ class Figure:
     note: str = ""
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> GoalResult | None:
         """Whether the goal is met; None without a goal."""
         if self.goal is None:
             return None
@@ -67,15 +67,15 @@ class Figure:
         measured, spread = (self.ratio, self.ratio_spread) if is_ratio else (self.value, self.spread)
         assert measured is not None, f"{self.name} has a goal for a ratio, and no peer"
         if self.goal.is_met_by(measured):
-            return Verdict.MET
+            return GoalResult.MET
         if spread is not None and self.goal.is_met_by(spread.best_for(self.goal)):
-            return Verdict.WITHIN_NOISE
-        return Verdict.NOT_MET
+            return GoalResult.WITHIN_NOISE
+        return GoalResult.NOT_MET
 
     @property
     def is_missed(self) -> bool:
         """Whether the figure misses its goal by more than the noise."""
-        return self.verdict is Verdict.NOT_MET
+        return self.verdict is GoalResult.NOT_MET
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from statistics import mean, quantiles
 from tests.benchmarks.bars import FAINT, INK, WIDTH
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.scale import a_stack
-from tests.benchmarks.scale_simulation import STAGES, Outcome, Setting, Simulation
+from tests.benchmarks.scale_simulation import STAGES, Setting, Simulation, SimulationResult
 
 # Evenly spread: a million tasks a month, one every 2.6 s; and three rates of busy stacks.
 SETTINGS = {
@@ -42,7 +42,7 @@ STAGE_TITLES = {
 COLOURS = ("#0f766e", "#7dd3fc", "#2563eb", "#f59e0b", "#dc2626", "#a78bfa", "#22c55e", "#94a3b8")
 
 
-def simulated() -> Iterator[tuple[str, Outcome, Outcome]]:
+def simulated() -> Iterator[tuple[str, SimulationResult, SimulationResult]]:
     """Yields the name of each setting with its outcome now and its outcome with the former design."""
     for name, setting in SETTINGS.items():
         yield name, Simulation(setting).run(), Simulation(replace(setting, has_poll_queue=False)).run()
@@ -80,7 +80,7 @@ def draw(_: Sequence[Figure]) -> dict[str, str]:
     return {"latency": stages_picture("From the callback to the object: seconds in each stage", rows)}
 
 
-def stages_picture(title: str, rows: Sequence[tuple[str, Outcome]]) -> str:
+def stages_picture(title: str, rows: Sequence[tuple[str, SimulationResult]]) -> str:
     """Returns stacked bars of the mean seconds in each stage, with marks at the median and at 99 %."""
     left, right, top, bar, gap = 230, 150, 92, 20, 12
     longest = max(outcome.percentile(0.99) for _, outcome in rows)

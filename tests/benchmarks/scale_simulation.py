@@ -85,7 +85,7 @@ class Journey:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SimulationResult:
     """The result of a simulation."""
 
     setting: Setting
@@ -136,7 +136,7 @@ class Simulation:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.outcome = Outcome(setting)
+        self.outcome = SimulationResult(setting)
         self._random = Random(1)
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
@@ -153,7 +153,7 @@ class Simulation:
         self._looking_up = 0
         self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationResult:
         """Simulates all arrivals within the setting's seconds, until the last of them has been processed."""
         for number in range(int(self.setting.tasks_a_second * self.setting.seconds)):
             moment = number / self.setting.tasks_a_second
@@ -308,7 +308,7 @@ SETTINGS = (
 )
 
 
-def measure() -> list[Outcome]:
+def measure() -> list[SimulationResult]:
     """Simulates all settings."""
     return [Simulation(setting).run() for setting in SETTINGS]
 

@@ -12,7 +12,7 @@ from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import ARGUMENTS, TIMEOUT_MILLISECONDS, find_chromium
 from local.http.api import HttpApi, Route, Stage
 from local.lambda_.logs import LogFolder
-from local.lambda_.runtime_api import Outcome, RuntimeApi
+from local.lambda_.runtime_api import InvocationResult, RuntimeApi
 from local.loopback import LoopbackHandler, LoopbackServer
 from local.moto.server import MotoServer
 from local.simulator import Simulator
@@ -94,9 +94,9 @@ class _FakeFunction:
     def __init__(self) -> None:
         self.events: list[bytes] = []
 
-    def invoke(self, payload: bytes) -> Outcome:
+    def invoke(self, payload: bytes) -> InvocationResult:
         self.events.append(payload)
-        return Outcome(b'{"statusCode": 200, "body": "{}"}')
+        return InvocationResult(b'{"statusCode": 200, "body": "{}"}')
 
 
 @pytest.fixture

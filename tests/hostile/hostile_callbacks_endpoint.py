@@ -12,7 +12,7 @@ import pytest
 from functions.receive_callback import app
 from local.http.api import Route
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.template.expand import load_template
 from tests.conftest import FakeLambdaContext
 from tests.hostile.hostile_callbacks import KEYS, NOW, OLD_TOKEN, PREVIOUS_TOKEN, Hostile
@@ -58,7 +58,7 @@ class Endpoint:
         if parameters is None:
             return message_response(404, "Not Found")
         event = json.loads(json.dumps(request_event(request, ROUTE.key, parameters)))
-        return function_response(Outcome(json.dumps(app.handler(event, CONTEXT)).encode()))
+        return function_response(InvocationResult(json.dumps(app.handler(event, CONTEXT)).encode()))
 
     def handle(self, event: dict[str, Any]) -> tuple[int, dict[str, str]]:
         """Returns the response to an event that no HTTP request can produce."""

@@ -22,7 +22,7 @@ from catchlight.recovery.reconcile import (
     STARTING_TAKES_AT_MOST,
 )
 from functions.reconcile_tasks import app
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto.patches import functions_run_by
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
@@ -259,10 +259,10 @@ def test_events_that_were_not_published_are_published_by_the_hourly_run(
         account.send(PUBLISH, account.positions(first=number, last=number))
     published: list[str] = []
 
-    def publish_events(name: str, payload: bytes) -> Outcome:
+    def publish_events(name: str, payload: bytes) -> InvocationResult:
         assert name == "PublishEvents"
         published.extend(record["dynamodb"]["Keys"]["task"]["S"] for record in json.loads(payload)["Records"])
-        return Outcome(json.dumps(answer).encode(), None)
+        return InvocationResult(json.dumps(answer).encode(), None)
 
     with functions_run_by(publish_events):
         reconcile()

@@ -17,7 +17,7 @@ from catchlight import errors
 from catchlight.models import PollState
 from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto.patches import functions_run_by, state_machines_execute
 from local.template.state_machine import state_machine_definition
 from tests.conftest import FakeLambdaContext
@@ -69,16 +69,16 @@ class Machine:
     function: Function = lambda state: {**state, "tasks": []}
     inputs: list[dict[str, Any]] = field(default_factory=list)
 
-    def invoke(self, name: str, payload: bytes) -> Outcome:
+    def invoke(self, name: str, payload: bytes) -> InvocationResult:
         """Invokes the function, as Lambda does."""
         assert name == FUNCTION_ARN
         state = json.loads(payload)
         self.inputs.append(state)
         try:
-            return Outcome(json.dumps(self.function(state)).encode())
+            return InvocationResult(json.dumps(self.function(state)).encode())
         except FunctionError as exc:
             error = {"errorMessage": "failed", "errorType": exc.name, "stackTrace": []}
-            return Outcome(json.dumps(error).encode(), "Unhandled")
+            return InvocationResult(json.dumps(error).encode(), "Unhandled")
 
     def run(self, tasks: tuple[str, ...] = (FLUX,), wait_seconds: int = 60) -> Run:
         """Runs an execution to its end."""

@@ -659,7 +659,7 @@ def test_a_final_status_is_not_written_if_another_image_was_renewed(store: Store
 
 
 def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
-    """Some providers sign the URLs of each response anew: a different signature is not a contradiction."""
+    """Some providers sign the URLs of each response again: a different signature is not a contradiction."""
     unconfirmed = two_images(store)
     confirmed = unconfirmed.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
     store.images.save(confirmed, {1: archived(unconfirmed.images[1])}, now=LATER)

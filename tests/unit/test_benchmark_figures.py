@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks import report
-from tests.benchmarks.figures import Figure, Goal, Samples, Verdict, compared
+from tests.benchmarks.figures import Figure, Goal, GoalResult, Samples, compared
 
 
 def figure(*ratios: float, goal: Goal | None = None) -> Figure:
@@ -20,25 +20,25 @@ def figure(*ratios: float, goal: Goal | None = None) -> Figure:
 @pytest.mark.parametrize(
     ("ratios", "goal", "verdict"),
     [
-        ((0.8, 0.9, 1.0, 1.1, 1.2), Goal(1.0), Verdict.MET),
-        ((0.8, 0.9, 1.1, 1.2, 1.3), Goal(1.0), Verdict.WITHIN_NOISE),
-        ((0.8, 1.1, 1.1, 1.2, 1.3), Goal(1.0), Verdict.NOT_MET),
-        ((0.4, 0.5, 0.6, 0.7, 0.8), Goal(0.6, at_least=True), Verdict.MET),
-        ((0.4, 0.4, 0.5, 0.6, 0.7), Goal(0.6, at_least=True), Verdict.WITHIN_NOISE),
-        ((0.4, 0.4, 0.5, 0.5, 0.7), Goal(0.6, at_least=True), Verdict.NOT_MET),
-        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(3.0, of="value"), Verdict.MET),
-        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(2.0, of="value"), Verdict.WITHIN_NOISE),
-        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(1.9, of="value"), Verdict.NOT_MET),
+        ((0.8, 0.9, 1.0, 1.1, 1.2), Goal(1.0), GoalResult.MET),
+        ((0.8, 0.9, 1.1, 1.2, 1.3), Goal(1.0), GoalResult.WITHIN_NOISE),
+        ((0.8, 1.1, 1.1, 1.2, 1.3), Goal(1.0), GoalResult.NOT_MET),
+        ((0.4, 0.5, 0.6, 0.7, 0.8), Goal(0.6, at_least=True), GoalResult.MET),
+        ((0.4, 0.4, 0.5, 0.6, 0.7), Goal(0.6, at_least=True), GoalResult.WITHIN_NOISE),
+        ((0.4, 0.4, 0.5, 0.5, 0.7), Goal(0.6, at_least=True), GoalResult.NOT_MET),
+        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(3.0, of="value"), GoalResult.MET),
+        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(2.0, of="value"), GoalResult.WITHIN_NOISE),
+        ((1.0, 2.0, 3.0, 4.0, 5.0), Goal(1.9, of="value"), GoalResult.NOT_MET),
         ((1.0, 2.0), None, None),
     ],
 )
 def test_a_goal_is_missed_if_the_nearer_quartile_misses_it(
-    ratios: tuple[float, ...], goal: Goal | None, verdict: Verdict | None
+    ratios: tuple[float, ...], goal: Goal | None, verdict: GoalResult | None
 ) -> None:
     measured = figure(*ratios, goal=goal)
 
     assert measured.verdict is verdict
-    assert measured.is_missed == (verdict is Verdict.NOT_MET)
+    assert measured.is_missed == (verdict is GoalResult.NOT_MET)
 
 
 def test_a_single_value_has_no_noise() -> None:

@@ -26,9 +26,9 @@ from catchlight.images import stream
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
 from tests.image_server import (
-    Answer,
     ImageServer,
     LoopbackUrlPolicy,
+    SendResponse,
     content,
     download_image,
     dripping,
@@ -303,7 +303,7 @@ def slow_head(request: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "no answer"])
 def test_one_deadline_covers_the_whole_response(
-    server: ImageServer, fetcher: ImageFetcher, short_deadline: float, answer: Answer
+    server: ImageServer, fetcher: ImageFetcher, short_deadline: float, answer: SendResponse
 ) -> None:
     url = server.serve("a.png", answer)
     started_at = time.monotonic()

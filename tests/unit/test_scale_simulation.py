@@ -7,7 +7,7 @@ import pytest
 from catchlight.api.request_models import MAX_WAIT_SECONDS
 from functions.archive_images.app import MAX_MESSAGES
 from tests.benchmarks import scale_simulation
-from tests.benchmarks.scale_simulation import Outcome, Partition, Setting, Simulation
+from tests.benchmarks.scale_simulation import Partition, Setting, Simulation, SimulationResult
 from tests.unit.template.expanded import RAW
 
 
@@ -16,7 +16,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale_simulation, "SECONDS", 10.0)
 
 
-def outcome_of(setting: Setting) -> Outcome:
+def outcome_of(setting: Setting) -> SimulationResult:
     return Simulation(setting).run()
 
 

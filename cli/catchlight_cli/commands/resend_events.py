@@ -16,7 +16,7 @@ from catchlight_cli.output import format_time, plural, task_path
 from catchlight_cli.repair.resending import (
     QUEUE,
     WEBHOOK_QUEUE,
-    Outcome,
+    ResendOutcome,
     ResentMessage,
     log_of_publish_events,
     resend,
@@ -25,13 +25,13 @@ from catchlight_cli.repair.resending import (
 
 _DEFAULT_LIMIT = 1000
 _OUTCOMES = {
-    Outcome.PUBLISHED: ("published", "green"),
-    Outcome.QUEUED: ("queued as a webhook", "green"),
-    Outcome.READY: ("would be sent again", "green"),
-    Outcome.FAILED: ("not published", "red"),
-    Outcome.SKIPPED: ("not tried", "yellow"),
-    Outcome.EXPIRED: ("expired from the stream", "red"),
-    Outcome.UNREADABLE: ("not a message of this stack", "red"),
+    ResendOutcome.PUBLISHED: ("published", "green"),
+    ResendOutcome.QUEUED: ("queued as a webhook", "green"),
+    ResendOutcome.READY: ("would be sent again", "green"),
+    ResendOutcome.FAILED: ("not published", "red"),
+    ResendOutcome.SKIPPED: ("not tried", "yellow"),
+    ResendOutcome.EXPIRED: ("expired from the stream", "red"),
+    ResendOutcome.UNREADABLE: ("not a message of this stack", "red"),
 }
 
 
@@ -44,7 +44,7 @@ class ResentEvents(Model):
     @property
     def has_failed(self) -> bool:
         """Whether the events of a message could not be sent again."""
-        done = (Outcome.PUBLISHED, Outcome.QUEUED, Outcome.READY)
+        done = (ResendOutcome.PUBLISHED, ResendOutcome.QUEUED, ResendOutcome.READY)
         return any(message.outcome not in done for message in self.dead_letters)
 
 
@@ -82,10 +82,10 @@ def render(result: ResentEvents, stack: Stack) -> Iterable[RenderableType]:
         return
     counts = Counter(message.outcome for message in result.dead_letters)
     next_steps = {
-        Outcome.FAILED: f"The log {log_of_publish_events(stack)} has the reason. Repeat the command later.",
-        Outcome.SKIPPED: "EventBridge published none of the events before them. Repeat the command later.",
-        Outcome.EXPIRED: "The stream keeps records for 24 hours. Find the tasks with `catchlight list --status`.",
-        Outcome.UNREADABLE: "Inspect them in the SQS console.",
+        ResendOutcome.FAILED: f"The log {log_of_publish_events(stack)} has the reason. Repeat the command later.",
+        ResendOutcome.SKIPPED: "EventBridge published none of the events before them. Repeat the command later.",
+        ResendOutcome.EXPIRED: "The stream keeps records for 24 hours. Find the tasks with `catchlight list --status`.",
+        ResendOutcome.UNREADABLE: "Inspect them in the SQS console.",
     }
     yield ""
     for outcome, number in counts.items():

@@ -28,7 +28,7 @@ _MAX_FAILURES_WITHOUT_SUCCESS = _THREADS
 _VISIBILITY_TIMEOUT_SECONDS = 900
 
 
-class Outcome(StrEnum):
+class ResendOutcome(StrEnum):
     """The outcome for one dead letter. Only a message whose events were published or queued is deleted."""
 
     PUBLISHED = "published"
@@ -44,7 +44,7 @@ class ResentMessage(Model):
     """The outcome for one dead letter, and the tasks whose events it refers to."""
 
     tasks: tuple[str, ...] = ()
-    outcome: Outcome
+    outcome: ResendOutcome
     sent_at: datetime
 
 
@@ -56,12 +56,12 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
     queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
     stack.client("dynamodbstreams"), stack.client("lambda", INVOKE_CONFIG)  # created before threads use them
     kept: list[DeadLetter] = []
-    outcomes: list[Outcome] = []  # of all threads
+    outcomes: list[ResendOutcome] = []  # of all threads
 
     def process(dead_letter: DeadLetter) -> ResentMessage:
-        failures = outcomes.count(Outcome.FAILED)
-        if failures >= _MAX_FAILURES_WITHOUT_SUCCESS and Outcome.PUBLISHED not in outcomes:
-            return ResentMessage(outcome=Outcome.SKIPPED, sent_at=dead_letter.sent_at)
+        failures = outcomes.count(ResendOutcome.FAILED)
+        if failures >= _MAX_FAILURES_WITHOUT_SUCCESS and ResendOutcome.PUBLISHED not in outcomes:
+            return ResentMessage(outcome=ResendOutcome.SKIPPED, sent_at=dead_letter.sent_at)
         message = _resend(stack, dead_letter, dry_run=dry_run)
         outcomes.append(message.outcome)
         return message
@@ -74,7 +74,7 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
             futures[pool.submit(process, dead_letter)] = dead_letter
         for future in as_completed(futures):
             message = future.result()
-            if message.outcome is Outcome.PUBLISHED:
+            if message.outcome is ResendOutcome.PUBLISHED:
                 # If SQS does not delete the message, the next run publishes its events again.
                 queue.delete([futures[future]])
                 kept.remove(futures[future])
@@ -100,14 +100,14 @@ def resend_webhooks(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Rese
             try:
                 tasks = (read_webhook(dead_letter.text).task,)
             except InvalidMessageError:
-                yield ResentMessage(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
+                yield ResentMessage(outcome=ResendOutcome.UNREADABLE, sent_at=dead_letter.sent_at)
                 continue
             if not dry_run:
                 sqs.send_message(QueueUrl=stack.resource("WebhookQueue"), MessageBody=dead_letter.text)
                 # If SQS does not delete the message, the next run queues its webhook again.
                 dead_letters.delete([dead_letter])
                 kept.remove(dead_letter)
-            outcome = Outcome.READY if dry_run else Outcome.QUEUED
+            outcome = ResendOutcome.READY if dry_run else ResendOutcome.QUEUED
             yield ResentMessage(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
     finally:
         dead_letters.release(kept)
@@ -135,14 +135,14 @@ def publish_event_of_task(stack: Stack, task: str) -> bool:
 def _resend(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> ResentMessage:
     positions = StreamPositions.of(dead_letter)
     if positions is None:
-        return ResentMessage(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
+        return ResentMessage(outcome=ResendOutcome.UNREADABLE, sent_at=dead_letter.sent_at)
     records = positions.records(stack.client("dynamodbstreams"))
     if records is None:
-        return ResentMessage(outcome=Outcome.EXPIRED, sent_at=dead_letter.sent_at)
+        return ResentMessage(outcome=ResendOutcome.EXPIRED, sent_at=dead_letter.sent_at)
     tasks = tuple(dict.fromkeys(task_of(record) for record in records if new_status_of(record) in DETAIL_TYPES))
     if dry_run:
-        return ResentMessage(tasks=tasks, outcome=Outcome.READY, sent_at=dead_letter.sent_at)
-    outcome = Outcome.PUBLISHED if _publish(stack, records) else Outcome.FAILED
+        return ResentMessage(tasks=tasks, outcome=ResendOutcome.READY, sent_at=dead_letter.sent_at)
+    outcome = ResendOutcome.PUBLISHED if _publish(stack, records) else ResendOutcome.FAILED
     return ResentMessage(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
 
 

@@ -11,7 +11,7 @@ from catchlight.images import stream
 from catchlight.models import ImageKind
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
-from tests.image_server import Answer, cut, large_picture, picture
+from tests.image_server import SendResponse, cut, large_picture, picture
 from tests.integration.archiver import BUCKET, Archiver
 from tests.integration.functions import metric_lines
 
@@ -22,7 +22,7 @@ HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 JPEG_THEN_HTML = b"\xff\xd8\xff" + HTML
 
 
-def chunked(body: bytes) -> Answer:
+def chunked(body: bytes) -> SendResponse:
     """Returns a response in chunks, without a Content-Length."""
 
     def send(request: BaseHTTPRequestHandler) -> None:

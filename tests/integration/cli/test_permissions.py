@@ -15,7 +15,7 @@ import pytest
 from catchlight.models import iso, utc_now
 from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore, StoredDelivery
 from catchlight_cli.health.probe import Endpoint, ProbeResponse
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto.patches import functions_run_by
 from local.permissions.required import required_permissions
 from tests.integration.cli.conftest import Deployed
@@ -126,7 +126,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
         DeliveryStore(boto3.client("s3"), deployed.resources["ImagesBucket"], prefix).keep(delivery)
     Path("ids.txt").write_text("flux-kontext#imported\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"newKeyOfTheService0123")))
-    with functions_run_by(lambda *_: Outcome(b'{"batchItemFailures": []}')):
+    with functions_run_by(lambda *_: InvocationResult(b'{"batchItemFailures": []}')):
         yield deployed
 
 

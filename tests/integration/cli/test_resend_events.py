@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from catchlight.recovery.stream_positions import StreamPositions
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto.patches import functions_run_by
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import positions
@@ -26,12 +26,12 @@ class PublishEvents:
         self.response: Any = {"batchItemFailures": []}
         self.error: str | None = None
 
-    def __call__(self, name: str, payload: bytes) -> Outcome:
+    def __call__(self, name: str, payload: bytes) -> InvocationResult:
         assert name == "PublishEventsFunction"
         records = json.loads(payload)["Records"]
         assert all(isinstance(record["dynamodb"]["ApproximateCreationDateTime"], float) for record in records)
         self.received.append([record["dynamodb"]["Keys"]["task"]["S"] for record in records])
-        return Outcome(json.dumps(self.response).encode(), self.error)
+        return InvocationResult(json.dumps(self.response).encode(), self.error)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_trimmed_and_unreadable_dead_letters_are_kept(
 
 
 def test_dead_letters_are_kept_if_the_function_cannot_be_invoked(unpublished: Deployed) -> None:
-    def fail(name: str, payload: bytes) -> Outcome:
+    def fail(name: str, payload: bytes) -> InvocationResult:
         raise KeyError(name)
 
     with functions_run_by(fail):

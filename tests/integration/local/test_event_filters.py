@@ -8,7 +8,7 @@ import pytest
 from local import LocalStackError
 from local.events.event_source import failed_identifiers
 from local.events.filters import EventFilter
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_a_malformed_or_unsupported_pattern_prevents_the_start(pattern: str) -> 
     ],
 )
 def test_batch_item_failures_are_interpreted_as_in_lambda(payload: Any, failed: set[str]) -> None:
-    assert failed_identifiers(Outcome(json.dumps(payload).encode()), ["a", "b"], True) == failed
+    assert failed_identifiers(InvocationResult(json.dumps(payload).encode()), ["a", "b"], True) == failed
 
 
 def test_a_failed_function_fails_its_batch() -> None:
-    assert failed_identifiers(Outcome(b"{}", "Unhandled"), ["a"], True) == {"a"}
-    assert failed_identifiers(Outcome(b"nonsense"), ["a"], False) == set()
+    assert failed_identifiers(InvocationResult(b"{}", "Unhandled"), ["a"], True) == {"a"}
+    assert failed_identifiers(InvocationResult(b"nonsense"), ["a"], False) == set()

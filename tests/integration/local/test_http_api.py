@@ -16,7 +16,7 @@ from local.http.api import HttpApi, Route, Stage
 from local.http.events import function_response
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from tests.integration.local.running_example import Example
 
 
@@ -149,7 +149,7 @@ def test_a_route_variable_that_cannot_be_matched_prevents_the_start(tmp_path: Pa
     ],
 )
 def test_results_become_responses(result: Any, status: int, body: bytes, content_type: str) -> None:
-    response = function_response(Outcome(json.dumps(result).encode()))
+    response = function_response(InvocationResult(json.dumps(result).encode()))
 
     assert (response.status, response.body) == (status, body)
     assert dict(response.headers)["content-type"] == content_type
@@ -169,7 +169,7 @@ def test_results_become_responses(result: Any, status: int, body: bytes, content
     ],
 )
 def test_a_malformed_result_is_500(result: Any) -> None:
-    response = function_response(Outcome(json.dumps(result).encode()))
+    response = function_response(InvocationResult(json.dumps(result).encode()))
 
     assert (response.status, json.loads(response.body)) == (500, {"message": "Internal Server Error"})
 
@@ -204,7 +204,7 @@ def test_a_body_above_10_mb_is_413(example: Example) -> None:
 
 def test_requests_above_the_rate_are_429(tmp_path: Path) -> None:
     api = HttpApi(0, LogFolder(tmp_path))
-    function = SimpleNamespace(invoke=lambda _: Outcome(b'"done"'))
+    function = SimpleNamespace(invoke=lambda _: InvocationResult(b'"done"'))
     api.serve([Route("GET", "/", "F")], Stage(rate_limit=0.001, burst_limit=1), {"F": cast("Function", function)})
     with httpx.Client(base_url=api.url, trust_env=False) as client:
         first, second = client.get("/"), client.get("/")
@@ -237,9 +237,9 @@ def test_a_client_that_expects_100_continue_receives_it(example: Example) -> Non
 def test_an_incomplete_body_does_not_invoke_the_function(tmp_path: Path) -> None:
     calls: list[bytes] = []
 
-    def invoke(event: bytes) -> Outcome:
+    def invoke(event: bytes) -> InvocationResult:
         calls.append(event)
-        return Outcome(b'"done"')
+        return InvocationResult(b'"done"')
 
     api = HttpApi(0, LogFolder(tmp_path))
     function = SimpleNamespace(invoke=invoke)

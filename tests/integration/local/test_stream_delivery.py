@@ -13,7 +13,7 @@ from moto.dynamodb.models.table import StreamShard
 from local.events.stream import StreamEventSource, StreamMapping
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto import patches
 from tests.waiting import eventually
 
@@ -55,13 +55,13 @@ class Recorder:
         self.batches: list[list[str]] = []
         self.failures: list[Any] = []
 
-    def invoke(self, payload: bytes) -> Outcome:
+    def invoke(self, payload: bytes) -> InvocationResult:
         records = json.loads(payload)["Records"]
         self.batches.append([record["dynamodb"]["Keys"]["id"]["S"] for record in records])
         failure = self.failures.pop(0) if self.failures else None
         if isinstance(failure, Exception):
             raise failure
-        return Outcome(b"{}", failure)
+        return InvocationResult(b"{}", failure)
 
 
 class Delivery:

@@ -23,7 +23,7 @@ from catchlight.models import iso
 from functions.serve_tasks_api import app
 from local.http.api import Route
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
@@ -185,7 +185,7 @@ def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse
             event = json.loads(json.dumps(request_event(request, route.key, parameters, "local")))
             result = app.handler(event, FakeLambdaContext(remaining_seconds))
             assert isinstance(result["body"], str)  # not every gateway accepts null
-            return function_response(Outcome(json.dumps(result).encode()))
+            return function_response(InvocationResult(json.dumps(result).encode()))
     return message_response(404, "Not Found")
 
 

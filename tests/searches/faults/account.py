@@ -99,7 +99,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AwsResponse:
     """The response or error response to a request. Two answers are equal if a caller cannot distinguish them."""
 
     digest: str
@@ -138,10 +138,10 @@ class Aws:
         self.poll_queue_url = self._sqs.create_queue(QueueName="poll")["QueueUrl"]
         self.state_machine = self._make_state_machine()
         self._bodies: dict[str, bytes] = {}
-        self._answers: dict[tuple[Any, ...], tuple[Any, Answer]] = {}
+        self._answers: dict[tuple[Any, ...], tuple[Any, AwsResponse]] = {}
         self.calls_made = 0  # number of calls that moto has executed
 
-    def perform(self, account: AccountState, call: Call) -> tuple[AccountState, Answer]:
+    def perform(self, account: AccountState, call: Call) -> tuple[AccountState, AwsResponse]:
         """Returns the account's state after a call and the answer to the caller."""
         match call.service:
             case "dynamodb":
@@ -165,7 +165,7 @@ class Aws:
 
     def _cached_result(
         self, call: Call, state: Any, load: Callable[[Any], None], read: Callable[[], Any]
-    ) -> tuple[Any, Answer]:
+    ) -> tuple[Any, AwsResponse]:
         request = (call, state)
         if request not in self._answers:
             load(state)
@@ -176,7 +176,7 @@ class Aws:
                 response, is_error = dict(exc.response), True
             if "Body" in response:
                 response["Body"] = response["Body"].read()
-            answer = Answer(_digest_of_response(response), response, is_error)
+            answer = AwsResponse(_digest_of_response(response), response, is_error)
             self._answers[request] = read(), answer
             self.calls_made += 1
         return self._answers[request]
@@ -265,7 +265,7 @@ class Aws:
 
 
 def _count_writes(
-    before: tuple[StoredObject, ...], after: tuple[StoredObject, ...], call: Call, answer: Answer
+    before: tuple[StoredObject, ...], after: tuple[StoredObject, ...], call: Call, answer: AwsResponse
 ) -> tuple[StoredObject, ...]:
     """Counts the writes of each object, which moto's listing does not contain; each write is a version."""
     counts = {stored.key: stored.times_written for stored in before}

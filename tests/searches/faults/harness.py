@@ -39,7 +39,7 @@ from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret
-from tests.searches.faults.account import BUCKET, TASK, Answer, Aws
+from tests.searches.faults.account import BUCKET, TASK, Aws, AwsResponse
 from tests.searches.faults.invocations import ExternalRequest, FunctionRunner, InlineExecutor
 from tests.searches.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, download
 from tests.searches.faults.scenarios import Scenario
@@ -50,7 +50,7 @@ _GIVE_UP_AFTER_SECONDS = 6 * 3600
 POLL_PROVIDER = ExternalRequest("poll the provider")
 FETCH_ORIGIN = ExternalRequest("download the original")
 CONSUME_MESSAGE = ExternalRequest("delete the message")
-GONE = Answer("gone")
+GONE = AwsResponse("gone")
 
 _context = FakeLambdaContext()
 # Leaves DispatchChanges no time for retries: the explorer repeats failed invocations itself.

@@ -17,7 +17,7 @@ from unittest import mock
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tests.searches.faults.account import Answer, Call
+from tests.searches.faults.account import AwsResponse, Call
 
 # Calls of these services are not steps of the exploration: secrets do not change, and warm functions cache them.
 _UNSCHEDULED = {"secretsmanager"}
@@ -65,7 +65,7 @@ class Invocation:
     name: str  # function and number: "archive 1"
     event: str
     now: datetime  # the time of its clock
-    answers: tuple[Answer | Fault, ...] = ()
+    answers: tuple[AwsResponse | Fault, ...] = ()
 
     @property
     def function(self) -> str:
@@ -76,7 +76,7 @@ class Invocation:
         """The number in its name, from 0."""
         return int(self.name.rpartition(" ")[2]) - 1
 
-    def with_answer(self, answer: Answer | Fault) -> "Invocation":
+    def with_answer(self, answer: AwsResponse | Fault) -> "Invocation":
         return replace(self, answers=(*self.answers, answer))
 
 
@@ -115,7 +115,7 @@ class FunctionRunner:
             self._known[invocation] = self._run(invocation)
         return self._known[invocation]
 
-    def answer_to(self, request: Request) -> Answer:
+    def answer_to(self, request: Request) -> AwsResponse:
         """Returns the recorded answer to a request of the running function.
 
         Raises:
@@ -131,7 +131,7 @@ class FunctionRunner:
                 raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, str(request))
             case Fault.UNANSWERED:
                 raise ReadTimeoutError(endpoint_url="https://aws.example")
-            case Answer() as answer:
+            case AwsResponse() as answer:
                 return answer
         raise AssertionError("a crashed invocation has no result")
 

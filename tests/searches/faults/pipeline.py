@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from tests.searches.faults import harness
-from tests.searches.faults.account import TASK, AccountState, Answer, Call
+from tests.searches.faults.account import TASK, AccountState, AwsResponse, Call
 from tests.searches.faults.checks import Violation, check_change, plain
 from tests.searches.faults.invocations import Ended, Fault, Invocation, Request
 from tests.searches.faults.provider import as_text
@@ -124,7 +124,7 @@ class Pipeline:
         }
         finish[invocation.function](invocation, ended)
 
-    def answer(self, invocation: Invocation, request: Request) -> Answer:
+    def answer(self, invocation: Invocation, request: Request) -> AwsResponse:
         match request:
             case Call():
                 before = self.account
@@ -135,13 +135,13 @@ class Pipeline:
                 self._poll_for_new_executions()
                 return answer
             case harness.POLL_PROVIDER if self._scenario.origin_expires:
-                return Answer(str(int(self.origin_is_expired)))
+                return AwsResponse(str(int(self.origin_is_expired)))
             case harness.POLL_PROVIDER:
                 number = self._next_answer
                 self._next_answer = min(number + 1, len(self._scenario.answers) - 1)
-                return Answer(str(number))
+                return AwsResponse(str(number))
             case harness.FETCH_ORIGIN:
-                return harness.GONE if self.origin_is_expired else Answer("available")
+                return harness.GONE if self.origin_is_expired else AwsResponse("available")
             case harness.CONSUME_MESSAGE:
                 index = invocation.index
                 if invocation.function == "start":
@@ -149,7 +149,7 @@ class Pipeline:
                     self.poll_messages = _with(self.poll_messages, index, message)
                 else:
                     self.messages = _with(self.messages, index, replace(self.messages[index], is_consumed=True))
-                return Answer("deleted")
+                return AwsResponse("deleted")
         raise AssertionError(f"the model has no answer to {request}")
 
     def _begin(self, name: str, event: str, seconds: int) -> None:

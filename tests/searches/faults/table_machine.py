@@ -100,8 +100,8 @@ def images(*names: str) -> tuple[Image, ...]:
 NO_FAULT = (None, 0)
 faults = st.tuples(st.sampled_from([None, None, *Fault]), st.integers(0, 1))
 reporters = st.sampled_from(list(Reporter))
-Outcome = tuple[str, ...] | FailureReason | TaskStatus
-outcomes: st.SearchStrategy[Outcome] = st.one_of(
+Reported = tuple[str, ...] | FailureReason | TaskStatus
+outcomes: st.SearchStrategy[Reported] = st.one_of(
     st.sampled_from([FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.OTHER]),
     st.sampled_from([("a", "b"), ("c", "d"), ("a", "d"), ("a",), ("a", "b", "c"), ("c",)]),
     st.sampled_from([TaskStatus.PENDING, TaskStatus.TIMED_OUT, TaskStatus.TIMED_OUT]),
@@ -199,7 +199,7 @@ class TableMachine(RuleBasedStateMachine):
         )
 
     @rule(fault=faults, reporter=reporters, what=outcomes, times=st.sampled_from([1, 1, 1, 2, 4]))
-    def report(self, fault: tuple[Fault | None, int], reporter: Reporter, what: Outcome, times: int) -> None:
+    def report(self, fault: tuple[Fault | None, int], reporter: Reporter, what: Reported, times: int) -> None:
         for time in range(times):
             self.record(self.new_report(what, reporter), fault if time == 0 else NO_FAULT)
 
@@ -218,7 +218,7 @@ class TableMachine(RuleBasedStateMachine):
     # -------------------------------------------------------------------------------------------- with earlier reads
 
     @_rule_for(_is_unconfirmed, what=outcomes)
-    def correct(self, fault: tuple[Fault | None, int], age: int, what: Outcome) -> None:
+    def correct(self, fault: tuple[Fault | None, int], age: int, what: Reported) -> None:
         task, known = self.read(_is_unconfirmed, age)
         answer = self.new_report(what, Reporter.POLL)
         if answer.status is not TaskStatus.TIMED_OUT:
@@ -311,7 +311,7 @@ class TableMachine(RuleBasedStateMachine):
         self.seconds += 1
         return NOW + timedelta(seconds=self.seconds)
 
-    def new_report(self, what: Outcome, reporter: Reporter) -> TaskReport:
+    def new_report(self, what: Reported, reporter: Reporter) -> TaskReport:
         """Returns a report with a new time. `what` is its images, failure reason or status."""
         result: dict[str, Any]
         match what:

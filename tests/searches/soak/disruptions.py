@@ -13,7 +13,7 @@ from unittest import mock
 from moto.dynamodb.models.table import StreamShard
 
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto import patches
 from tests.searches.soak.aws_faults import AwsFaults
 
@@ -74,7 +74,7 @@ class DisruptionSchedule:
         """Patches Lambda to throttle, and the stream to withhold its records, during the disruptions of these kinds."""
         invoke, wait_for_records = Function.invoke, patches.wait_for_records
 
-        def invoke_or_throttle(function: Function, payload: bytes) -> Outcome:
+        def invoke_or_throttle(function: Function, payload: bytes) -> InvocationResult:
             if self._current == LAMBDA:
                 raise TooManyRequestsError("throttled by an injected disruption")
             return invoke(function, payload)

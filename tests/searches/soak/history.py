@@ -16,7 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from moto.dynamodb.models.table import StreamRecord, StreamShard
 
 from local.lambda_.runtime import Function, Sandbox
-from local.lambda_.runtime_api import Invocation, Outcome
+from local.lambda_.runtime_api import Invocation, InvocationResult
 from local.moto.calls import AwsCall
 from local.moto.responses import AwsResponse
 from tests.searches.soak.callers import Delivery
@@ -254,7 +254,7 @@ class Recorder:
                 record = shard.items[-1]
             self._record_change(record.to_json()["dynamodb"])
 
-        def invoke_and_record(function: Function, payload: bytes) -> Outcome:
+        def invoke_and_record(function: Function, payload: bytes) -> InvocationResult:
             run, receipts = self._begin(function.configuration.name, payload)
             token = self._run.set(run)
             try:
@@ -266,7 +266,7 @@ class Recorder:
                 run.ended = time.time()
                 self._release(receipts)
 
-        def start_and_record(sandbox: Sandbox, invocation: Invocation) -> Outcome:
+        def start_and_record(sandbox: Sandbox, invocation: Invocation) -> InvocationResult:
             run = self._run.get()
             run.sandbox, run.started = sandbox.id, time.time()
             return invoke_in_sandbox(sandbox, invocation)
@@ -319,7 +319,7 @@ class Recorder:
                 self._latest[task] = after
 
 
-def _has_failed(outcome: Outcome) -> bool:
+def _has_failed(outcome: InvocationResult) -> bool:
     try:
         result = json.loads(outcome.payload or b"null")
     except ValueError:

@@ -8,7 +8,7 @@ from moto.dynamodb.models.table import StreamShard
 
 from catchlight.models import ARCHIVING_TIMEOUT
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_api import InvocationResult
 from local.moto import patches
 from tests.searches.soak.aws_faults import AwsFaults
 from tests.searches.soak.disruptions import AWS_SERVICES, KINDS, LAMBDA, PROVIDERS, STREAM, DisruptionSchedule
@@ -67,16 +67,16 @@ def test_a_killed_runs_message_becomes_visible_after_the_functions_timeout() -> 
 
 
 def test_lambda_throttles_invocations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Function, "invoke", lambda function, payload: Outcome(payload))
+    monkeypatch.setattr(Function, "invoke", lambda function, payload: InvocationResult(payload))
     disruptions, function = Stack().disruptions, object.__new__(Function)
 
     with disruptions.patched():
-        assert function.invoke(b"1") == Outcome(b"1")
+        assert function.invoke(b"1") == InvocationResult(b"1")
         disruptions.set(LAMBDA)
         with pytest.raises(TooManyRequestsError):
             function.invoke(b"2")
         disruptions.set(PROVIDERS)
-        assert function.invoke(b"3") == Outcome(b"3")
+        assert function.invoke(b"3") == InvocationResult(b"3")
 
 
 def test_the_stream_withholds_its_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ class ApiMessage(BaseModel):
 
 
 @dataclass(frozen=True)
-class Answer:
+class DocumentedResponse:
     """The description of a successful response."""
 
     description: str
@@ -34,7 +34,7 @@ class Answer:
     optional_headers: dict[str, str] = field(default_factory=dict)  # headers with integers: description by name
 
 
-def responses(answers: Mapping[HTTPStatus, Answer], *problems: Problem) -> dict[int, Any]:
+def responses(answers: Mapping[HTTPStatus, DocumentedResponse], *problems: Problem) -> dict[int, Any]:
     """Returns a route's `responses`: its successful ones, its problems, and those that all routes have in common."""
     described = {status: _answer(answer) for status, answer in answers.items()}
     for problem in (*problems, UNAVAILABLE):
@@ -54,7 +54,7 @@ def responses(answers: Mapping[HTTPStatus, Answer], *problems: Problem) -> dict[
     return {status.value: described[status] for status in sorted(described)}
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: DocumentedResponse) -> dict[str, Any]:
     content = {"application/json": {"model": answer.model}} if answer.model else {}
     response: dict[str, Any] = {"description": answer.description, "content": content}
     if answer.headers:

@@ -16,9 +16,9 @@ from catchlight.observability.metrics import metrics_by
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Event = dict[str, Any]
-Handler = Callable[[Event, "LambdaContext"], Answer]
+Handler = Callable[[Event, "LambdaContext"], Result]
 
 
 def report_failure(logger: Logger, message: str, error: BaseException, **fields: Any) -> None:
@@ -39,15 +39,15 @@ def count_failure(reason: str) -> None:
 
 def reports_failures(
     logger: Logger, about: Callable[[Event], Mapping[str, Any]]
-) -> Callable[[Handler[Answer]], Handler[Answer]]:
+) -> Callable[[Handler[Result]], Handler[Result]]:
     """Decorates a handler: an exception that ends an invocation is logged, counted and raised again.
 
     Lambda logs the exception too, but without the tasks of the event. `about` returns these as log fields.
     """
 
-    def decorate(handler: Handler[Answer]) -> Handler[Answer]:
+    def decorate(handler: Handler[Result]) -> Handler[Result]:
         @wraps(handler)
-        def reported(event: Event, context: "LambdaContext") -> Answer:
+        def reported(event: Event, context: "LambdaContext") -> Result:
             try:
                 return handler(event, context)
             except Exception as exc:

@@ -104,7 +104,7 @@ class ErrorBody(PayloadModel):
     error: Annotated[TaskError | None, BeforeValidator(_error)] = None
 
 
-class Answer(ErrorBody):
+class RetrieveResponse(ErrorBody):
     """The result of a generation. Error bodies are documented both with `success` false and without `success`."""
 
     success: StrictBool | None = None
@@ -167,7 +167,7 @@ def _reason(code: str | None) -> FailureReason:
 class Record(PayloadModel):
     """The record of a task, as a poll returns it."""
 
-    response: Answer | None = None
+    response: RetrieveResponse | None = None
     request: Any = None
     created_at: Any = None
     finished_at: Any = None
@@ -244,7 +244,7 @@ class AceDataProvider:
                 id; then only polling can determine the task's status.
         """
         task_id = find_task_id(body)
-        answer = read(Answer, body, error=InvalidCallbackError)
+        answer = read(RetrieveResponse, body, error=InvalidCallbackError)
         images = answer.images()
         if len(images) > MAX_IMAGES_PER_TASK:
             raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
