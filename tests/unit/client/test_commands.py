@@ -526,8 +526,25 @@ def test_download_saves_the_images_of_other_tasks_if_one_is_missing(catchlight: 
     assert "There is no task missing" in ran.err
 
 
-def test_download_accepts_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
-    assert catchlight(TasksApiInMemory(), "download", "t1", "--status", "ARCHIVED").status == 2
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--status", "ARCHIVED"],
+        ["--provider", "acedata"],
+        ["--since", "2h"],
+        ["--ref", "order-1"],
+        ["--metadata", "customer=7"],
+        ["--reason", "INTERNAL"],
+        ["--limit", "3"],
+    ],
+)
+def test_download_refuses_tasks_together_with_a_filter(catchlight: Catchlight, words: list[str]) -> None:
+    ran = catchlight(TasksApiInMemory(), "download", "t1", *words)
+
+    assert ran.status == 2
+    assert (
+        "Give either tasks or filters (--status, --provider, --since, --ref, --metadata, --reason, --limit)" in ran.err
+    )
 
 
 def test_a_folder_that_cannot_be_created(catchlight: Catchlight, tmp_path: Path) -> None:

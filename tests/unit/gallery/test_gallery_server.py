@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from botocore.exceptions import TokenRetrievalError
 from catchlight.api.response_models import TaskResponse
 from catchlight.client.errors import CatchlightError
 from catchlight.models import TaskStatus
+from catchlight.recovery.event_publication import INVOKE_CONFIG
 from catchlight_cli.gallery import GalleryServer
 from catchlight_cli.gallery.stack_reader import ReceivedDelivery, StatusCounts, TaskDeliveries
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
@@ -382,3 +384,12 @@ def raw(
 
 def test_answers_are_json(browser: httpx.Client) -> None:
     assert json.loads(browser.get("api/tasks").content)["tasks"]
+
+
+def test_the_page_waits_longer_for_an_action_than_the_server_waits_for_publish_events() -> None:
+    script = files("catchlight_cli.gallery").joinpath("static/tasks.js").read_text()
+    timeout = re.search(r"ACTION_TIMEOUT_MILLISECONDS = ([\d_]+);", script)
+
+    assert timeout
+    read_timeout: int = INVOKE_CONFIG.read_timeout  # type: ignore[attr-defined]
+    assert int(timeout[1].replace("_", "")) > read_timeout * 1000
