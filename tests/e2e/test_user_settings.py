@@ -114,7 +114,7 @@ def test_the_curl_example_runs_with_hostile_user_settings(shell: Shell) -> None:
             "-p",
             "no:cacheprovider",
             "tests/unit/test_aws_clients.py",
-            "tests/integration/test_start_polling.py",
+            "tests/integration/test_reconcile_tasks.py",
         ],
         ["tests.searches.races", "--keys", "1"],
         ["tests.searches.soak", "--tasks", "1", "--state-dir", "{folder}/soak"],

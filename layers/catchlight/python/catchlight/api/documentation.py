@@ -34,9 +34,9 @@ class DocumentedResponse:
     optional_headers: dict[str, str] = field(default_factory=dict)  # headers with integers: description by name
 
 
-def responses(answers: Mapping[HTTPStatus, DocumentedResponse], *problems: Problem) -> dict[int, Any]:
+def responses(successful: Mapping[HTTPStatus, DocumentedResponse], *problems: Problem) -> dict[int, Any]:
     """Returns a route's `responses`: its successful ones, its problems, and those that all routes have in common."""
-    described = {status: _answer(answer) for status, answer in answers.items()}
+    described = {status: _successful_response(documented) for status, documented in successful.items()}
     for problem in (*problems, UNAVAILABLE):
         _add(described, problem.status, f"`{problem.name}`: {problem.title}")
         content = described[problem.status]["content"]
@@ -54,18 +54,18 @@ def responses(answers: Mapping[HTTPStatus, DocumentedResponse], *problems: Probl
     return {status.value: described[status] for status in sorted(described)}
 
 
-def _answer(answer: DocumentedResponse) -> dict[str, Any]:
-    content = {"application/json": {"model": answer.model}} if answer.model else {}
-    response: dict[str, Any] = {"description": answer.description, "content": content}
-    if answer.headers:
+def _successful_response(documented: DocumentedResponse) -> dict[str, Any]:
+    content = {"application/json": {"model": documented.model}} if documented.model else {}
+    response: dict[str, Any] = {"description": documented.description, "content": content}
+    if documented.headers:
         response["headers"] = {
             name: {"description": description, "required": True, "schema": {"type": "string"}}
-            for name, description in answer.headers.items()
+            for name, description in documented.headers.items()
         }
-    if answer.optional_headers:
+    if documented.optional_headers:
         response["headers"] = {
             name: {"description": description, "schema": {"type": "integer"}}
-            for name, description in answer.optional_headers.items()
+            for name, description in documented.optional_headers.items()
         }
     return response
 
