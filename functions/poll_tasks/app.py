@@ -10,8 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
+from catchlight.dispatch import PollState
 from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
-from catchlight.models import PollState, TaskReport, TaskStatus, split_task_key, utc_now
+from catchlight.models import TaskReport, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by

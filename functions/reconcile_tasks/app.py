@@ -20,9 +20,9 @@ from botocore.config import Config
 
 from catchlight.aws.batches import batches
 from catchlight.aws.clients import AwsClients
-from catchlight.dispatch import Dispatcher
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, is_task_key, split_task_key, utc_now
+from catchlight.models import is_task_key, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
@@ -31,6 +31,7 @@ from catchlight.recovery.event_publication import publish
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
 from catchlight.recovery.stream_positions import StreamPositions, tasks_of
 from catchlight.settings import ReconcileTasksSettings
+from catchlight.tasks.task import Task
 
 # Per queue and run. The next runs process the remaining messages.
 MAX_DEAD_LETTERS = 1000

@@ -21,7 +21,7 @@ from catchlight.aws.batches import batch_item_failures
 from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import PollingExecutions, execution_name
 from catchlight.errors import InvalidMessageError
-from catchlight.models import Task, is_task_key, utc_now
+from catchlight.models import is_task_key, utc_now
 from catchlight.observability.failures import (
     count_failure,
     message_task,
@@ -33,6 +33,7 @@ from catchlight.observability.log_lines import log_line
 from catchlight.settings import StartPollingSettings
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 # Equal to the size of botocore's connection pool.
 MAX_CONCURRENT_WRITES = 10

@@ -36,8 +36,9 @@ from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.aws.clients import AwsClients
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
-from catchlight.models import Image, ImageKind, Task, TaskStatus, utc_now
+from catchlight.models import Image, ImageKind, TaskStatus, utc_now
 from catchlight.tasks.confirmations import ConfirmationResult
+from catchlight.tasks.task import Task
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import peak_megabytes, reset_peak
 from tests.benchmarks.report import figure_of

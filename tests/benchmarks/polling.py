@@ -21,12 +21,14 @@ from typing import Any
 import httpx
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import PollState, Task, TaskStatus, split_task_key
+from catchlight.dispatch import PollState
+from catchlight.models import TaskStatus, split_task_key
 from catchlight.polling.poll_round import Polling
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.table import TasksTable, UpdateResult
+from catchlight.tasks.task import Task
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.memory import peak_megabytes, reset_peak
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.models import PollState
+from catchlight.dispatch import PollState
 from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
 from tests.canary_secrets import URL_QUERY

@@ -46,6 +46,7 @@ OWN_MODULES = {
     "tasks",
     "tasks.reports",
     "tasks.table",
+    "tasks.task",
 }
 
 

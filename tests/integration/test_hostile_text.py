@@ -12,7 +12,8 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.models import MAX_TASKS_PER_EXECUTION, TaskStatus
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION
+from catchlight.models import TaskStatus
 from functions.poll_tasks import app as poll_tasks
 from functions.publish_events import app as publish_events
 from functions.receive_callback import app as receive_callback

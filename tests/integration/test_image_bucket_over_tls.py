@@ -16,7 +16,8 @@ from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.aws.clients import AwsClients
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
-from catchlight.models import Task, TaskStatus
+from catchlight.models import TaskStatus
+from catchlight.tasks.task import Task
 from tests.hostile.internet import Authority, listening
 from tests.image_server import large_picture
 

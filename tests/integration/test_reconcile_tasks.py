@@ -11,8 +11,9 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, PollState
 from catchlight.errors import SettingsError, StoreUnavailableError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, LastAnswer, PollState, TaskStatus, iso, utc_now
+from catchlight.models import LastAnswer, TaskStatus, iso, utc_now
 from catchlight.recovery.reconcile import (
     ARCHIVING_TAKES_AT_MOST,
     CONFIRMING_TAKES_AT_MOST,

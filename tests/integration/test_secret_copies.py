@@ -18,8 +18,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.routes import StoredTask, task_answer
 from catchlight.aws.secrets import MASK
-from catchlight.models import Task, utc_now
+from catchlight.models import utc_now
 from catchlight.recovery.deliveries import DeliveryStore, StoredDelivery
+from catchlight.tasks.task import Task
 from catchlight_cli.health.explanation import explain
 from catchlight_cli.repair.replaying import replay
 from functions.receive_callback import app

@@ -12,9 +12,9 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.dispatch import PollingExecutions
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, PollingExecutions, PollState
 from catchlight.errors import SettingsError, StoreUnavailableError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
+from catchlight.models import TaskStatus, iso, utc_now
 from functions.start_polling import app
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import AWS_FAULTS, counted, every_fault, failing, reported

@@ -14,7 +14,7 @@ import yaml
 from botocore.exceptions import EndpointConnectionError
 
 from catchlight import errors
-from catchlight.models import PollState
+from catchlight.dispatch import PollState
 from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
 from local.lambda_.runtime_api import InvocationResult

@@ -15,11 +15,11 @@ from catchlight.models import (
     ImageState,
     ProviderRecord,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
 )
 from catchlight.tasks.registration import Registry, new_task
+from catchlight.tasks.task import Task
 from tests.integration.conftest import TABLE_NAME, Store
 
 TASK = "acedata#t1"

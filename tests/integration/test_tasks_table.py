@@ -21,11 +21,11 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
 )
 from catchlight.tasks.reports import MAX_CONFLICTS, Recorded, ReportOutcome
+from catchlight.tasks.task import Task
 from tests.integration.conftest import TABLE_NAME, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)

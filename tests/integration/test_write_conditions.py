@@ -13,8 +13,9 @@ import pytest
 
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+from catchlight.models import Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
 from catchlight.tasks.registration import new_task
+from catchlight.tasks.task import Task
 from tests.integration.conftest import TABLE_NAME, Store
 
 TASK = "flux-kontext#task12345"

@@ -14,11 +14,11 @@ from catchlight.models import (
     Image,
     ImageKind,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
 )
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 
-from catchlight.models import PollState, Task, split_task_key
+from catchlight.dispatch import PollState
+from catchlight.models import split_task_key
 from catchlight.providers import PROVIDERS
 from catchlight.providers.kie import verify_signature
 from catchlight.providers.payloads import decode_json
+from catchlight.tasks.task import Task
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS

@@ -22,20 +22,10 @@ from catchlight.errors import (
     UnconfirmedError,
 )
 from catchlight.images.formats import ImageMetadata
-from catchlight.models import (
-    ARCHIVING_TIMEOUT,
-    GenerationRequest,
-    Image,
-    ImageKind,
-    ImageState,
-    Quarantined,
-    Reporter,
-    Task,
-    TaskStatus,
-    iso,
-)
+from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Quarantined, Reporter, TaskStatus, iso
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.tasks.confirmations import ConfirmationResult
+from catchlight.tasks.task import ARCHIVING_TIMEOUT, Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEY = "acedata#t1"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from catchlight.archiving.bucket import MAX_REQUEST_BYTES, ImageBucket, folder, request_metadata
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
-from catchlight.models import GenerationRequest, Task, TaskStatus
+from catchlight.models import GenerationRequest, TaskStatus
+from catchlight.tasks.task import Task
 from tests.image_server import picture
 
 PNG = picture()

@@ -51,7 +51,7 @@ LIMITS: dict[str, object] = {
     "catchlight.webhooks.retries.MAX_RETRY_AFTER_SECONDS": 3600,
     "functions.send_webhooks.app.MAX_MESSAGES": 10,
     # Polling.
-    "catchlight.models.MAX_TASKS_PER_EXECUTION": 50,
+    "catchlight.dispatch.MAX_TASKS_PER_EXECUTION": 50,
     "catchlight.polling.poll_round.BUSY_FACTOR": 4,
     "catchlight.polling.poll_round.MAX_BUSY_WAIT_SECONDS": 300,
     "catchlight.polling.poll_round.MAX_CONCURRENT_WRITES": 10,

@@ -5,22 +5,21 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from pydantic import ValidationError
 
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, PollState
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
-    MAX_TASKS_PER_EXECUTION,
     Failure,
     FailureReason,
     Image,
     ImageKind,
-    PollState,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
     iso,
     split_task_key,
     task_key,
 )
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
 POLICY = Failure(reason=FailureReason.CONTENT_POLICY)

@@ -15,8 +15,9 @@ from catchlight.errors import (
     UnconfirmedError,
     UnreadableAnswerError,
 )
-from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, Task, TaskReport, TaskStatus
+from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, TaskReport, TaskStatus
 from catchlight.polling.giving_up import no_result_failure, unconfirmed_failure
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 UNCONFIRMED_CALLBACK = "a callback came, but its provider did not confirm it: "

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from catchlight.dispatch import execution_name
-from catchlight.models import Task, TaskStatus
+from catchlight.models import TaskStatus
 from catchlight.recovery.reconcile import _is_due
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 YESTERDAY = "2026-01-30T12:00:00.000Z"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from catchlight.errors import ProviderBusyError, StoreUnavailableError
-from catchlight.models import Image, ImageKind, ImageState, Media, Reporter, SkippedOutput, Task, TaskStatus
+from catchlight.models import Image, ImageKind, ImageState, Media, Reporter, SkippedOutput, TaskStatus
 from catchlight.recovery.redrive import Redrive, Redriven, Step
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TASK = "acedata#t1"

@@ -14,13 +14,13 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
     by_place,
     is_task_key,
     split_task_key,
 )
+from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ORIGIN, RESULT = ImageKind.ORIGIN, ImageKind.RESULT

@@ -8,7 +8,8 @@ import pytest
 
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import ProviderBusyError, UnconfirmedError
-from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+from catchlight.models import Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
+from catchlight.tasks.task import Task
 
 THEN = datetime(2026, 1, 31, 11, tzinfo=UTC)
 NOW = THEN + timedelta(hours=1)

@@ -8,8 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.client.stack import Stack
-from catchlight.models import ImageState, Task, TaskStatus, parse_time, utc_now
+from catchlight.models import ImageState, TaskStatus, parse_time, utc_now
 from catchlight.recovery.dead_letters import DeadLetterQueue
+from catchlight.tasks.task import Task
 from catchlight_cli.arguments import TaskName, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import format_duration

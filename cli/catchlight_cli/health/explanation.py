@@ -7,18 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from catchlight.models import (
-    Failure,
-    FailureReason,
-    ImageKind,
-    ImageState,
-    LastAnswer,
-    Model,
-    Task,
-    TaskStatus,
-    parse_time,
-)
+from catchlight.models import Failure, FailureReason, ImageKind, ImageState, LastAnswer, Model, TaskStatus, parse_time
 from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, FAILURES_SEARCHED
+from catchlight.tasks.task import Task
 from catchlight_cli.durations import format_duration
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.polling_executions import ExecutionSearch

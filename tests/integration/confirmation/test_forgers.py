@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from catchlight.models import Task, TaskReport
+from catchlight.models import TaskReport
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.task import Task
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import Archiver
 from tests.integration.confirmation.conftest import Stream

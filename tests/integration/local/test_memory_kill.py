@@ -15,7 +15,8 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from moto.sqs.models import Queue
 
-from catchlight.models import ARCHIVING_TIMEOUT, iso, utc_now
+from catchlight.models import iso, utc_now
+from catchlight.tasks.task import ARCHIVING_TIMEOUT
 from local.artefact import Artefact
 from local.moto import patches
 from local.stack import LocalStack

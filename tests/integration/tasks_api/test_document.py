@@ -9,8 +9,9 @@ from catchlight.api import problems
 from catchlight.api.request_models import MAX_WAIT_SECONDS
 from catchlight.api.response_models import TaskResponse
 from catchlight.api.tasks_api import IMAGE_PATTERN
-from catchlight.models import MAX_IMAGES_PER_TASK, Task
+from catchlight.models import MAX_IMAGES_PER_TASK
 from catchlight.providers import PROVIDERS
+from catchlight.tasks.task import Task
 from functions.serve_tasks_api import app
 from local.template.expand import Template
 from scripts import write_openapi

@@ -18,7 +18,6 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageGoneError, ImageRejectedError
 from catchlight.images.stream import ImageStream
-from catchlight.models import Task
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
@@ -27,6 +26,7 @@ from catchlight.recovery.redrive import Redrive
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
 from functions.poll_tasks import app as poll_tasks

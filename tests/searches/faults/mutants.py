@@ -11,10 +11,11 @@ from catchlight.archiving.archiver import ArchiveRun, ImageArchive
 from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Reporter, Task, TaskReport
+from catchlight.models import Reporter, TaskReport
 from catchlight.tasks import confirmations
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports, update_by_report
+from catchlight.tasks.task import Task
 from functions.dispatch_changes import app as dispatch_changes
 from functions.receive_callback import app as receive_callback
 from functions.start_polling import app as start_polling

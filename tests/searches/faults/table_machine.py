@@ -29,13 +29,13 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
     iso,
 )
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.reports import MAX_CONFLICTS
+from catchlight.tasks.task import Task
 from local.account import ACCOUNT_ID, REGION
 from tests.integration.conftest import TABLE_NAME, Store, plain
 from tests.searches.faults import table_model as model

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import TYPE_CHECKING
 
-from catchlight.models import Image, ImageKind, Reporter, Task, TaskReport, TaskStatus, task_key
+from catchlight.models import Image, ImageKind, Reporter, TaskReport, TaskStatus, task_key
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.reports import ReportOutcome, Reports
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -11,7 +11,7 @@ from unittest import mock
 
 from moto.sqs.models import Queue
 
-from catchlight.models import ARCHIVING_TIMEOUT
+from catchlight.tasks.task import ARCHIVING_TIMEOUT
 from local.moto import patches
 from local.stack import LocalStack
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from moto.dynamodb.models.table import StreamShard
 
-from catchlight.models import ARCHIVING_TIMEOUT
+from catchlight.tasks.task import ARCHIVING_TIMEOUT
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import InvocationResult
 from local.moto import patches

@@ -13,10 +13,10 @@ from catchlight.models import (
     LastAnswer,
     Media,
     SkippedOutput,
-    Task,
     TaskStatus,
     iso,
 )
+from catchlight.tasks.task import Task
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExecution

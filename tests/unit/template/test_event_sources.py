@@ -3,8 +3,8 @@
 import pytest
 
 from catchlight.aws.batches import MAX_EVENTS_PER_CALL, MAX_MESSAGES_PER_CALL
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION
 from catchlight.images import fetcher
-from catchlight.models import MAX_TASKS_PER_EXECUTION
 from catchlight.providers import PROVIDERS
 from catchlight.recovery.reconcile import STARTING_TAKES_AT_MOST
 from functions.archive_images import app as archive_images

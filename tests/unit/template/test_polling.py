@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, PollState
 from catchlight.polling import poll_round, provider_client
 from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.providers import PROVIDERS

@@ -7,16 +7,39 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import Field, NonNegativeInt
 
 from catchlight.errors import NotQueuedError, StoreUnavailableError
-from catchlight.models import PollState, iso
+from catchlight.models import Model, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_stepfunctions.client import SFNClient
+
+# Ace Data accepts this many task ids in one status request; one BatchGetItem accepts twice as many keys.
+MAX_TASKS_PER_EXECUTION = 50
+
+
+class PollState(Model):
+    """Input and output of the polling state machine: the tasks without a result, the next wait, past waits and polls.
+
+    `polling_since` is the start time of the execution, as the tasks' items have it. If an item has a later time,
+    another execution polls for its task. Executions that an operator or ReconcileTasks starts have no `polling_since`
+    and poll for all of their tasks.
+
+    `waited_seconds` is the sum of the planned waits, not the elapsed time: tests can scale the clock, and an execution
+    that starts late still polls for the full time. Executions that an earlier version started have no `polls`: the
+    count starts at 0.
+    """
+
+    tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
+    wait_seconds: NonNegativeInt
+    waited_seconds: NonNegativeInt = 0
+    polls: NonNegativeInt = 0
+    polling_since: str | None = None
 
 
 class TaskQueue:

@@ -27,12 +27,12 @@ from catchlight.models import (
     RecordSummary,
     Reference,
     Reporter,
-    Task,
     TaskStatus,
     by_place,
     iso,
     split_task_key,
 )
+from catchlight.tasks.task import Task
 
 SOURCE = "catchlight"
 DETAIL_TYPES = {

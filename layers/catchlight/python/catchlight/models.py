@@ -1,11 +1,14 @@
-"""Models of a task and of the reports that update it. Callbacks and polls produce the same `TaskReport`."""
+"""Models of the reports that update a task. Callbacks and polls produce the same `TaskReport`.
+
+`tasks.task` has the model of a stored task.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from urllib.parse import quote
 
 from pydantic import (
@@ -13,11 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     StringConstraints,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -45,11 +44,6 @@ MAX_PROMPT_LENGTH = 8000
 # Status of the item to which `catchlight doctor` delivers its probe callbacks. Probe items trigger neither polling nor
 # archiving, and no event is published for them.
 PROBE_STATUS = "PROBE"
-# Ace Data accepts this many task ids in one status request; one BatchGetItem accepts twice as many keys.
-MAX_TASKS_PER_EXECUTION = 50
-# Timeout of the Lambda function ArchiveImages: a try that began longer ago is no longer running.
-ARCHIVING_TIMEOUT = timedelta(seconds=20)
-
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 
 # The user's own reference, for example an order number, a UUID or a short name. It may come from the query of a
@@ -84,18 +78,7 @@ Metadata = Annotated[
 ]
 
 
-def _valid_or_none(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
-    # Users may have added attributes with these names to items by hand: an invalid value must not make the item
-    # unreadable.
-    try:
-        return parse(value)
-    except ValidationError:
-        return None
-
-
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
-StoredMetadata = Annotated[Metadata | None, WrapValidator(_valid_or_none)]
-StoredReference = Annotated[Reference | None, WrapValidator(_valid_or_none)]
 
 
 class TaskStatus(StrEnum):
@@ -302,10 +285,6 @@ class ProviderRecord(RecordSummary):
         return RecordSummary(created_at=self.created_at, completed_at=self.completed_at, trace_id=self.trace_id)
 
 
-StoredRequest = Annotated[GenerationRequest | None, WrapValidator(_valid_or_none)]
-StoredRecord = Annotated[ProviderRecord | None, WrapValidator(_valid_or_none)]
-
-
 class Failure(Model):
     """Why a task failed, with the provider's code and message."""
 
@@ -369,184 +348,6 @@ class TaskReport(Model):
         return self
 
 
-class Task(Model):
-    """A task's item in the tasks table.
-
-    Only the key and the status are required, because users may also register a task by writing the item themselves.
-    """
-
-    task: str
-    status: TaskStatus
-    rank: int = 0
-    images: tuple[Image, ...] = ()
-    skipped: tuple[SkippedOutput, ...] = ()
-    failure: Failure | None = None
-    request: StoredRequest = None
-    provider_record: StoredRecord = None
-    metadata: StoredMetadata = None  # the user's own metadata, from the submission or registration
-    ref: StoredReference = None  # the user's own reference, from the submission, the registration or the callback URL
-    reported_by: Reporter | None = None
-    confirmed_at: str | None = None  # when the provider's answer to a status request confirmed the callback's result
-    accepted_at: str | None = None  # when an operator accepted an unconfirmed result
-    # When a callback last reported a success without a result, or a poll first did, or when the callback of an
-    # UNCONFIRMED task was last repeated. A callback's hint starts a poll at once.
-    hinted_at: str | None = None
-    deliveries: int = 0  # callbacks that were written to the item; others that repeat them are not counted
-    conflicts: tuple[Conflict, ...] = ()
-    registered_at: str | None = None
-    reported_at: str | None = None
-    archived_at: str | None = None
-    updated_at: str | None = None
-    polling_since: str | None = None  # when an execution of the polling state machine was last started for the task
-    # Of an unregistered task: when polling ended because the provider does not know the task or cannot be queried.
-    not_found_at: str | None = None
-    reconciled_at: str | None = None  # when polling or archiving that had stopped was last restarted
-    archive_tries: int = 0  # number of failed archiving tries
-    negative_tries: int = 0  # number of failed tries in which an image's host returned no image or an incomplete one
-    archiving_since: str | None = None  # when the running repeated try began; removed at its end
-
-    @property
-    def reported_time(self) -> datetime | None:
-        """Returns the time of the last report; None if there is none, or if it was edited by hand and is invalid."""
-        try:
-            time = datetime.fromisoformat(self.reported_at or "")
-        except ValueError:
-            return None
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-    def with_images(self, images: Mapping[int, Image], *, now: datetime) -> "Task":
-        """Returns the task as `TaskImages.replace` stores it: `images` replace those at the same positions."""
-        renewed = tuple(images.get(index, image) for index, image in enumerate(self.images))
-        return self.model_copy(
-            update={"status": TaskStatus.SUCCEEDED, "rank": TaskStatus.SUCCEEDED.rank, "images": renewed}
-            | {"updated_at": iso(now), "archived_at": None}
-        )
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether the task has no result and a poll may still find one.
-
-        The task is PENDING, or TIMED_OUT in one of two cases: its provider did not answer when polling ended, or a
-        later callback reported a success without a result.
-        """
-        if self._is_not_found:
-            return False
-        if self.status is TaskStatus.TIMED_OUT:
-            is_unanswered = self.failure is not None and self.failure.last_answer in UNANSWERED
-            return is_unanswered or (self.hinted_at is not None and self.hinted_at > (self.reported_at or ""))
-        return self.status is TaskStatus.PENDING
-
-    @property
-    def needs_polling(self) -> bool:
-        """Whether to poll the provider: for a result, or to confirm a callback's result that is not being archived."""
-        is_unsettled = self.status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED) and self.is_unconfirmed
-        return self.is_awaited or (is_unsettled and not self._is_not_found)
-
-    @property
-    def is_unregistered(self) -> bool:
-        """Whether the task is known from callbacks only: anyone who has the callback token can invent such a task."""
-        return self.registered_at is None and self.deliveries > 0
-
-    @property
-    def _is_not_found(self) -> bool:
-        return self.is_unregistered and self.not_found_at is not None
-
-    def is_being_polled(self, *, since: datetime) -> bool:
-        """Decides whether an execution is polling for the task: it was started since `updatedAt` and since `since`.
-
-        `since`: all executions that were started before this time have ended.
-        """
-        return self.polling_since is not None and self.polling_since >= max(iso(since), self.updated_at or "")
-
-    def is_polled_by_another(self, since: str | None) -> bool:
-        """Decides whether an execution polls for the task that was started later than the caller's, at `since`."""
-        return self.polling_since is not None and since is not None and self.polling_since > since
-
-    @property
-    def unended_try(self) -> str | None:
-        """Returns when a repeated archiving try began that has not ended, from `archivingSince`; None if there is none.
-
-        A time before `updatedAt` belongs to a try that ended with that change.
-        """
-        since = self.archiving_since
-        return since if since and (self.updated_at or "") <= since else None
-
-    def interrupted_since(self, now: datetime) -> str | None:
-        """Returns when an archiving try began whose process was killed; None if there is none.
-
-        Such a try has not ended, and began longer ago than ARCHIVING_TIMEOUT.
-        """
-        since = self.unended_try
-        return since if since and since < iso(now - ARCHIVING_TIMEOUT) else None
-
-    @property
-    def is_unconfirmed(self) -> bool:
-        """Whether the result comes from a callback that neither the provider nor an operator has confirmed yet."""
-        return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None and self.accepted_at is None
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the provider has reported the result in response to a request with the user's API key.
-
-        A task that a user wrote into the table has no reporter: it is neither confirmed nor unconfirmed.
-        """
-        return self.reported_by is Reporter.POLL or self.confirmed_at is not None
-
-    def as_reported(self) -> "Task":
-        """Returns an UNCONFIRMED task as its callback reported it: SUCCEEDED. Other tasks are returned unchanged."""
-        if self.status is not TaskStatus.UNCONFIRMED:
-            return self
-        succeeded = TaskStatus.SUCCEEDED
-        return self.model_copy(update={"status": succeeded, "rank": succeeded.rank, "failure": None})
-
-    def contradicts(self, report: TaskReport) -> bool:
-        """Decides whether a report contradicts the stored result. A repetition of the result does not."""
-        match report.status:
-            case TaskStatus.SUCCEEDED:
-                return _fingerprint(self.images) != _fingerprint(report.images)
-            case TaskStatus.FAILED:
-                return _reason(self.failure) != _reason(report.failure)
-            case _:  # PENDING and TIMED_OUT contain no result that could contradict another one
-                return False
-
-    def is_confirmed_by(self, answer: TaskReport) -> bool:
-        """Decides whether a provider's answer has exactly the same result: the same outputs and reason of a failure."""
-        if answer.status is not self.status:
-            return False
-        urls, answered = ([(image.kind, image.url) for image in images] for images in (self.images, answer.images))
-        is_same_outcome = _reason(self.failure) == _reason(answer.failure)
-        return urls == answered and self.skipped == answer.skipped and is_same_outcome
-
-    def is_contradicted_by(self, answer: TaskReport) -> bool:
-        """Decides whether a provider's answer contradicts this task's result.
-
-        Additional images, new signatures in the URLs of the same images, and another reason of a failure are no
-        contradiction.
-        """
-        if answer.status is not self.status:
-            return True
-        return not set(_fingerprint(self.images)) <= set(_fingerprint(answer.images))
-
-
-class PollState(Model):
-    """Input and output of the polling state machine: the tasks without a result, the next wait, past waits and polls.
-
-    `polling_since` is the start time of the execution, as the tasks' items have it. If an item has a later time,
-    another execution polls for its task. Executions that an operator or ReconcileTasks starts have no `polling_since`
-    and poll for all of their tasks.
-
-    `waited_seconds` is the sum of the planned waits, not the elapsed time: tests can scale the clock, and an execution
-    that starts late still polls for the full time. Executions that an earlier version started have no `polls`: the
-    count starts at 0.
-    """
-
-    tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
-    wait_seconds: NonNegativeInt
-    waited_seconds: NonNegativeInt = 0
-    polls: NonNegativeInt = 0
-    polling_since: str | None = None
-
-
 def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:
     """Returns the images in their order, by their kind and their index among the images of that kind.
 
@@ -558,15 +359,6 @@ def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:
         places[image.kind, seen[image.kind]] = image
         seen[image.kind] += 1
     return places
-
-
-def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:
-    # URLs without their query, which contains the signature: a newly signed URL of the same object is the same image.
-    return [(image.kind, image.url.partition("?")[0]) for image in images]
-
-
-def _reason(failure: Failure | None) -> FailureReason | None:
-    return failure.reason if failure else None
 
 
 def task_key(provider: str, task_id: str) -> str:

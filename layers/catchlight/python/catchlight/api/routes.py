@@ -10,7 +10,8 @@ from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.queries import Page
 from catchlight.api.response_models import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
 from catchlight.errors import ImageTasksError
-from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
+from catchlight.models import Image, ImageKind, by_place, split_task_key
+from catchlight.tasks.task import Task
 
 # Lambda limits a response to 6 MB. It sends the body as a JSON string in UTF-8, in which quotes and backslashes take
 # two bytes each. A task with the usual two images has 5 KB in this form, including links; the largest item (400 KB)

@@ -21,12 +21,13 @@ from catchlight.errors import (
     InterruptedTryError,
     StoreUnavailableError,
 )
-from catchlight.models import GenerationRequest, Image, ImageState, Task, TaskStatus, by_place
+from catchlight.models import GenerationRequest, Image, ImageState, TaskStatus, by_place
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
 from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 # Why an original is not archived if the parameter Originals is Ignored.
 ORIGINAL_IGNORED = "originals are not archived: the parameter Originals is Ignored"

@@ -12,7 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import BLOCK_BYTES, ImageStream, Received
-from catchlight.models import GenerationRequest, Quarantined, Task, split_task_key
+from catchlight.models import GenerationRequest, Quarantined, split_task_key
+from catchlight.tasks.task import Task
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

@@ -9,10 +9,11 @@ from catchlight.errors import (
     UnconfirmedError,
     UnknownTaskError,
 )
-from catchlight.models import LastAnswer, Task, TaskReport, TaskStatus
+from catchlight.models import LastAnswer, TaskReport, TaskStatus
 from catchlight.polling.giving_up import describe, unconfirmed_failure
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
+from catchlight.tasks.task import Task
 
 
 class CallbackConfirmation:

@@ -9,8 +9,9 @@ from catchlight.errors import ImageGoneError, ImageRejectedError, ImageTruncated
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.stream import ImageStream, Received
 from catchlight.images.url_policy import ANY_HOST
-from catchlight.models import Image, ImageState, Quarantined, Task, split_task_key
+from catchlight.models import Image, ImageState, Quarantined, split_task_key
 from catchlight.providers import PROVIDERS
+from catchlight.tasks.task import Task
 
 
 class ImageCopier:

@@ -5,10 +5,11 @@ from contextlib import suppress
 from datetime import datetime
 
 from catchlight.errors import ProviderError, UnconfirmedError
-from catchlight.models import Image, ImageState, Task, TaskReport, TaskStatus, by_place
+from catchlight.models import Image, ImageState, TaskReport, TaskStatus, by_place
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.images import TaskImages
+from catchlight.tasks.task import Task
 
 
 class UrlRefresher:

@@ -11,7 +11,8 @@ from catchlight.errors import (
     UnconfirmedError,
     UnreadableAnswerError,
 )
-from catchlight.models import MAX_MESSAGE_LENGTH, Failure, FailureReason, LastAnswer, Reporter, Task, TaskReport
+from catchlight.models import MAX_MESSAGE_LENGTH, Failure, FailureReason, LastAnswer, Reporter, TaskReport
+from catchlight.tasks.task import Task
 
 _ADVICE = "; a later result is still recorded"
 

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import TypeGuard
 
 from catchlight.aws.secrets import ProviderKeys
+from catchlight.dispatch import PollState
 from catchlight.errors import ProviderRefusedError, RequestRefusedError, SettingsError
 from catchlight.models import (
     FailureReason,
     LastAnswer,
-    PollState,
     Reporter,
-    Task,
     TaskReport,
     TaskStatus,
     is_task_key,
@@ -29,6 +28,7 @@ from catchlight.settings import PollTasksSettings
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 from catchlight.tasks.reports import Recorded, Reports
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 # If a provider is busy, the wait is multiplied by this factor, up to five minutes.
 BUSY_FACTOR = 4

@@ -5,9 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from catchlight.errors import ImageTasksError, UnconfirmedError
-from catchlight.models import Model, Task, TaskStatus, is_task_key
+from catchlight.models import Model, TaskStatus, is_task_key
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 
 class Refusal(StrEnum):

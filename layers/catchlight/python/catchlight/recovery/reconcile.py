@@ -21,11 +21,12 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
-from catchlight.dispatch import Dispatcher, execution_name
-from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
+from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher, execution_name
+from catchlight.models import TaskStatus, is_task_key, iso
 from catchlight.tasks.by_status import Only, TasksByStatus
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

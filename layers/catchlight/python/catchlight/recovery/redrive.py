@@ -12,10 +12,11 @@ from enum import StrEnum
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
-from catchlight.models import Image, ImageKind, ImageState, Model, Task, TaskStatus, is_task_key
+from catchlight.models import Image, ImageKind, ImageState, Model, TaskStatus, is_task_key
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
+from catchlight.tasks.task import Task
 
 
 class Step(StrEnum):

@@ -8,8 +8,9 @@ archived at the first try causes no write.
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import Task, iso
+from catchlight.models import iso
 from catchlight.tasks.table import TasksTable, is_as_read
+from catchlight.tasks.task import Task
 
 
 class ArchiveTries:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import Failure, GenerationRequest, ProviderRecord, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.models import Failure, GenerationRequest, ProviderRecord, Reporter, TaskReport, TaskStatus, iso
 from catchlight.tasks.reports import MAX_CONFLICTS, evidence_of, update_by_report
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_status
+from catchlight.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Originals, Task, TaskStatus, iso
+from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Originals, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, is_as_read, set_status
+from catchlight.tasks.task import Task
 
 
 class TaskImages:

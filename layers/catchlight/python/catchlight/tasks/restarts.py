@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import Task, TaskStatus, iso
+from catchlight.models import TaskStatus, iso
 from catchlight.tasks.table import TasksTable, is_as_read, set_status
+from catchlight.tasks.task import Task
 
 
 class Restarts:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from catchlight.aws.dynamodb import UpdateExpression, batch_get, deserialized, malformed_attributes, store_errors
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import GenerationRequest, Model, Task, TaskStatus, iso
+from catchlight.models import GenerationRequest, Model, TaskStatus, iso
+from catchlight.tasks.task import Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
