@@ -16,7 +16,7 @@ from local.account import REGION
 from local.events.event_source import EventSource, failed_identifiers
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.moto import patches
+from local.moto.patches import sqs as moto_sqs
 
 Message = dict[str, Any]
 
@@ -69,7 +69,7 @@ class QueueEventSource(EventSource):
         messages = []
         try:
             # Reads moto's queue in this process: 20 requests per second to the server would keep a core busy.
-            if patches.wait_for_messages(self._queue, 0.05):
+            if moto_sqs.wait_for_messages(self._queue, 0.05):
                 messages = self._gather()
         finally:
             if messages:
@@ -86,7 +86,7 @@ class QueueEventSource(EventSource):
             remaining = deadline - time.monotonic()
             if len(messages) >= self._mapping.batch_size or remaining <= 0:
                 break
-            patches.wait_for_messages(self._queue, min(remaining, 0.05))
+            moto_sqs.wait_for_messages(self._queue, min(remaining, 0.05))
         return messages
 
     def _receive(self, count: int) -> list[Message]:
@@ -128,7 +128,7 @@ class QueueEventSource(EventSource):
                 )
         for message in messages:
             if message["MessageId"] in failed:
-                patches.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)
+                moto_sqs.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)
 
     def _scaled(self, attributes: dict[str, str]) -> dict[str, str]:
         """Returns a message's attributes with a SentTimestamp from which functions compute the message's unscaled age.

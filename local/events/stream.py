@@ -19,7 +19,7 @@ from local.events.filters import EventFilter
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import InvocationResult
-from local.moto import patches
+from local.moto.patches import dynamodb as moto_dynamodb
 
 Record = dict[str, Any]
 
@@ -74,7 +74,7 @@ class StreamEventSource(EventSource):
         batch: list[Record] = []
         deadline = 0.0
         wait_seconds = 0.2  # maximum time until the source notices that it has to stop
-        while not self._stopping.is_set() and patches.wait_for_records(self._shard, self._position, wait_seconds):
+        while not self._stopping.is_set() and moto_dynamodb.wait_for_records(self._shard, self._position, wait_seconds):
             while len(batch) < self._mapping.batch_size and self._position < len(self._shard.items):
                 record = self._as_event_record(self._shard.items[self._position].to_json())
                 self._position += 1

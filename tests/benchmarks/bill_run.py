@@ -26,7 +26,9 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
 from local.events.filters import EventFilter
-from local.moto.patches import put_object_as_s3_does, scaled_delays, stream_without_idle_writes
+from local.moto.patches.dynamodb import stream_without_idle_writes
+from local.moto.patches.s3 import put_object_as_s3_does
+from local.moto.patches.sqs import scaled_delays
 from local.template.expand import Template, load_template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN

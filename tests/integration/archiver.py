@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import Image, ImageKind, Reporter, SkippedOutput, TaskReport, TaskStatus
 from functions.archive_images import app
-from local.moto.patches import put_object_as_s3_does
+from local.moto.patches.s3 import put_object_as_s3_does
 from tests.canary_secrets import URL_QUERY
 from tests.image_server import ImageServer, LoopbackUrlPolicy
 from tests.integration.conftest import TABLE_NAME, Store

@@ -26,7 +26,7 @@ from catchlight.tasks.reports import Reports
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 from local.moto import fast_paths
-from local.moto.patches import atomic_dynamodb_calls
+from local.moto.patches.dynamodb import atomic_dynamodb_calls
 from local.template.expand import Template, load_template
 
 if TYPE_CHECKING:

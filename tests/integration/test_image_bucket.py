@@ -14,7 +14,7 @@ from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import BLOCK_BYTES, ImageStream
 from catchlight.models import TaskStatus
 from catchlight.tasks.task import Task
-from local.moto.patches import put_object_as_s3_does
+from local.moto.patches.s3 import put_object_as_s3_does
 from tests.image_server import large_picture
 from tests.integration.conftest import an_account
 

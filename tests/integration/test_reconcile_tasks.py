@@ -24,7 +24,7 @@ from catchlight.recovery.reconcile import (
 )
 from functions.reconcile_tasks import app
 from local.lambda_.runtime_api import InvocationResult
-from local.moto.patches import functions_run_by
+from local.moto.patches.execution import functions_run_by
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported

@@ -18,7 +18,7 @@ from catchlight.dispatch import PollState
 from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
 from local.lambda_.runtime_api import InvocationResult
-from local.moto.patches import functions_run_by, state_machines_execute
+from local.moto.patches.execution import functions_run_by, state_machines_execute
 from local.template.state_machine import state_machine_definition
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp

@@ -9,7 +9,7 @@ import pytest
 from catchlight.client.stack import StackChoice
 from catchlight_cli.gallery import TaskActions
 from catchlight_cli.gallery.actions import ActionName
-from local.moto.patches import functions_run_by
+from local.moto.patches.execution import functions_run_by
 from tests.integration.cli.conftest import STACK_NAME, Deployed
 from tests.integration.cli.test_resend_events import PublishEvents
 from tests.integration.providers import Providers

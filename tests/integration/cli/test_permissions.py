@@ -16,7 +16,7 @@ from catchlight.models import iso, utc_now
 from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore, StoredDelivery
 from catchlight_cli.health.probe import Endpoint, ProbeResponse
 from local.lambda_.runtime_api import InvocationResult
-from local.moto.patches import functions_run_by
+from local.moto.patches.execution import functions_run_by
 from local.permissions.required import required_permissions
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import image, positions, record_with_a_fresh_url

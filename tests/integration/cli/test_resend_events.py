@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from catchlight.recovery.stream_positions import StreamPositions
 from local.lambda_.runtime_api import InvocationResult
-from local.moto.patches import functions_run_by
+from local.moto.patches.execution import functions_run_by
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import positions
 from tests.integration.conftest import REPOSITORY

@@ -18,7 +18,7 @@ from moto.sqs.models import Queue
 from catchlight.models import iso, utc_now
 from catchlight.tasks.task import ARCHIVING_TIMEOUT
 from local.artefact import Artefact
-from local.moto import patches
+from local.moto.patches import sqs as moto_sqs
 from local.stack import LocalStack
 from tests.image_server import ImageServer, content, picture, serving
 from tests.waiting import TIMEOUT_SECONDS, eventually
@@ -79,7 +79,7 @@ class Killer:
 
 def received_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the archive queue's event source receive all remaining messages at once, and all five the first time."""
-    wait = patches.wait_for_messages
+    wait = moto_sqs.wait_for_messages
     has_begun = threading.Event()
 
     def wait_for_all(queue: Queue, timeout: float) -> bool:
@@ -91,7 +91,7 @@ def received_together(monkeypatch: pytest.MonkeyPatch) -> None:
             has_begun.set()
         return has_begun.is_set() and visible == len(queue._messages) > 0
 
-    monkeypatch.setattr(patches, "wait_for_messages", wait_for_all)
+    monkeypatch.setattr(moto_sqs, "wait_for_messages", wait_for_all)
 
 
 @pytest.fixture

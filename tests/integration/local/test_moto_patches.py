@@ -21,7 +21,8 @@ from moto.s3.responses import S3Response
 from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 from local.moto import patches
-from local.moto.patches import CompactRecord
+from local.moto.patches import sqs as moto_sqs
+from local.moto.patches.dynamodb import CompactRecord
 from tests.integration.local.running_example import Example
 
 
@@ -187,7 +188,7 @@ def test_the_visibility_timeout_is_scaled_unless_the_function_set_it(example: Ex
     sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=changed["ReceiptHandle"], VisibilityTimeout=40_000)
 
     for message in (unchanged, changed):
-        patches.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
+        moto_sqs.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
 
     [visible] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
     assert visible["MessageId"] == unchanged["MessageId"]

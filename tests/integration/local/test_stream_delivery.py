@@ -14,7 +14,7 @@ from local.events.stream import StreamEventSource, StreamMapping
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import InvocationResult
-from local.moto import patches
+from local.moto.patches import dynamodb
 from tests.waiting import eventually
 
 URL = "http://127.0.0.1/on-failure"
@@ -37,9 +37,9 @@ class Shard:
                 "Keys": {"id": {"S": name}},
             },
         }
-        with patches._STREAM_GREW:
+        with dynamodb._STREAM_GREW:
             self.items.append(SimpleNamespace(to_json=lambda: record))
-            patches._STREAM_GREW.notify_all()
+            dynamodb._STREAM_GREW.notify_all()
 
 
 class Recorder:

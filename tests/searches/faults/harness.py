@@ -33,7 +33,8 @@ from functions.poll_tasks import app as poll_tasks
 from functions.receive_callback import app as receive_callback
 from functions.start_polling import app as start_polling
 from local.events.filters import EventFilter
-from local.moto.patches import put_object_as_s3_does, scaled_delays
+from local.moto.patches.s3 import put_object_as_s3_does
+from local.moto.patches.sqs import scaled_delays
 from local.template.expand import Template, load_template
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp

@@ -14,7 +14,7 @@ from moto.dynamodb.models.table import StreamShard
 
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import InvocationResult
-from local.moto import patches
+from local.moto.patches import dynamodb as moto_dynamodb
 from tests.searches.soak.aws_faults import AwsFaults
 
 AWS_SERVICES = ("dynamodb", "s3", "sqs", "states", "secretsmanager")
@@ -72,7 +72,7 @@ class DisruptionSchedule:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Patches Lambda to throttle, and the stream to withhold its records, during the disruptions of these kinds."""
-        invoke, wait_for_records = Function.invoke, patches.wait_for_records
+        invoke, wait_for_records = Function.invoke, moto_dynamodb.wait_for_records
 
         def invoke_or_throttle(function: Function, payload: bytes) -> InvocationResult:
             if self._current == LAMBDA:
@@ -87,7 +87,7 @@ class DisruptionSchedule:
 
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(Function, "invoke", invoke_or_throttle))
-            stack.enter_context(mock.patch.object(patches, "wait_for_records", wait_or_lag))
+            stack.enter_context(mock.patch.object(moto_dynamodb, "wait_for_records", wait_or_lag))
             yield
 
     def _run(self) -> None:

@@ -12,7 +12,7 @@ from unittest import mock
 from moto.sqs.models import Queue
 
 from catchlight.tasks.task import ARCHIVING_TIMEOUT
-from local.moto import patches
+from local.moto.patches import sqs as moto_sqs
 from local.stack import LocalStack
 
 VISIBILITY_TIMEOUT_SECONDS = 60  # of ArchiveQueue; a test compares it with the template
@@ -23,13 +23,13 @@ SHARE_OF_VISIBILITY = (ARCHIVING_TIMEOUT.total_seconds() + 1) / VISIBILITY_TIMEO
 @contextmanager
 def keep_messages_invisible_until_timeout() -> Iterator[None]:
     """Delays the redelivery of a killed run's message until after the timeout of ArchiveImages, at any time scale."""
-    scale = patches.scale_rest_of_visibility
+    scale = moto_sqs.scale_rest_of_visibility
 
     def scale_with_minimum(queue: Queue, receipt_handle: str, time_scale: float) -> None:
         is_archive_queue = "ArchiveQueue" in queue.name
         scale(queue, receipt_handle, max(time_scale, SHARE_OF_VISIBILITY) if is_archive_queue else time_scale)
 
-    with mock.patch.object(patches, "scale_rest_of_visibility", scale_with_minimum):
+    with mock.patch.object(moto_sqs, "scale_rest_of_visibility", scale_with_minimum):
         yield
 
 

@@ -9,7 +9,7 @@ from moto.dynamodb.models.table import StreamShard
 from catchlight.tasks.task import ARCHIVING_TIMEOUT
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import InvocationResult
-from local.moto import patches
+from local.moto.patches import dynamodb as moto_dynamodb
 from tests.searches.soak.aws_faults import AwsFaults
 from tests.searches.soak.disruptions import AWS_SERVICES, KINDS, LAMBDA, PROVIDERS, STREAM, DisruptionSchedule
 from tests.searches.soak.memory_kills import SHARE_OF_VISIBILITY, VISIBILITY_TIMEOUT_SECONDS
@@ -80,13 +80,13 @@ def test_lambda_throttles_invocations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_stream_withholds_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "wait_for_records", lambda *_: True)
+    monkeypatch.setattr(moto_dynamodb, "wait_for_records", lambda *_: True)
     disruptions = Stack().disruptions
     shard: Any = object.__new__(StreamShard)
 
     with disruptions.patched():
-        assert patches.wait_for_records(shard, 0, 0.0)
+        assert moto_dynamodb.wait_for_records(shard, 0, 0.0)
         disruptions.set(STREAM)
-        assert not patches.wait_for_records(shard, 0, 0.0)
+        assert not moto_dynamodb.wait_for_records(shard, 0, 0.0)
         disruptions.set(None)
-        assert patches.wait_for_records(shard, 0, 0.0)
+        assert moto_dynamodb.wait_for_records(shard, 0, 0.0)
