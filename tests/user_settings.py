@@ -1,7 +1,13 @@
 """Defines environment variables and files of a user that a local stack must ignore: each of them would break it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+from tests.waiting import TIMEOUT_SECONDS
+
+REPOSITORY = Path(__file__).parents[1]
 DEAD = "http://127.0.0.1:9"  # the port of the discard service, where nothing listens
 _MISSING = "/nonexistent"
 _TOOLS = {
@@ -40,3 +46,27 @@ def tools_settings(folder: Path) -> dict[str, str]:
 def hostile_settings(folder: Path) -> dict[str, str]:
     """Returns all these settings, and those of an unusual machine."""
     return {**tools_settings(folder), **_MACHINE}
+
+
+def run_module(module: str, *arguments: str, folder: Path) -> None:
+    """Runs a module of the repository as a program, with the settings of AWS's tools and of libraries.
+
+    Proxies and certificates stay as they are: installing packages may need them.
+
+    Raises:
+        AssertionError: it failed; with its output.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    hostile = {
+        name: value for name, value in tools_settings(folder).items() if name.startswith(("AWS_", "MOTO_", "POW"))
+    }
+    process = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPOSITORY,
+        env={**environment, **hostile},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr

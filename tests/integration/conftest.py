@@ -15,6 +15,7 @@ import botocore.session
 import moto.core.models
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.backend_index import backend_url_patterns
 
@@ -52,6 +53,9 @@ def template() -> Template:
 
 # A session registers 130 event handlers and reads the descriptions of all services: more work than most tests.
 _create_loader = functools.cache(botocore.loaders.create_loader)
+_load_file = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+# Local stacks and commands have their own sessions, whose loaders would read the same files again.
+JSONFileLoader.load_file = lambda _, file_path: _load_file(file_path)  # type: ignore[method-assign, assignment]
 
 
 class _ReusedClients(botocore.session.Session):

@@ -38,10 +38,15 @@ export class TaskGrid {
   show(tasks) {
     const hadFocus = this.#list.contains(document.activeElement);
     const cards = tasks.map((task) => this.#card(task));
-    if (cards.length !== this.#shown.length || cards.some((card, index) => card !== this.#shown[index])) {
-      this.#list.replaceChildren(...cards.map((card) => card.element));
-      this.#shown = cards;
+    const kept = new Set(cards);
+    for (const card of this.#shown) if (!kept.has(card)) card.element.remove();
+    // Cards that stay where they are are not touched: the browser would lay out and paint a thousand for each new page.
+    let next = this.#list.firstElementChild;
+    for (const card of cards) {
+      if (card.element === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(card.element, next);
     }
+    this.#shown = cards;
     if (!this.#shown.includes(this.#current)) this.#makeCurrent(cards[0]?.element);
     if (hadFocus && !this.#list.contains(document.activeElement)) this.focus();
   }
