@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
@@ -140,6 +140,13 @@ def load_all(page: Page, count: str) -> None:
         page.wait_for_selector("#grid[aria-busy=false]")
     expect(page.locator("#count")).to_have_text(count)
     page.evaluate("scrollTo(0, 0)")
+
+
+def pixels(page: Page, locator: Locator) -> bytes:
+    """Returns a screenshot of an element's area, with everything that is drawn above or below it."""
+    found = locator.bounding_box()
+    assert found is not None
+    return page.screenshot(clip=found, animations="disabled")
 
 
 def newest_with(api: TasksApiInMemory, images: int) -> TaskResponse:

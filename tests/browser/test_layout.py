@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from catchlight.api.response_models import TaskResponse
 from catchlight.models import TaskStatus
-from tests.browser.conftest import Visit, load_all, newest_with
+from tests.browser.conftest import Visit, newest_with, pixels
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, many_tasks
 
 WINDOWS = {"desktop": (1440, 900), "tablet": (768, 1024), "phone": (375, 667)}
@@ -49,13 +49,6 @@ def box(locator: Locator) -> tuple[float, float, float, float]:
     return found["x"], found["y"], found["x"] + found["width"], found["y"] + found["height"]
 
 
-def pixels(page: Page, locator: Locator) -> bytes:
-    """Returns a screenshot of an element's area, with everything that is drawn above or below it."""
-    found = locator.bounding_box()
-    assert found is not None
-    return page.screenshot(clip=found, animations="disabled")
-
-
 def test_scrolled_details_do_not_cover_the_header(
     visit: Visit, api: TasksApiInMemory, two_images: TaskResponse
 ) -> None:
@@ -67,22 +60,6 @@ def test_scrolled_details_do_not_cover_the_header(
         for distance in range(40, 1000, 120):  # the timeline passes below the header
             scroll(page, distance)
             assert pixels(page, header) == before, (window, distance)
-
-
-def test_the_count_and_the_status_filter_do_not_overlap(visit: Visit) -> None:
-    tasks, _ = many_tasks(1130, now=datetime.now(UTC))
-    visitor = visit(TasksApiInMemory(tasks))
-    visitor.allowed_errors.append("502")  # of images that this tasks API does not have
-    page = visitor.open()
-    load_all(page, "The latest 1,000 tasks")  # the longest text
-    count = page.locator("#count")
-    others = page.locator(".statuses, .provider, .search, .live")
-    for width in (761, 768, 900, 1100, 1101, 1440):
-        page.set_viewport_size({"width": width, "height": 800})
-        before = pixels(page, count)
-        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = 'hidden'))")
-        assert pixels(page, count) == before, width
-        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = ''))")
 
 
 def test_the_dialogs_buttons_are_in_view_before_and_after_scrolling(

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from catchlight.api.response_models import TaskResponse
 from catchlight.models import FailureReason, TaskStatus
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from local.demo.chromium import wait_until
-from tests.browser.conftest import Visit, load_all
+from tests.browser.conftest import Visit, load_all, pixels
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, many_tasks
 
 
@@ -25,35 +25,29 @@ def api() -> TasksApiInMemory:
     return TasksApiInMemory(*many_tasks(1000, now=datetime.now(UTC)))
 
 
-def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_thousand_tasks_are_displayed_without_layout_shifts_and_only_images_near_the_viewport_are_loaded(
+    visit: Visit, api: TasksApiInMemory
+) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     started_at = time.monotonic()
     page = visitor.open()
     seconds = time.monotonic() - started_at
     assert page.locator(".card").count() == 100
     expect(page.locator("#count")).to_have_text("The latest 100 tasks")
-    load_all(page, "1,000 tasks")
-    page.locator(".picture img.is-loaded").nth(5).wait_for()
-    for _ in range(6):
-        page.mouse.wheel(0, 700)
-        page.wait_for_timeout(150)
-    shift = visitor.layout_shift
-    sys.stdout.write(f"\nThe first of 1,000 tasks are on the page after {seconds:.2f} s; layout shift {shift:.5f}\n")
-    assert shift < 0.001, page.evaluate("watched.shifts")
-
-
-def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInMemory) -> None:
-    visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
-    page = visitor.open()
     page.locator(".picture img.is-loaded").nth(5).wait_for()
     page.wait_for_load_state("networkidle")
     assert len([url for url in visitor.requests if "/thumbnails/" in url]) < 150
     load_all(page, "1,000 tasks")
+    for _ in range(6):
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(150)
     last = page.locator(".card").last
     last.scroll_into_view_if_needed()
     expect(last.locator(".caption")).to_be_in_viewport()
     page.locator(".card:nth-last-child(-n + 24) img.is-loaded").first.wait_for()
-    assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
+    shift = visitor.layout_shift
+    sys.stdout.write(f"\nThe first of 1,000 tasks are on the page after {seconds:.2f} s; layout shift {shift:.5f}\n")
+    assert shift < 0.001, page.evaluate("watched.shifts")
 
 
 def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMemory) -> None:
@@ -131,13 +125,27 @@ def test_the_search_finds_ids_and_prompts(visit: Visit, api: TasksApiInMemory) -
     expected = sum("copper sea" in str(task.request) for task in api.tasks.values())
     load_all(page, f"{expected} tasks")
     search.fill("no such words anywhere")
-    expect(page.get_by_text("No task matches.")).to_be_visible()
+    page.get_by_text("No task matches.").wait_for()
     page.get_by_role("button", name="Show all tasks").click()
     expect(page.locator(".card")).to_have_count(1000)
     assert search.input_value() == ""
 
 
-def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
+def check_that_the_count_is_not_covered(page: Page) -> None:
+    """Checks that the filters do not overlap the number of tasks, in windows of each layout of the toolbar."""
+    size = page.viewport_size
+    assert size is not None
+    count, others = page.locator("#count"), page.locator(".statuses, .provider, .search, .live")
+    for width in (761, 768, 900, 1100, 1101, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        before = pixels(page, count)
+        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = 'hidden'))")
+        assert pixels(page, count) == before, width
+        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = ''))")
+    page.set_viewport_size(size)
+
+
+def test_older_tasks_are_loaded_on_request_and_the_filters_do_not_overlap_the_count(visit: Visit) -> None:
     tasks, _ = many_tasks(1130, now=datetime.now(UTC))
     api = TasksApiInMemory(tasks)
     visitor = visit(api)
@@ -145,9 +153,10 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     page = visitor.open()
     older = page.get_by_role("button", name="Older tasks")
     expect(older).to_be_hidden()  # scrolling loads the first thousand
-    load_all(page, "The latest 1,000 tasks")
+    load_all(page, "The latest 1,000 tasks")  # the longest text
+    check_that_the_count_is_not_covered(page)
     page.get_by_role("searchbox").fill("no such words anywhere")
-    expect(page.get_by_text("None of the latest 1,000 tasks matches.")).to_be_visible()
+    page.get_by_text("None of the latest 1,000 tasks matches.").wait_for()
     page.get_by_role("searchbox").fill("")
     older.click()
     expect(page.locator("#count")).to_have_text("The latest 1,100 tasks")
