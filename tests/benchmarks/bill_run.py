@@ -29,13 +29,14 @@ from local.events.filters import EventFilter
 from local.moto.patches.dynamodb import stream_without_idle_writes
 from local.moto.patches.s3 import put_object_as_s3_does
 from local.moto.patches.sqs import scaled_delays
-from local.template.expand import Template, load_template
+from local.template.expand import Template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
 from tests.image_server import picture
 from tests.integration.conftest import an_account
+from tests.project_template import project_template
 
 REPOSITORY = Path(__file__).parents[2]
 PROVIDER = "flux-kontext"
@@ -408,7 +409,7 @@ AnyStack = TypeVar("AnyStack", bound=CountedStack)
 @contextmanager
 def counted_stack(kind: type[AnyStack]) -> Iterator[AnyStack]:
     """Yields a stack in memory until the end of the block."""
-    template = load_template(REPOSITORY / "template.yaml", {})
+    template = project_template()
     with ExitStack() as stack:
         stack.enter_context(an_account())
         stack.enter_context(stream_without_idle_writes())

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from local.template.expand import load_template
+from tests.project_template import project_template
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -48,7 +48,7 @@ def test_every_path_exists() -> None:
 
 
 def test_the_table_of_parameters_equals_the_template() -> None:
-    parameters = load_template(REPOSITORY / "template.yaml", {}).parameters
+    parameters = project_template().parameters
     described = {cells[0].strip("`"): cells[1] for cells in rows("Configure")}
     assert described == {name: str(value) for name, value in parameters.items()}
 

@@ -13,11 +13,11 @@ from functions.receive_callback import app
 from local.http.api import Route
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.lambda_.runtime_api import InvocationResult
-from local.template.expand import load_template
 from tests.conftest import FakeLambdaContext
 from tests.hostile.hostile_callbacks import KEYS, NOW, OLD_TOKEN, PREVIOUS_TOKEN, Hostile
-from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
+from tests.integration.conftest import TABLE_NAME, a_store, an_account
 from tests.integration.functions import TOKEN, a_secret
+from tests.project_template import project_template
 
 BUCKET = "images-bucket"
 CONTEXT = FakeLambdaContext()
@@ -28,7 +28,7 @@ class Endpoint:
     """The callback endpoint of a stack whose token was rotated twice."""
 
     def __init__(self) -> None:
-        self.store = a_store(load_template(REPOSITORY / "template.yaml", {}))
+        self.store = a_store(project_template())
         self._s3 = boto3.client("s3")
         self._s3.create_bucket(Bucket=BUCKET)
         self._token = a_secret_of("token", OLD_TOKEN, PREVIOUS_TOKEN, TOKEN)

@@ -22,11 +22,11 @@ from schemathesis.checks import (
 from catchlight.api.queries import TaskQueries
 from catchlight.models import ImageKind
 from functions.serve_tasks_api import app
-from local.template.expand import load_template
 from tests.hostile.in_process import InProcess
-from tests.integration.conftest import REPOSITORY, a_store, an_account
+from tests.integration.conftest import a_store, an_account
 from tests.integration.tasks_api.api_harness import DOCUMENT, Clock, TasksApiHarness, refusal, respond
 from tests.integration.tasks_api.test_one_task import a_success, archived
+from tests.project_template import project_template
 
 
 def with_problem_types(document: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ REPLIES = [
 def api() -> Iterator[TasksApiHarness]:
     with an_account(), pytest.MonkeyPatch.context() as patches:
         patches.setattr(app, "TaskQueries", lambda table, client: TaskQueries(table, client, sleep=lambda _: None))
-        api = TasksApiHarness(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
+        api = TasksApiHarness(a_store(project_template()), Clock(), patches)
         a_success(api, archived(ImageKind.ORIGIN), archived())
         api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
         api.providers.respond = refusal(500, {"code": 500})

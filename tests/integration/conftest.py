@@ -28,7 +28,8 @@ from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 from local.moto import fast_paths
 from local.moto.patches.dynamodb import atomic_dynamodb_calls
-from local.template.expand import Template, load_template
+from local.template.expand import Template
+from tests.project_template import project_template
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -48,7 +49,7 @@ _deserialize = TypeDeserializer().deserialize
 @pytest.fixture(scope="session")
 def template() -> Template:
     """The template as CloudFormation receives it."""
-    return load_template(REPOSITORY / "template.yaml", {})
+    return project_template()
 
 
 # A session registers 130 event handlers and reads the descriptions of all services: more work than most tests.

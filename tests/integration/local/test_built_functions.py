@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from local import REPOSITORY, LocalStackError
+from local import LocalStackError
 from local.artefact import Artefact
 from local.lambda_ import python_runtime_client, runtime_folder
 from local.lambda_.configuration import FunctionConfiguration
@@ -20,11 +20,11 @@ from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function
 from local.lambda_.runtime_folder import make_runtime_folder
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
-from local.template.expand import load_template
+from tests.project_template import project_template
 
 MakeFunction = Callable[..., Function]
 
-FUNCTIONS = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
+FUNCTIONS = project_template().of_type("AWS::Lambda::Function")
 
 # A handler that returns the state of its interpreter. The origins are read from module specifications, which have the
 # paths on this machine: bytecode in the artefact has Lambda's paths.

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from local import REPOSITORY, LocalStackError
+from local import LocalStackError
 from local.template.deployment import Deployment
 from local.template.expand import Template, load_template
 from local.template.resource_types import RESOURCE_TYPES
+from tests.project_template import project_template
 
 
 def deploy(resources: dict[str, Any]) -> Deployment:
@@ -142,7 +143,7 @@ def test_a_resource_whose_condition_is_false_is_not_created() -> None:
 
 
 def test_every_type_in_the_projects_template_is_supported() -> None:
-    types = {resource["Type"] for resource in load_template(REPOSITORY / "template.yaml", {}).resources.values()}
+    types = {resource["Type"] for resource in project_template().resources.values()}
 
     assert types <= set(RESOURCE_TYPES)
 

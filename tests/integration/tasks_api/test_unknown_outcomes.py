@@ -12,9 +12,9 @@ from botocore.exceptions import ReadTimeoutError
 from catchlight.api.idempotency import IN_PROGRESS_TIME
 from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
 from functions.dispatch_changes.app import FollowUp, read_changes
-from local.template.expand import load_template
-from tests.integration.conftest import REPOSITORY, TABLE_NAME
+from tests.integration.conftest import TABLE_NAME
 from tests.integration.tasks_api.api_harness import ACCEPTED, Clock, TasksApiHarness, lost, refusal
+from tests.project_template import project_template
 
 TASK = "flux-kontext#task12345"
 
@@ -227,9 +227,7 @@ def test_a_write_that_times_out_leaves_time_to_return_the_task_id(
     assert len(calls) == 1
     config = api.dynamodb.meta.config
     longest_call = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
-    timeout = load_template(REPOSITORY / "template.yaml", {}).resources["ServeTasksApiFunction"]["Properties"][
-        "Timeout"
-    ]
+    timeout = project_template().resources["ServeTasksApiFunction"]["Properties"]["Timeout"]
     assert ANSWER_TIMEOUT_SECONDS + longest_call < timeout
 
 

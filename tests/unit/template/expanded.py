@@ -9,9 +9,10 @@ import yaml
 from catchlight import settings
 from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
+from tests.project_template import project_template
 
 REPOSITORY = Path(__file__).parents[3]
-EXPANDED = load_template(REPOSITORY / "template.yaml", {})
+EXPANDED = project_template()
 RESOURCES = EXPANDED.resources
 
 
