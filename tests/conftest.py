@@ -1,6 +1,7 @@
 """Runs every test with dummy credentials, without network access, and with the environment of a Lambda function."""
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -66,12 +67,31 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("built"):
-        return
-    # The other tests give the same result with and without a build.
-    chosen = [item for item in items if "artefact" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
+    if config.getoption("built"):
+        # The other tests give the same result with and without a build.
+        chosen = [item for item in items if _starts_the_stack(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+    _spread_waiting(items)
+
+
+def _starts_the_stack(item: pytest.Item) -> bool:
+    return "artefact" in getattr(item, "fixturenames", ())
+
+
+def _spread_waiting(items: list[pytest.Item]) -> None:
+    """Sorts the test files so that few of those that wait run at the same time, and none of them last.
+
+    Those of the local stack are spread evenly among the other integration tests. Unit tests wait for time limits.
+    """
+    files = [list(of_file) for _, of_file in itertools.groupby(items, lambda item: item.path)]
+    integration = [file for file in files if "integration" in file[0].path.parts]
+    waiting = [file for file in integration if any(map(_starts_the_stack, file))]
+    spread = [file for file in integration if file not in waiting]
+    distance = len(spread) // (len(waiting) + 1) + 1
+    for number, file in enumerate(waiting):
+        spread.insert(number * distance, file)
+    items[:] = itertools.chain.from_iterable([file for file in files if file not in integration] + spread)
 
 
 def pytest_collection() -> None:
