@@ -15,6 +15,7 @@ import botocore.session
 import moto.core.models
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.hooks import EventAliaser
 from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.backend_index import backend_url_patterns
@@ -57,6 +58,17 @@ _create_loader = functools.cache(botocore.loaders.create_loader)
 _load_file = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 # Local stacks and commands have their own sessions, whose loaders would read the same files again.
 JSONFileLoader.load_file = lambda _, file_path: _load_file(file_path)  # type: ignore[method-assign, assignment]
+_create_aliaser = EventAliaser.__init__
+_aliases: dict[str, str] = {}
+
+
+def _create_aliaser_with_shared_names(self: EventAliaser, *args: Any, **kwargs: Any) -> None:
+    # Each session translates the names of the same events.
+    _create_aliaser(self, *args, **kwargs)
+    self._alias_name_cache = _aliases  # type: ignore[attr-defined]  # not in the stubs
+
+
+EventAliaser.__init__ = _create_aliaser_with_shared_names  # type: ignore[method-assign]
 
 
 class _ReusedClients(botocore.session.Session):
