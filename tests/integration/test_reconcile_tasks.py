@@ -15,12 +15,12 @@ from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, PollState
 from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import LastAnswer, TaskStatus, iso, utc_now
 from catchlight.recovery.reconcile import (
-    ARCHIVING_TAKES_AT_MOST,
-    CONFIRMING_TAKES_AT_MOST,
     FAILURES_SEARCHED,
+    MAX_ARCHIVING_TIME,
+    MAX_CONFIRMING_TIME,
+    MAX_STARTING_TIME,
     POLLING_SLACK,
     REPEAT_ARCHIVING_AFTER,
-    STARTING_TAKES_AT_MOST,
 )
 from functions.reconcile_tasks import app
 from local.lambda_.runtime_api import InvocationResult
@@ -235,7 +235,7 @@ def test_a_dead_letter_whose_work_could_not_be_started_stays_in_the_queue(accoun
 def test_messages_that_cannot_be_received_fail_the_run_after_its_work(
     account: Account, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
-    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put("flux-kontext#stuck", "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
 
     with failing("ReceiveMessage", fault), pytest.raises(type(fault)):
         reconcile()
@@ -316,7 +316,7 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
         caplog.clear()
         return found
 
-    account.put("flux-kontext#edited", "SUCCEEDED", 2 * ARCHIVING_TAKES_AT_MOST, images="a note of the user")
+    account.put("flux-kontext#edited", "SUCCEEDED", 2 * MAX_ARCHIVING_TIME, images="a note of the user")
     reconcile()
     assert reports() == ["flux-kontext#edited"]
     reconcile()
@@ -346,11 +346,11 @@ def test_a_task_without_an_execution_is_polled_again(account: Account) -> None:
     ("age", "polling_since_ago", "is_restarted"),
     [
         # The message of the first poll was lost, or is a dead letter.
-        (STARTING_TAKES_AT_MOST + MOMENT, None, True),
+        (MAX_STARTING_TIME + MOMENT, None, True),
         # The noted start of polling is older than the last change to PENDING.
-        (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST + 2 * MOMENT, True),
-        (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST, False),
-        (STARTING_TAKES_AT_MOST - MOMENT, None, False),
+        (MAX_STARTING_TIME + MOMENT, MAX_STARTING_TIME + 2 * MOMENT, True),
+        (MAX_STARTING_TIME + MOMENT, MAX_STARTING_TIME, False),
+        (MAX_STARTING_TIME - MOMENT, None, False),
         (OVERDUE + MOMENT, OVERDUE, True),
     ],
 )
@@ -367,8 +367,8 @@ def test_polling_that_never_started_is_restarted_after_an_hour(
 
 
 def test_a_task_that_waits_for_archiving_is_queued_again(account: Account) -> None:
-    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
-    account.put("flux-kontext#young", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST - MOMENT)
+    account.put("flux-kontext#stuck", "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
+    account.put("flux-kontext#young", "SUCCEEDED", MAX_ARCHIVING_TIME - MOMENT)
     before = account.store.item("flux-kontext#stuck")
 
     assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 1}
@@ -419,12 +419,12 @@ def test_an_unconfirmed_failure_is_polled_until_it_is_confirmed(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unconfirmed = {"reportedBy": "callback"}
-    account.put("flux-kontext#false", "FAILED", CONFIRMING_TAKES_AT_MOST + MOMENT, **unconfirmed)
-    account.put("flux-kontext#young", "FAILED", CONFIRMING_TAKES_AT_MOST - MOMENT, **unconfirmed)
+    account.put("flux-kontext#false", "FAILED", MAX_CONFIRMING_TIME + MOMENT, **unconfirmed)
+    account.put("flux-kontext#young", "FAILED", MAX_CONFIRMING_TIME - MOMENT, **unconfirmed)
     account.put("flux-kontext#old", "FAILED", FAILURES_SEARCHED + MOMENT, **unconfirmed)
-    account.put("flux-kontext#polled", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, reportedBy="poll")
+    account.put("flux-kontext#polled", "FAILED", 2 * MAX_CONFIRMING_TIME, reportedBy="poll")
     confirmed = unconfirmed | {"confirmedAt": iso(utc_now())}
-    account.put("flux-kontext#confirmed", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, **confirmed)
+    account.put("flux-kontext#confirmed", "FAILED", 2 * MAX_CONFIRMING_TIME, **confirmed)
     app.dependencies()
 
     for hours, runs in ((0, 1), (1, 1), (8, 2), (16, 3)):
@@ -445,8 +445,8 @@ def test_an_unconfirmed_failure_is_polled_until_it_is_confirmed(
 
 def test_an_unconfirmed_success_is_polled_again(account: Account) -> None:
     unconfirmed = {"reportedBy": "callback", "images": []}
-    account.put("flux-kontext#unconfirmed", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST + MOMENT, **unconfirmed)
-    account.put("flux-kontext#young", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST - MOMENT, **unconfirmed)
+    account.put("flux-kontext#unconfirmed", "UNCONFIRMED", MAX_CONFIRMING_TIME + MOMENT, **unconfirmed)
+    account.put("flux-kontext#young", "UNCONFIRMED", MAX_CONFIRMING_TIME - MOMENT, **unconfirmed)
 
     for _ in range(2):
         reconcile()
@@ -461,16 +461,16 @@ def test_an_unconfirmed_success_is_polled_again(account: Account) -> None:
     ("hinted_ago", "attributes", "is_restarted"),
     [
         # The message of the poll was lost: there is neither an execution nor a dead letter.
-        (STARTING_TAKES_AT_MOST + MOMENT, {}, True),
-        (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None}, True),
+        (MAX_STARTING_TIME + MOMENT, {}, True),
+        (MAX_STARTING_TIME + MOMENT, {"deliveries": 1, "registeredAt": None}, True),
         # The message of the poll may still be in the queue.
-        (STARTING_TAKES_AT_MOST - MOMENT, {}, False),
+        (MAX_STARTING_TIME - MOMENT, {}, False),
         # The hint was recorded before polling gave up.
         (timedelta(hours=30), {}, False),
-        (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": STARTING_TAKES_AT_MOST}, False),
-        (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": OVERDUE + MOMENT}, True),
+        (MAX_STARTING_TIME + MOMENT, {"pollingSince": MAX_STARTING_TIME}, False),
+        (MAX_STARTING_TIME + MOMENT, {"pollingSince": OVERDUE + MOMENT}, True),
         # The provider did not find the task, and it is not registered.
-        (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
+        (MAX_STARTING_TIME + MOMENT, {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
     ],
 )
 def test_a_task_with_a_hint_after_its_timeout_is_polled_again(
@@ -503,7 +503,7 @@ def test_a_task_with_a_hint_after_its_timeout_is_polled_again(
         (timedelta(hours=2), {}, True),
         (timedelta(days=13), {"deliveries": 1, "registeredAt": None}, True),
         (timedelta(days=15), {}, False),
-        (CONFIRMING_TAKES_AT_MOST - MOMENT, {}, False),
+        (MAX_CONFIRMING_TIME - MOMENT, {}, False),
         (timedelta(hours=2), {"pollingSince": MOMENT}, False),
         # The provider did not find the task, and it is not registered.
         (timedelta(hours=2), {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
@@ -533,7 +533,7 @@ def test_a_task_that_timed_out_without_an_answer_is_polled_again(
 
 def test_a_second_run_does_nothing(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
-    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put("flux-kontext#stuck", "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
     reconcile()
     items = account.store.items()
 
@@ -767,7 +767,7 @@ def test_a_failed_repair_is_logged_with_its_tasks_and_does_not_affect_the_others
     fault: Exception,
 ) -> None:
     account.put(STUCK, "PENDING", OVERDUE + MOMENT)
-    account.put(UNARCHIVED, "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put(UNARCHIVED, "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
     refused = "NotQueuedError" if operation == "SendMessageBatch" else "StoreUnavailableError"
     kind = "KeyError" if isinstance(fault, KeyError) else refused
 
@@ -802,7 +802,7 @@ def test_an_index_that_can_be_counted_but_not_read_fails_the_run_after_the_other
     account: Account, caplog: pytest.LogCaptureFixture, unread: str
 ) -> None:
     account.put(STUCK, "PENDING", OVERDUE + MOMENT)
-    account.put(UNARCHIVED, "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put(UNARCHIVED, "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
 
     def fail(params: dict[str, Any], **_: Any) -> None:
         query = json.loads(params["body"])
@@ -824,7 +824,7 @@ def test_items_that_cannot_be_read_are_reported(
     account: Account, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.put(STUCK, "PENDING", OVERDUE + MOMENT, rank="high")
-    account.put("no key", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put("no key", "SUCCEEDED", MAX_ARCHIVING_TIME + MOMENT)
 
     for _ in range(2):  # each run reports it once
         caplog.clear()

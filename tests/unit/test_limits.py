@@ -89,10 +89,10 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.intervals.WAIT_GROWTH": 61 / 60,
     "catchlight.polling.intervals.UNREADABLE_TASK_LIFETIME": timedelta(days=1),
     # Repairs.
-    "catchlight.recovery.reconcile.STARTING_TAKES_AT_MOST": timedelta(hours=1),
+    "catchlight.recovery.reconcile.MAX_STARTING_TIME": timedelta(hours=1),
     "catchlight.recovery.reconcile.POLLING_SLACK": timedelta(hours=1),
-    "catchlight.recovery.reconcile.ARCHIVING_TAKES_AT_MOST": timedelta(hours=1),
-    "catchlight.recovery.reconcile.CONFIRMING_TAKES_AT_MOST": timedelta(hours=1),
+    "catchlight.recovery.reconcile.MAX_ARCHIVING_TIME": timedelta(hours=1),
+    "catchlight.recovery.reconcile.MAX_CONFIRMING_TIME": timedelta(hours=1),
     "catchlight.recovery.reconcile.FAILURES_SEARCHED": timedelta(days=14),
     "catchlight.recovery.reconcile.REPEAT_ARCHIVING_AFTER": timedelta(days=1),
     "catchlight.recovery.reconcile.MAX_TASKS_PER_RUN": 2000,

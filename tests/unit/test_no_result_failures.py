@@ -16,7 +16,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, TaskReport, TaskStatus
-from catchlight.polling.giving_up import no_result_failure, unconfirmed_failure
+from catchlight.polling.no_result import no_result_failure, unconfirmed_failure
 from catchlight.tasks.task import Task
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

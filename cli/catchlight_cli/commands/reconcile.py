@@ -12,7 +12,7 @@ from rich.text import Text
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
 from catchlight.models import Model
-from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, MAX_TASKS_PER_RUN, Reconciliation, Repaired
+from catchlight.recovery.reconcile import MAX_ARCHIVING_TIME, MAX_TASKS_PER_RUN, Reconciliation, Repaired
 from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration, format_duration
@@ -53,7 +53,7 @@ class _Kind:
     action: str  # "polling" or "archiving"
 
 
-_ARCHIVING_TAKES = format_duration(ARCHIVING_TAKES_AT_MOST)
+_ARCHIVING_TAKES = format_duration(MAX_ARCHIVING_TIME)
 _UNCONFIRMED = _Kind("its callback's report is not confirmed", "polling")
 _UNARCHIVED = _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving")
 

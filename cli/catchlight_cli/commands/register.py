@@ -59,7 +59,7 @@ def _cells(task: NewTask) -> tuple[RenderableType, ...]:
 def _summary(tasks: Sequence[NewTask]) -> Iterable[RenderableType]:
     new = sum(task.outcome == "registered" for task in tasks)
     yield ""
-    yield f"{plural(new, 'task')} registered, {len(tasks) - new} known before."
+    yield f"{plural(new, 'task')} registered, {len(tasks) - new} already known."
 
 
 def _read_task_ids(given: Sequence[str]) -> list[str]:

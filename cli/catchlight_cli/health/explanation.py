@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from catchlight.models import Failure, FailureReason, ImageKind, ImageState, LastAnswer, Model, TaskStatus, parse_time
-from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, FAILURES_SEARCHED
+from catchlight.recovery.reconcile import FAILURES_SEARCHED, MAX_ARCHIVING_TIME
 from catchlight.tasks.task import Task
 from catchlight_cli.durations import format_duration
 from catchlight_cli.health.archive_log import FailedAttempt
@@ -182,7 +182,7 @@ def _next_step(
     match task.status:
         case TaskStatus.PENDING:
             return _next_poll(task, polling, waited, longest_polling, now)
-        case TaskStatus.SUCCEEDED if waited is not None and waited > ARCHIVING_TAKES_AT_MOST:
+        case TaskStatus.SUCCEEDED if waited is not None and waited > MAX_ARCHIVING_TIME:
             return (
                 f"It has waited for archiving for {format_duration(waited)}: archiving has stopped. The hourly run "
                 f"restarts it once a day; {_redrive(task)} restarts it now."

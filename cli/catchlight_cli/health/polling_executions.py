@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Polling of a new task starts after FirstPollAfterSeconds and up to 10 s, the batching window of StartPolling. Polling
 # after other changes starts within seconds. The rest is for a delayed stream or queue.
-_STARTING_TAKES_AT_MOST = timedelta(minutes=1)
+_MAX_STARTING_TIME = timedelta(minutes=1)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
 # DescribeExecution is called once for each.
 _MAX_DESCRIBED = 25
@@ -50,7 +50,7 @@ def find_executions(
     `first_poll_after` is the longest delay between a change and its execution: the parameter FirstPollAfterSeconds.
     """
     times = list(changed_at)
-    starts_within = first_poll_after + _STARTING_TAKES_AT_MOST
+    starts_within = first_poll_after + _MAX_STARTING_TIME
     found: list[PollingExecution] = []
     described_count, token, is_exhaustive = 0, None, True
     for _ in range(max_pages):

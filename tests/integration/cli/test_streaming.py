@@ -106,7 +106,7 @@ def test_register_prints_each_task_when_it_is_registered(
 
     api.before = before
     assert catchlight(screen, "register", "flux-kontext", *(f"task{number}" for number in range(150))) == 0
-    assert screen.getvalue().endswith("\n150 tasks registered, 0 known before.\n")
+    assert screen.getvalue().endswith("\n150 tasks registered, 0 already known.\n")
 
 
 def test_download_prints_each_image_when_it_is_saved(

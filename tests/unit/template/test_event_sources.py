@@ -6,7 +6,7 @@ from catchlight.aws.batches import MAX_EVENTS_PER_CALL, MAX_MESSAGES_PER_CALL
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION
 from catchlight.images import fetcher
 from catchlight.providers import PROVIDERS
-from catchlight.recovery.reconcile import STARTING_TAKES_AT_MOST
+from catchlight.recovery.reconcile import MAX_STARTING_TIME
 from functions.archive_images import app as archive_images
 from tests.unit.template.expanded import (
     EVENT_SOURCES,
@@ -61,7 +61,7 @@ def test_the_start_of_polling_is_retried_for_longer_than_the_shortest_url_lifeti
     assert parameter["Default"] + window + queue["VisibilityTimeout"] < shortest.total_seconds() / 2
     # The hourly run starts polling for a task only after the last attempt.
     latest = parameter["MaxValue"] + max_receives * queue["VisibilityTimeout"]
-    assert latest < STARTING_TAKES_AT_MOST.total_seconds()
+    assert latest < MAX_STARTING_TIME.total_seconds()
     assert dead_letters["MessageRetentionPeriod"] == FOURTEEN_DAYS
     assert "RedrivePolicy" not in dead_letters
 

@@ -10,7 +10,7 @@ from catchlight.errors import (
     UnknownTaskError,
 )
 from catchlight.models import LastAnswer, TaskReport, TaskStatus
-from catchlight.polling.giving_up import describe, unconfirmed_failure
+from catchlight.polling.no_result import describe, unconfirmed_failure
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 from catchlight.tasks.task import Task

@@ -20,8 +20,8 @@ from catchlight.models import (
     split_task_key,
     task_key,
 )
-from catchlight.polling.giving_up import had_callback, no_result_failure
 from catchlight.polling.intervals import longest_poll_gap_seconds
+from catchlight.polling.no_result import had_callback, no_result_failure
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings

@@ -28,7 +28,7 @@ ACCEPTED_PREFIX = "deliveries/"
 # Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
 # Longer than the timeout of the functions that store deliveries.
-STORING_TAKES_AT_MOST = timedelta(minutes=2)
+MAX_STORING_TIME = timedelta(minutes=2)
 _LAST_MODIFIED_RESOLUTION = timedelta(seconds=1)
 # The maximum numbers of objects that one search lists and reads.
 MAX_LISTED = 10_000
@@ -92,7 +92,7 @@ class DeliveryStore:
                 yield entry["Key"], self._read(entry["Key"])
 
     def received_about(self, moment: datetime) -> Iterator[tuple[str, StoredDelivery]]:
-        """Yields deliveries that were stored at a time or at most STORING_TAKES_AT_MOST after it; at most MAX_READ.
+        """Yields deliveries that were stored at a time or at most MAX_STORING_TIME after it; at most MAX_READ.
 
         Keys contain the day and a hash, so the objects of the day are listed, at most MAX_LISTED: ten requests.
         """
@@ -101,7 +101,7 @@ class DeliveryStore:
             Prefix=f"{self._prefix}{moment.astimezone(UTC):%Y-%m-%d}/",
             PaginationConfig={"MaxItems": MAX_LISTED},
         )
-        first, last = moment - _LAST_MODIFIED_RESOLUTION, moment + STORING_TAKES_AT_MOST
+        first, last = moment - _LAST_MODIFIED_RESOLUTION, moment + MAX_STORING_TIME
         entries = (entry for page in listed for entry in page.get("Contents", []))
         found = (entry["Key"] for entry in entries if first <= entry["LastModified"] <= last)
         for key in islice(found, MAX_READ):

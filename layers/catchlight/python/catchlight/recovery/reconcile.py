@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 POLLING_SLACK = timedelta(hours=1)
 # Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
 # of its message within half an hour.
-STARTING_TAKES_AT_MOST = timedelta(hours=1)
+MAX_STARTING_TIME = timedelta(hours=1)
 # Archiving takes seconds. A task that has waited for an hour may still be retried, or its message may be lost.
-ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
+MAX_ARCHIVING_TIME = timedelta(hours=1)
 # An execution confirms a callback's report within minutes, if the provider answers.
-CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)
+MAX_CONFIRMING_TIME = timedelta(hours=1)
 # The longest lifetime of a result's URL. Tasks that changed earlier are not searched for, because each run reads all
 # tasks that have failed or timed out since then.
 FAILURES_SEARCHED = timedelta(days=14)
@@ -91,13 +91,13 @@ class Reconciliation:
         pages = self._index.count(TaskStatus.PENDING, before=self._now() - longer_than)
         return sum(page.tasks for page in pages)
 
-    def archiving_too_long(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> int:
+    def archiving_too_long(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> int:
         """Counts the tasks that are SUCCEEDED and have not changed for `longer_than`."""
         pages = self._index.count(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return sum(page.tasks for page in pages)
 
     def unconfirmed_failures(self) -> int:
-        """Counts the tasks that an unconfirmed callback has made FAILED longer than CONFIRMING_TAKES_AT_MOST ago."""
+        """Counts the tasks that an unconfirmed callback has made FAILED longer than MAX_CONFIRMING_TIME ago."""
         pages = self._index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED, **self._unsettled())
         return sum(page.tasks for page in pages)
 
@@ -108,10 +108,10 @@ class Reconciliation:
     def overdue(self, longer_than: timedelta) -> Iterator[Task]:
         """Yields the tasks that are PENDING and have not changed for `longer_than`, the oldest first.
 
-        Also yields those for which no polling was started within STARTING_TAKES_AT_MOST.
+        Also yields those for which no polling was started within MAX_STARTING_TIME.
         """
         last_change = self._now() - longer_than
-        tasks = self._index.tasks(TaskStatus.PENDING, before=max(last_change, self._now() - STARTING_TAKES_AT_MOST))
+        tasks = self._index.tasks(TaskStatus.PENDING, before=max(last_change, self._now() - MAX_STARTING_TIME))
         return self._with_valid_keys(
             task
             for task in tasks
@@ -119,13 +119,13 @@ class Reconciliation:
             if (task.updated_at or "") < iso(last_change) or (task.polling_since or "") < (task.updated_at or "")
         )
 
-    def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
+    def unarchived(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> Iterator[Task]:
         """Yields the tasks that are SUCCEEDED and have not changed for `longer_than`, the oldest first."""
         tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
-        """Yields tasks that have waited longer than CONFIRMING_TAKES_AT_MOST for an answer of their provider.
+        """Yields tasks that have waited longer than MAX_CONFIRMING_TIME for an answer of their provider.
 
         They are FAILED or UNCONFIRMED by a callback alone; or TIMED_OUT, and either their provider did not answer when
         polling gave up, or a later callback reported a success without a result. Those for which polling was restarted
@@ -151,19 +151,19 @@ class Reconciliation:
         """
         if task.status is not TaskStatus.TIMED_OUT:
             return False
-        is_new = (task.hinted_at or "") > iso(self._now() - STARTING_TAKES_AT_MOST)
+        is_new = (task.hinted_at or "") > iso(self._now() - MAX_STARTING_TIME)
         return is_new or task.is_being_polled(since=self._now() - longest_polling)
 
     def _unsettled(self) -> "_Search":
         now = self._now()
-        return {"since": now - FAILURES_SEARCHED, "before": now - CONFIRMING_TAKES_AT_MOST}
+        return {"since": now - FAILURES_SEARCHED, "before": now - MAX_CONFIRMING_TIME}
 
     def read_stuck(self, longest_polling: timedelta) -> None:
         """Reads all tasks whose processing has stopped. Afterwards `unreadable` contains the malformed ones."""
         for tasks in (self.overdue(longest_polling), self.unarchived(), self.unconfirmed(longest_polling)):
             deque(tasks, maxlen=0)
 
-    def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
+    def due_for_archiving(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> Iterator[Task]:
         """Yields the `unarchived` tasks that were not queued again within REPEAT_ARCHIVING_AFTER."""
         return (task for task in self.unarchived(longer_than) if _is_due(task, self._now(), REPEAT_ARCHIVING_AFTER))
 
@@ -188,7 +188,7 @@ class Reconciliation:
             yield self._repair(batch, start, note)
 
     def repeat_archiving(
-        self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
+        self, longer_than: timedelta = MAX_ARCHIVING_TIME, *, limit: int = MAX_TASKS_PER_RUN
     ) -> Iterator[Repaired]:
         """Queues tasks that wait for archiving again, in batches, and sets `reconciledAt` of each task.
 
