@@ -15,13 +15,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from local.artefact import Artefact, built_artefact
 from local.environment import ignore_user_settings
-from local.lambda_.sandbox import NOT_IN_LAMBDA
+from local.lambda_.sandbox import hide_packages_of_sam
 
 pytest_plugins = ["pytester", "tests.canary_secrets"]
 
-# Lambda does not have these packages of SAM. With awscrt, botocore would sign requests in another way than there.
-for _name in NOT_IN_LAMBDA:
-    sys.modules[_name] = None  # type: ignore[assignment]  # its import raises ModuleNotFoundError
+# With awscrt, botocore would sign requests in another way than in Lambda.
+hide_packages_of_sam()
 
 # Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
 ignore_user_settings()

@@ -23,6 +23,18 @@ CLOCK_VARIABLE = "CATCHLIGHT_LOCAL_CLOCK_SECONDS"
 NOT_IN_LAMBDA = ("awscrt", "OpenSSL")
 
 
+def hide_packages_of_sam() -> None:
+    """Makes imports of the packages in NOT_IN_LAMBDA fail, as in Lambda.
+
+    Raises:
+        RuntimeError: one has been imported before, for example by botocore, which then uses it.
+    """
+    if found := [name for name in NOT_IN_LAMBDA if sys.modules.get(name)]:
+        raise RuntimeError(f"{found[0]} is already imported: hide it before boto3, moto or samtranslator is imported")
+    for name in NOT_IN_LAMBDA:
+        sys.modules[name] = None  # type: ignore[assignment]  # its import raises ModuleNotFoundError
+
+
 def end_with_parent(lifeline: int) -> None:
     """Ends this process when the other end of the pipe closes, which happens even if the parent is killed with SIGKILL.
 
@@ -137,8 +149,7 @@ def main() -> None:
         sys.path[:0] = [task_root, *folders]
     else:
         install_runtime_client()
-        for name in NOT_IN_LAMBDA:
-            sys.modules[name] = None  # type: ignore[assignment]  # its import raises ModuleNotFoundError
+        hide_packages_of_sam()
         # `python -m` adds the repository at the start, and the editable installation of the command line adds it again.
         # In Lambda, the function's folder is first, and there is no repository.
         repository = sys.path[0]

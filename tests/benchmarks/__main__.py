@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from local.environment import ignore_user_settings
+from local.lambda_.sandbox import hide_packages_of_sam
 from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
@@ -55,4 +56,5 @@ def main() -> int:
 if __name__ == "__main__":
     # Before a benchmark is imported, which imports moto.
     ignore_user_settings()
+    hide_packages_of_sam()
     sys.exit(main())

@@ -1,11 +1,29 @@
 """The benchmarks run: each of Catchlight's variants runs once, without measurement."""
 
 import os
+import subprocess
+import sys
 
 import botocore.auth
 import pytest
 
 from tests.benchmarks import archiving, polling
+from tests.integration.conftest import REPOSITORY
+from tests.waiting import TIMEOUT_SECONDS
+
+# Starts the program, which only prints its usage, imports all benchmarks as it does, and expands the template.
+START = """
+import importlib, runpy, sys
+sys.argv = ["tests.benchmarks", "--help"]
+try:
+    runpy.run_module("tests.benchmarks", run_name="__main__")
+except SystemExit:
+    from tests.benchmarks.__main__ import BENCHMARKS
+for name in BENCHMARKS:
+    importlib.import_module(f"tests.benchmarks.{name}")
+from tests.project_template import project_template
+print(len(project_template().resources))
+"""
 
 
 @pytest.mark.parametrize("way", ["poll_requests", "poll_requests_in_batches", "poll_and_record"])
@@ -23,3 +41,18 @@ def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
         ways.ours(1)
         ways.batch(1, threads=2, messages=2)
         ways.bare_batch(1)
+
+
+def test_the_program_imports_all_benchmarks_and_expands_the_template() -> None:
+    """SAM's translator fails if botocore was imported before the packages that Lambda lacks were hidden."""
+    process = subprocess.run(
+        [sys.executable, "-c", START],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout.split()[-1]) > 50

@@ -11,9 +11,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from local.template.expand import load_template
-from tests import conftest  # noqa: F401 - sets the environment in which the functions are imported
-from tests.integration.conftest import REPOSITORY, a_store, an_account
+from tests import conftest  # noqa: F401 - first: it sets the environment in which other modules are imported
+from tests.integration.conftest import a_store, an_account
+from tests.project_template import project_template
 from tests.searches.faults.checks import Harm
 from tests.searches.faults.explorer import Exploration, explore
 from tests.searches.faults.harness import Harness, a_harness
@@ -40,7 +40,7 @@ def _compare_table_with_model(console: Console) -> None:
     """Compares the table with its model; fails with the steps that show a difference."""
     started = time.monotonic()
     with an_account():
-        seen = check_table(a_store(load_template(REPOSITORY / "template.yaml", {})), examples=TABLE_EXAMPLES)
+        seen = check_table(a_store(project_template()), examples=TABLE_EXAMPLES)
     with_fault = seen.pop(WITH_FAULT)
     counts = ", ".join(f"{count:,} {status}" for status, count in seen.most_common())
     console.print(
