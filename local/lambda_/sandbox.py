@@ -24,15 +24,12 @@ NOT_IN_LAMBDA = ("awscrt", "OpenSSL")
 
 
 def hide_packages_of_sam() -> None:
-    """Makes imports of the packages in NOT_IN_LAMBDA fail, as in Lambda.
+    """Makes imports of the packages in NOT_IN_LAMBDA fail, as in Lambda. Call it before botocore is imported.
 
-    Raises:
-        RuntimeError: one has been imported before, for example by botocore, which then uses it.
+    A package that is already imported stays: botocore would fail if it found it first and then not any more.
     """
-    if found := [name for name in NOT_IN_LAMBDA if sys.modules.get(name)]:
-        raise RuntimeError(f"{found[0]} is already imported: hide it before boto3, moto or samtranslator is imported")
     for name in NOT_IN_LAMBDA:
-        sys.modules[name] = None  # type: ignore[assignment]  # its import raises ModuleNotFoundError
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None: its import raises ModuleNotFoundError
 
 
 def end_with_parent(lifeline: int) -> None:

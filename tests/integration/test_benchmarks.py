@@ -11,8 +11,8 @@ from tests.benchmarks import archiving, polling
 from tests.integration.conftest import REPOSITORY
 from tests.waiting import TIMEOUT_SECONDS
 
-# Starts the program, which only prints its usage, imports all benchmarks as it does, and expands the template.
-START = """
+# Starts the program with --help, imports all benchmarks as it does, and expands the template.
+ALL = """
 import importlib, runpy, sys
 sys.argv = ["tests.benchmarks", "--help"]
 try:
@@ -21,9 +21,9 @@ except SystemExit:
     from tests.benchmarks.__main__ import BENCHMARKS
 for name in BENCHMARKS:
     importlib.import_module(f"tests.benchmarks.{name}")
-from tests.project_template import project_template
-print(len(project_template().resources))
 """
+ONE = "import tests.benchmarks.{}\n"
+EXPAND = "from tests.project_template import project_template\nprint(len(project_template().resources))"
 
 
 @pytest.mark.parametrize("way", ["poll_requests", "poll_requests_in_batches", "poll_and_record"])
@@ -43,10 +43,13 @@ def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
         ways.bare_batch(1)
 
 
-def test_the_program_imports_all_benchmarks_and_expands_the_template() -> None:
-    """SAM's translator fails if botocore was imported before the packages that Lambda lacks were hidden."""
+@pytest.mark.parametrize(
+    "program", [ALL, *map(ONE.format, ("bill", "forgeries", "pages"))], ids=["all", "bill", "forgeries", "pages"]
+)
+def test_programs_expand_the_template_after_their_imports(program: str) -> None:
+    """SAM's translator fails if botocore has found a package that was hidden afterwards because Lambda lacks it."""
     process = subprocess.run(
-        [sys.executable, "-c", START],
+        [sys.executable, "-c", program + EXPAND],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

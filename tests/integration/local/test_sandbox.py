@@ -1,5 +1,6 @@
 """The sandbox of a function: it ends with its parent, and has a local URL policy and a runtime client."""
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -159,3 +160,9 @@ def test_the_clock_of_a_function_can_be_shifted(make_function: MakeFunction) -> 
     function.shift_clock(8 * 3600)
 
     assert 8 * 3600 <= float(function.invoke(b"{}").payload) - before < 9 * 3600
+
+
+@pytest.mark.parametrize("name", sandbox.NOT_IN_LAMBDA)
+def test_tests_do_not_find_the_packages_that_lambda_lacks(name: str) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(name)
