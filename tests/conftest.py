@@ -79,9 +79,10 @@ def _starts_the_stack(item: pytest.Item) -> bool:
 
 
 def _spread_waiting(items: list[pytest.Item]) -> None:
-    """Sorts the test files so that few of those that wait run at the same time, and none of them last.
+    """Sorts the test files so that the processors are not idle while several workers wait at the same time.
 
-    Those of the local stack are spread evenly among the other integration tests. Unit tests wait for time limits.
+    Tests of a local stack wait for it: their files are spread evenly among the other integration tests. Some unit tests
+    wait for time limits: they run before the integration tests, so that the run does not end with them.
     """
     files = [list(of_file) for _, of_file in itertools.groupby(items, lambda item: item.path)]
     integration = [file for file in files if "integration" in file[0].path.parts]
@@ -90,7 +91,7 @@ def _spread_waiting(items: list[pytest.Item]) -> None:
     distance = len(spread) // (len(waiting) + 1) + 1
     for number, file in enumerate(waiting):
         spread.insert(number * distance, file)
-    items[:] = itertools.chain.from_iterable([file for file in files if file not in integration] + spread)
+    items[:] = itertools.chain.from_iterable([*(file for file in files if file not in integration), *spread])
 
 
 def pytest_collection() -> None:

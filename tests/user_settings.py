@@ -1,11 +1,10 @@
 """Defines environment variables and files of a user that a local stack must ignore: each of them would break it."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.waiting import TIMEOUT_SECONDS
+from tests.programs import run_program
 
 REPOSITORY = Path(__file__).parents[1]
 DEAD = "http://127.0.0.1:9"  # the port of the discard service, where nothing listens
@@ -60,13 +59,4 @@ def run_module(module: str, *arguments: str, folder: Path) -> None:
     hostile = {
         name: value for name, value in tools_settings(folder).items() if name.startswith(("AWS_", "MOTO_", "POW"))
     }
-    process = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=REPOSITORY,
-        env={**environment, **hostile},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
+    run_program([sys.executable, "-m", module, *arguments], folder=REPOSITORY, environment={**environment, **hostile})

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_readme import REPOSITORY, blocks
+from tests.programs import run_program
 from tests.user_settings import hostile_settings, run_module
 from tests.waiting import TIMEOUT_SECONDS, eventually
 
@@ -25,17 +26,7 @@ class Shell:
         self.environment = {**environment, **settings}
 
     def run(self, *command: str) -> str:
-        process = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-        assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout
+        return run_program(command, folder=self.folder, environment=self.environment)
 
     def catchlight(self, *arguments: str) -> str:
         return self.run(sys.executable, "-m", "catchlight_cli", *arguments)

@@ -1,7 +1,6 @@
 """The benchmarks run: each of Catchlight's variants runs once, without measurement."""
 
 import os
-import subprocess
 import sys
 
 import botocore.auth
@@ -9,7 +8,7 @@ import pytest
 
 from tests.benchmarks import archiving, polling
 from tests.integration.conftest import REPOSITORY
-from tests.waiting import TIMEOUT_SECONDS
+from tests.programs import run_program
 
 # Starts the program with --help, imports all benchmarks as it does, and expands the template.
 ALL = """
@@ -22,7 +21,7 @@ except SystemExit:
 for name in BENCHMARKS:
     importlib.import_module(f"tests.benchmarks.{name}")
 """
-ONE = "import tests.benchmarks.{}\n"
+PROGRAMS = {"all": ALL} | {name: f"import tests.benchmarks.{name}\n" for name in ("bill", "forgeries", "pages")}
 EXPAND = "from tests.project_template import project_template\nprint(len(project_template().resources))"
 
 
@@ -43,19 +42,9 @@ def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
         ways.bare_batch(1)
 
 
-@pytest.mark.parametrize(
-    "program", [ALL, *map(ONE.format, ("bill", "forgeries", "pages"))], ids=["all", "bill", "forgeries", "pages"]
-)
-def test_programs_expand_the_template_after_their_imports(program: str) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_expand_the_template_after_their_imports(name: str) -> None:
     """SAM's translator fails if botocore has found a package that was hidden afterwards because Lambda lacks it."""
-    process = subprocess.run(
-        [sys.executable, "-c", program + EXPAND],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    output = run_program([sys.executable, "-c", PROGRAMS[name] + EXPAND], folder=REPOSITORY)
 
-    assert process.returncode == 0, process.stderr
-    assert int(process.stdout.split()[-1]) > 50
+    assert int(output.split()[-1]) > 50

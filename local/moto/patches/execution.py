@@ -1,4 +1,4 @@
-"""Runs functions and state machines: moto would start Docker containers, and execute nothing."""
+"""Runs functions and state machines: moto would start a container for a function, and only store a state machine."""
 
 import time
 from collections.abc import Callable, Iterator

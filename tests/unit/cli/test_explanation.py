@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from catchlight.models import (
-    UNANSWERED,
     Failure,
     FailureReason,
     Image,
@@ -16,7 +15,7 @@ from catchlight.models import (
     TaskStatus,
     iso,
 )
-from catchlight.tasks.task import Task
+from catchlight.tasks.task import UNANSWERED, Task
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExecution

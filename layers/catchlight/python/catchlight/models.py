@@ -170,10 +170,6 @@ class LastAnswer(StrEnum):
     UNCONFIRMED = "UNCONFIRMED"  # no result at the provider, although a callback has arrived
 
 
-# Outcomes that leave open whether the provider has a result: such tasks are polled again later.
-UNANSWERED = (LastAnswer.BUSY, LastAnswer.NO_ANSWER, LastAnswer.NOT_ASKED)
-
-
 class Reporter(StrEnum):
     """The source of a report: a callback, or a status request (poll)."""
 
@@ -295,16 +291,6 @@ class Failure(Model):
         LastAnswer | None,
         Field(description="Outcome of the last status request. Only for the statuses TIMED_OUT and UNCONFIRMED."),
     ] = None
-
-
-class Conflict(Model):
-    """A report that contradicts another one, stored as evidence: it was not applied, or its result was replaced."""
-
-    reported_by: Reporter
-    reported_at: datetime
-    status: TaskStatus
-    urls: tuple[str, ...] = ()
-    failure: Failure | None = None
 
 
 class TaskReport(Model):

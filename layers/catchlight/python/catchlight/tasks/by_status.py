@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
-from catchlight.models import UNANSWERED, Reporter, TaskStatus, iso
-from catchlight.tasks.task import Task
+from catchlight.models import Reporter, TaskStatus, iso
+from catchlight.tasks.task import UNANSWERED, Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -9,9 +9,9 @@ from typing import Any
 
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Conflict, GenerationRequest, Image, Reporter, TaskReport, TaskStatus, iso
+from catchlight.models import GenerationRequest, Image, Reporter, TaskReport, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
-from catchlight.tasks.task import Task
+from catchlight.tasks.task import Conflict, Task
 
 # Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the callback token
 # cannot fill an item up to DynamoDB's limit of 400 KB. The outputs' URLs take at most 192 KB, the other attributes of

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from catchlight.models import (
-    UNANSWERED,
-    Conflict,
     Failure,
     FailureReason,
     GenerationRequest,
     Image,
     ImageKind,
+    LastAnswer,
     Metadata,
     Model,
     ProviderRecord,
@@ -25,6 +24,8 @@ from catchlight.models import (
     iso,
 )
 
+# Outcomes that leave open whether the provider has a result: such tasks are polled again later.
+UNANSWERED = (LastAnswer.BUSY, LastAnswer.NO_ANSWER, LastAnswer.NOT_ASKED)
 # Timeout of the Lambda function ArchiveImages: a try that began longer ago is no longer running.
 ARCHIVING_TIMEOUT = timedelta(seconds=20)
 
@@ -42,6 +43,16 @@ StoredRequest = Annotated[GenerationRequest | None, WrapValidator(_valid_or_none
 StoredRecord = Annotated[ProviderRecord | None, WrapValidator(_valid_or_none)]
 StoredMetadata = Annotated[Metadata | None, WrapValidator(_valid_or_none)]
 StoredReference = Annotated[Reference | None, WrapValidator(_valid_or_none)]
+
+
+class Conflict(Model):
+    """A report that contradicts another one, stored as evidence: it was not applied, or its result was replaced."""
+
+    reported_by: Reporter
+    reported_at: datetime
+    status: TaskStatus
+    urls: tuple[str, ...] = ()
+    failure: Failure | None = None
 
 
 class Task(Model):
@@ -82,7 +93,7 @@ class Task(Model):
 
     @property
     def reported_time(self) -> datetime | None:
-        """Returns the time of the last report; None if there is none, or if it was edited by hand and is invalid."""
+        """The time of the last report. None if the task has no report, or if a user has written an invalid time."""
         try:
             time = datetime.fromisoformat(self.reported_at or "")
         except ValueError:
@@ -139,17 +150,17 @@ class Task(Model):
 
     @property
     def unended_try(self) -> str | None:
-        """Returns when a repeated archiving try began that has not ended, from `archivingSince`; None if there is none.
+        """The start of the repeated archiving try that is running or was killed. None if the task has no such try.
 
-        A time before `updatedAt` belongs to a try that ended with that change.
+        The item has it as `archivingSince`. A time before `updatedAt` belongs to a try that ended with that change.
         """
         since = self.archiving_since
         return since if since and (self.updated_at or "") <= since else None
 
     def interrupted_since(self, now: datetime) -> str | None:
-        """Returns when an archiving try began whose process was killed; None if there is none.
+        """Returns the start of the repeated archiving try whose process was killed. None if the task has no such try.
 
-        Such a try has not ended, and began longer ago than ARCHIVING_TIMEOUT.
+        A killed try has not ended, and began longer ago than ARCHIVING_TIMEOUT.
         """
         since = self.unended_try
         return since if since and since < iso(now - ARCHIVING_TIMEOUT) else None
