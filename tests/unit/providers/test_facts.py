@@ -114,9 +114,6 @@ def test_ace_datas_requests_for_one_record_and_for_many() -> None:
 
 @pytest.mark.parametrize("provider_id", FACTS)
 def test_kie_ai_gives_download_urls_for_twenty_minutes_and_its_resellers_give_none(provider_id: str) -> None:
-    urls = PROVIDERS[provider_id].download_urls
+    lifetimes = {"flux-kontext": timedelta(minutes=20), "kie-market": timedelta(minutes=20)}
 
-    assert (urls and urls.lifetime) == {
-        "flux-kontext": timedelta(minutes=20),
-        "kie-market": timedelta(minutes=20),
-    }.get(provider_id)
+    assert PROVIDERS[provider_id].download_url_lifetime == lifetimes.get(provider_id)

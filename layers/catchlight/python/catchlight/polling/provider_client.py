@@ -175,16 +175,13 @@ class ProviderClient:
         """
         return provider.parse_credits(*self._exchange(provider, provider.credits_request(), api_key))
 
-    def download_url(self, provider: Provider, url: str, *, api_key: str) -> str | None:
-        """Requests another URL of a provider's file; None if the provider has no such request.
+    def download_url(self, provider: Provider, url: str, *, api_key: str) -> str:
+        """Requests another URL of a file of a provider with `download_url_lifetime`.
 
         Raises:
             ProviderError: the request failed, or its answer has no URL.
         """
-        if provider.download_urls is None:
-            return None
-        answer = self._exchange(provider, provider.download_urls.request(url), api_key)
-        return provider.download_urls.parse(*answer)
+        return provider.parse_download_url(*self._exchange(provider, provider.download_url_request(url), api_key))
 
     def close(self) -> None:
         """Closes the idle connections."""

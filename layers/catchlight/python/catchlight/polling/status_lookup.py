@@ -43,10 +43,10 @@ class StatusLookup:
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         provider, _, api_key = self._find(task)
-        if not (provider and provider.download_urls and api_key):
+        if not (provider and provider.download_url_lifetime and api_key):
             return None
         fresh = self._client.download_url(provider, url, api_key=api_key)
-        return (fresh, self._now() + provider.download_urls.lifetime) if fresh else None
+        return fresh, self._now() + provider.download_url_lifetime
 
     def _find(self, task: str) -> tuple[Provider | None, str, str | None]:
         provider_id, task_id = split_task_key(task)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
 
 from catchlight.errors import UnknownProviderError
 from catchlight.providers.protocol import PollRequest, Provider
@@ -39,9 +38,7 @@ class _Providers(Mapping[str, Provider]):
             return provider
         if not is_account(provider_id):
             raise KeyError(provider_id)
-        provider_of_module: Any = self[provider_id.rpartition("-")[0]]  # every provider is a frozen dataclass
-        account: Provider = replace(provider_of_module, id=provider_id)
-        return account
+        return replace(self[provider_id.rpartition("-")[0]], id=provider_id)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MODULES)

@@ -4,8 +4,8 @@ A callback has the same body as the response to a synchronous call. The record t
 `response`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Self
@@ -19,7 +19,6 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
-    UnauthorizedError,
     UnreadableAnswerError,
 )
 from catchlight.models import (
@@ -55,7 +54,7 @@ from catchlight.providers.payloads import (
     time_or_none,
     unreadable_success,
 )
-from catchlight.providers.protocol import PollRequest
+from catchlight.providers.protocol import PollRequest, Provider
 from catchlight.providers.records import generation_request, provider_record
 
 # Documented codes that affect every request of this account.
@@ -205,27 +204,13 @@ class Record(PayloadModel):
         return ProviderResult(failure=self.response.failure(), request=request, record=record)
 
 
-@dataclass(frozen=True, slots=True)
-class AceDataProvider:
+class AceDataProvider(Provider):
     """Ace Data Cloud's implementation of `Provider`. One POST request polls up to `poll_batch_size` tasks."""
 
-    id: str
-    base_url: str
-    image_hosts: tuple[str, ...]
-    url_lifetimes: Mapping[ImageKind, timedelta]
-    poll_batch_size: int
-    max_concurrent_polls: int
-    submit_paths: Mapping[str, str]
-    callback_url_field: str = "callback_url"
-    signs_callbacks: bool = False
-    download_urls: None = None
+    __slots__ = ()
 
     def parse_submission(self, http_status: int, body: Any) -> str:
-        """Returns the new task's id from `{"task_id": "..."}`, which may have further fields.
-
-        Raises:
-            ProviderError: see `Provider.parse_submission`.
-        """
+        """Returns the new task's id from `{"task_id": "..."}`, which may have further fields."""
         is_error = isinstance(body, Mapping) and _is_error_body(body)
         # An error with a task id is the failure of a created task, which is reported like other tasks' results.
         if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
@@ -239,9 +224,7 @@ class AceDataProvider:
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """Parses a callback's body.
 
-        Raises:
-            InvalidCallbackError: the body does not have the documented format. One documented error body has no task
-                id; then only polling can determine the task's status.
+        One documented error body has no task id and is rejected; then only polling can determine the task's status.
         """
         task_id = find_task_id(body)
         answer = read(RetrieveResponse, body, error=InvalidCallbackError)
@@ -258,19 +241,6 @@ class AceDataProvider:
             result = ProviderResult(images=images, request=answer.request(), record=answer.record())
         return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
 
-    def verify_callback(
-        self,
-        callback: TaskReport,  # noqa: ARG002
-        headers: Mapping[str, str],  # noqa: ARG002
-        keys: Iterable[str],  # noqa: ARG002
-    ) -> None:
-        """Rejects the callback: a webhook key is configured, but Ace Data documents no signatures.
-
-        Raises:
-            UnauthorizedError: always.
-        """
-        raise UnauthorizedError(f"{self.id} does not sign its callbacks, but a webhook key is configured for it")
-
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """Builds the request that polls up to `poll_batch_size` tasks."""
         ids = tuple(task_ids)
@@ -286,9 +256,6 @@ class AceDataProvider:
         """Returns a report for each polled task. A task that is missing in the answer is not known (yet): PENDING.
 
         Records are used with any HTTP status: it is the status of the request, not of the tasks.
-
-        Raises:
-            ProviderError: the answer reports an error of the request and contains no task.
         """
         if not isinstance(body, Mapping) or _is_error_body(body):
             raise self._request_error(http_status, body)
@@ -313,11 +280,7 @@ class AceDataProvider:
         return self.poll_request(["00000000-0000-0000-0000-000000000000"])
 
     def parse_credits(self, http_status: int, body: Any) -> float | None:
-        """Returns 0 if the account is used up; None if the provider accepts the key, because it reports no credits.
-
-        Raises:
-            ProviderError: see `Provider.parse_credits`.
-        """
+        """Returns 0 if the account is used up; None if the provider accepts the key, because it reports no credits."""
         error = _error_of(body)
         if error and error.code == USED_UP:
             return 0.0
@@ -422,6 +385,7 @@ PROVIDER = AceDataProvider(
         ImageKind.RESULT: timedelta(hours=24),  # no lifetime is documented: a cautious assumption
     },
     submit_paths={"images": "/flux/images"},
+    callback_url_field="callback_url",
     poll_batch_size=50,  # the limit in the vendor's own clients
     max_concurrent_polls=4,  # 200 tasks at the same time
 )

@@ -9,5 +9,5 @@ PROVIDER = replace(
     id="apikley",
     base_url="https://api.apikley.ru",
     image_hosts=("*.apikley.ru", *flux_kontext.PROVIDER.image_hosts),
-    download_urls=None,  # not documented
+    download_url_lifetime=None,  # not documented
 )

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from catchlight.models import ImageKind
-from catchlight.providers.kie import KIE_IMAGE_HOSTS, KieDownloadUrls, KieProvider
+from catchlight.providers.kie import DOWNLOAD_URL_LIFETIME, KIE_IMAGE_HOSTS, KieProvider
 
 # Origin images are on hosts of Black Forest Labs, which makes the model, or of fal, which runs it. Only one of the
 # Azure accounts of Black Forest Labs is listed: every customer of Azure can create names that look like the others.
@@ -19,5 +19,5 @@ PROVIDER = KieProvider(
         ImageKind.ORIGIN: timedelta(minutes=10),  # documented for callbacks and records
         ImageKind.RESULT: timedelta(days=14),  # documented for records
     },
-    download_urls=KieDownloadUrls(),
+    download_url_lifetime=DOWNLOAD_URL_LIFETIME,
 )

@@ -53,7 +53,7 @@ from catchlight.providers.payloads import (
     time_or_none,
     unreadable_success,
 )
-from catchlight.providers.protocol import PollRequest
+from catchlight.providers.protocol import PollRequest, Provider
 from catchlight.providers.records import generation_request, provider_record
 
 OK = 200
@@ -107,9 +107,10 @@ SIGNATURE_PATTERN = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
 # No tolerance is documented; other clients of this scheme use five minutes in both directions.
 SIGNATURE_TOLERANCE = timedelta(seconds=300)
 
-
-# Documented at docs.kie.ai, "Get Download URL": for files that kie.ai has generated; others are answered with 422.
+# Documented at docs.kie.ai, "Get Download URL": for files that kie.ai has generated; others are answered with 422. Only
+# kie.ai itself documents such a request.
 DOWNLOAD_URL_PATH = "/api/v1/common/download-url"
+DOWNLOAD_URL_LIFETIME = timedelta(minutes=20)  # documented
 
 
 class SuccessFlag(IntEnum):
@@ -234,39 +235,11 @@ def _failure(code: str | None, message: str) -> Failure:
     return Failure(reason=FAILURE_REASONS.get(code, FailureReason.OTHER), code=code, message=message)
 
 
-@dataclass(frozen=True, slots=True)
-class KieDownloadUrls:
-    """The implementation of `DownloadUrls` for kie.ai's own files."""
-
-    lifetime: timedelta = timedelta(minutes=20)  # documented
-
-    def request(self, url: str) -> PollRequest:
-        """Builds the request for another URL of the file at `url`."""
-        return PollRequest("POST", DOWNLOAD_URL_PATH, (), json={"url": url})
-
-    def parse(self, http_status: int, body: Any) -> str:
-        """Returns the URL from `{"code": 200, "msg": "success", "data": "https://..."}`.
-
-        Raises:
-            ProviderUnavailableError: the answer has no URL.
-        """
-        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
-        url = parse_url(body.get("data")) if code == OK and http_status == OK else None
-        if url is None or isinstance(url, UnusableUrl):
-            raise ProviderUnavailableError(f"no download URL: HTTP {http_status}, code {code}")
-        return url
-
-
-@dataclass(frozen=True, slots=True)
-class KieProvider:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KieProvider(Provider):
     """The implementation of `Provider` for kie.ai's family of APIs."""
 
-    id: str
-    base_url: str
     record_info_path: str
-    submit_paths: Mapping[str, str]
-    image_hosts: tuple[str, ...]
-    url_lifetimes: Mapping[ImageKind, timedelta]
     poll_batch_size: int = 1
     # The only documented limit for polls is 3 requests a second per task. If another limit is exceeded, the provider
     # answers 429 and is not polled for a while.
@@ -274,14 +247,9 @@ class KieProvider:
     callback_url_field: str = "callBackUrl"
     signs_callbacks: bool = True
     credits_path: str = "/api/v1/chat/credit"
-    download_urls: KieDownloadUrls | None = None  # only kie.ai documents such a request
 
     def parse_submission(self, http_status: int, body: Any) -> str:
-        """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
-
-        Raises:
-            ProviderError: see `Provider.parse_submission`.
-        """
+        """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`."""
         code = self._request_code(http_status, body)
         if code == OK:
             return submitted_task_id(self.id, body)
@@ -290,11 +258,7 @@ class KieProvider:
         raise self._request_error(code)
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
-        """Parses a callback's body. Its `data` is either that of the `Callback` envelope or a whole `Record`.
-
-        Raises:
-            InvalidCallbackError: the body does not have the documented format.
-        """
+        """Parses a callback's body. Its `data` is either that of the `Callback` envelope or a whole `Record`."""
         task_id = find_task_id(body)
         result = self._result_of_callback(body)
         return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
@@ -307,11 +271,7 @@ class KieProvider:
         return read(Callback, body, error=InvalidCallbackError).result()
 
     def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
-        """Checks the signature of a parsed callback; see `verify_signature`.
-
-        Raises:
-            UnauthorizedError: the signature is not valid.
-        """
+        """Checks the signature of a parsed callback; see `verify_signature`."""
         verify_signature(headers, callback.task_id, keys, now=callback.reported_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
@@ -327,9 +287,6 @@ class KieProvider:
         HTTP 200 does not mean success: the envelope's `code` is the status of the request, `successFlag` the status of
         the task. So a record that has failed or succeeded is used even if the envelope has an error. Without such a
         record, the envelope's code 501 is the failure of the task, as in a callback.
-
-        Raises:
-            ProviderError: the answer reports an error of the request and contains no task.
         """
         (task_id,) = request.task_ids
         code = self._request_code(http_status, body)
@@ -346,11 +303,7 @@ class KieProvider:
         return PollRequest("GET", self.credits_path, ())
 
     def parse_credits(self, http_status: int, body: Any) -> float | None:
-        """Returns the account's credits from `{"code": 200, "msg": "success", "data": 35.95}`.
-
-        Raises:
-            ProviderError: see `Provider.parse_credits`.
-        """
+        """Returns the account's credits from `{"code": 200, "msg": "success", "data": 35.95}`."""
         code = self._request_code(http_status, body)
         if code == NO_CREDITS:
             return 0.0
@@ -358,6 +311,18 @@ class KieProvider:
             raise self._request_error(code)
         balance = body.get("data")
         return balance if isinstance(balance, int | float) else None
+
+    def download_url_request(self, url: str) -> PollRequest:
+        """Builds the request for another URL of the file at `url`."""
+        return PollRequest("POST", DOWNLOAD_URL_PATH, (), json={"url": url})
+
+    def parse_download_url(self, http_status: int, body: Any) -> str:
+        """Returns the URL from `{"code": 200, "msg": "success", "data": "https://..."}`."""
+        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
+        url = parse_url(body.get("data")) if code == OK and http_status == OK else None
+        if url is None or isinstance(url, UnusableUrl):
+            raise ProviderUnavailableError(f"no download URL: HTTP {http_status}, code {code}")
+        return url
 
     @staticmethod
     def _request_code(http_status: int, body: Any) -> int | None:

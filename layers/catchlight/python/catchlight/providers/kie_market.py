@@ -16,10 +16,10 @@ from pydantic_core import from_json
 from catchlight.errors import InvalidCallbackError, UnreadableAnswerError
 from catchlight.models import MAX_IMAGES_PER_TASK, Failure, FailureReason, ImageKind, Media, SkippedOutput
 from catchlight.providers.kie import (
+    DOWNLOAD_URL_LIFETIME,
     FAILURE_REASONS,
     KIE_IMAGE_HOSTS,
     OK,
-    KieDownloadUrls,
     KieModel,
     KieProvider,
     SuccessFlag,
@@ -269,5 +269,5 @@ PROVIDER = KieMarketProvider(
     image_hosts=KIE_IMAGE_HOSTS,  # tempfile.aiquickdraw.com in all recorded results
     # Documented both as 24 hours and as 14 days; the shorter is safe.
     url_lifetimes={ImageKind.RESULT: timedelta(hours=24)},
-    download_urls=KieDownloadUrls(),
+    download_url_lifetime=DOWNLOAD_URL_LIFETIME,
 )
