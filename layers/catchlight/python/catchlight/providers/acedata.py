@@ -121,8 +121,7 @@ class RetrieveResponse(ErrorBody):
 
     @model_validator(mode="after")
     def _require_usable_url(self) -> Self:
-        if self.data:
-            require_usable_url(self.images())
+        require_usable_url([url for _, url in self.images()])
         return self
 
     @property
@@ -206,8 +205,6 @@ class Record(PayloadModel):
 
 class AceDataProvider(Provider):
     """Ace Data Cloud's implementation of `Provider`. One POST request polls up to `poll_batch_size` tasks."""
-
-    __slots__ = ()
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"task_id": "..."}`, which may have further fields."""

@@ -161,15 +161,16 @@ class Callback(KieModel):
 
     @model_validator(mode="after")
     def _require_usable_url(self) -> Self:
-        if self.code == OK:
-            require_usable_url(self._images())
+        require_usable_url([url for _, url in self._images()])
         return self
 
     def result(self) -> ProviderResult:
         """Returns the task's result; a hint, if the callback reports a success without a URL."""
         if self.code == OK:
             return ProviderResult(images=self._images()) if self._images() else SUCCESS_WITHOUT_URL
-        return ProviderResult(failure=_failure(str(self.code), self.msg))
+        code = str(self.code)
+        reason = FAILURE_REASONS.get(code, FailureReason.OTHER)
+        return ProviderResult(failure=Failure(reason=reason, code=code, message=self.msg))
 
     def _images(self) -> tuple[tuple[ImageKind, str], ...]:
         return self.data.info.images() if self.data and self.data.info else ()
@@ -205,37 +206,35 @@ class Record(KieModel):
 
     @model_validator(mode="after")
     def _require_usable_url(self) -> Self:
-        if self.success_flag is SuccessFlag.SUCCESS:
-            require_usable_url(self.response.images() if self.response else ())
+        require_usable_url([url for _, url in self._images()])
         return self
 
     def result(self) -> ProviderResult:
         """Returns the task's result; a hint, if the record reports a success without a URL."""
+        if self.success_flag is SuccessFlag.GENERATING:
+            return STILL_RUNNING
         request = generation_request(self.param_json)
         record = provider_record(created=self.create_time, completed=self.complete_time, parameters=self.param_json)
-        match self.success_flag:
-            case SuccessFlag.GENERATING:
-                return STILL_RUNNING
-            case SuccessFlag.CREATE_TASK_FAILED if self.error_code != CONTENT_POLICY_CODE:
-                # Not with code 400: a prompt that violates the content policy is also rejected at the task's creation.
-                failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
-                return ProviderResult(failure=failure, request=request, record=record)
-            case SuccessFlag.CREATE_TASK_FAILED | SuccessFlag.GENERATE_FAILED:
-                failure = _failure(self.error_code, self.error_message)
-                return ProviderResult(failure=failure, request=request, record=record)
-            case SuccessFlag.SUCCESS:
-                images = self.response.images() if self.response else ()
-                if not images:
-                    return SUCCESS_WITHOUT_URL
-                completed_at = time_or_none(self.complete_time)
-                return ProviderResult(images=images, completed_at=completed_at, request=request, record=record)
+        if self.success_flag is not SuccessFlag.SUCCESS:
+            failure = Failure(reason=self._failure_reason(), code=self.error_code, message=self.error_message)
+            return ProviderResult(failure=failure, request=request, record=record)
+        images = self._images()
+        if not images:
+            return SUCCESS_WITHOUT_URL
+        completed_at = time_or_none(self.complete_time)
+        return ProviderResult(images=images, completed_at=completed_at, request=request, record=record)
+
+    def _images(self) -> tuple[tuple[ImageKind, str], ...]:
+        return self.response.images() if self.response else ()
+
+    def _failure_reason(self) -> FailureReason:
+        # Not with code 400: a prompt that violates the content policy is also rejected at the task's creation.
+        if self.success_flag is SuccessFlag.CREATE_TASK_FAILED and self.error_code != CONTENT_POLICY_CODE:
+            return FailureReason.CREATE_FAILED
+        return FAILURE_REASONS.get(self.error_code, FailureReason.OTHER)
 
 
-def _failure(code: str | None, message: str) -> Failure:
-    return Failure(reason=FAILURE_REASONS.get(code, FailureReason.OTHER), code=code, message=message)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KieProvider(Provider):
     """The implementation of `Provider` for kie.ai's family of APIs."""
 

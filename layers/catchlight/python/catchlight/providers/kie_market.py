@@ -7,7 +7,6 @@ same list as images; these outputs are reported as skipped.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import PlainValidator, model_validator
@@ -35,6 +34,7 @@ from catchlight.providers.payloads import (
     is_content_policy_code,
     parse_url,
     read,
+    require_usable_url,
     time_or_none,
 )
 from catchlight.providers.records import generation_request, provider_record
@@ -58,22 +58,13 @@ MEDIA_BY_EXTENSION = {
 }
 
 
-class State(StrEnum):
-    """The status of a task in a record."""
-
-    WAITING = "waiting"
-    QUEUING = "queuing"
-    GENERATING = "generating"
-    SUCCESS = "success"
-    FAIL = "fail"
-
-
-# Records since September 2026 also have the field `successFlag` of the Flux Kontext API.
-STATES_BY_FLAG = {
-    SuccessFlag.GENERATING: State.GENERATING,
-    SuccessFlag.SUCCESS: State.SUCCESS,
-    SuccessFlag.CREATE_TASK_FAILED: State.FAIL,
-    SuccessFlag.GENERATE_FAILED: State.FAIL,
+# The values of `state`. Records since September 2026 also have the field `successFlag` of the Flux Kontext API.
+STATES = {
+    "waiting": SuccessFlag.GENERATING,
+    "queuing": SuccessFlag.GENERATING,
+    "generating": SuccessFlag.GENERATING,
+    "success": SuccessFlag.SUCCESS,
+    "fail": SuccessFlag.GENERATE_FAILED,
 }
 
 # The URL of an image, or an output that is not an image.
@@ -142,25 +133,25 @@ def _is_url(text: str) -> bool:
     return text.lower().startswith(("https://", "http://"))
 
 
-def _state_of(record: Mapping[str, Any]) -> State | None:
+def _status_of(record: Mapping[str, Any]) -> SuccessFlag | None:
     """Returns the status in a record; None if it has no known one.
 
     The first known value of these determines it: `state`, `successFlag`, the `code` of a callback's envelope.
     """
     state, flag, code = record.get("state"), integer_or_none(record.get("successFlag")), record.get("code")
-    if isinstance(state, str) and state.strip().lower() in set(State):
-        return State(state.strip().lower())
+    if isinstance(state, str) and state.strip().lower() in STATES:
+        return STATES[state.strip().lower()]
     if flag in set(SuccessFlag):
-        return STATES_BY_FLAG[SuccessFlag(flag)]
+        return SuccessFlag(flag)
     if code is None:
         return None
-    return State.SUCCESS if code == OK else State.FAIL
+    return SuccessFlag.SUCCESS if code == OK else SuccessFlag.GENERATE_FAILED
 
 
 class MarketRecord(KieModel):
     """The field `data` of a callback and of a poll's answer, and the envelope's code and message of a callback."""
 
-    state: State
+    success_flag: SuccessFlag
     code: Code = None
     msg: Message = ""
     result_json: Annotated[tuple[Output, ...], PlainValidator(_outputs)] = ()
@@ -177,25 +168,25 @@ class MarketRecord(KieModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _resolve_state(cls, record: Any) -> Any:
+    def _resolve_status(cls, record: Any) -> Any:
         if not isinstance(record, Mapping):
             return record
-        state = _state_of(record)
-        if state is None:
-            raise ValueError(f"state: should be {', '.join(State)}")
+        status = _status_of(record)
+        if status is None:
+            raise ValueError(f"state: should be {', '.join(STATES)}")
         # Only a success has outputs: a running task's resultJson is "", and a failed task's is ignored.
-        no_outputs = {} if state is State.SUCCESS else {"resultJson": None, "response": None}
-        return {**record, "state": state, **no_outputs}
+        no_outputs = {} if status is SuccessFlag.SUCCESS else {"resultJson": None, "response": None}
+        return {**record, "successFlag": status, **no_outputs}
 
     @model_validator(mode="after")
     def _require_usable_url(self) -> Self:
-        outputs = (*self.result_json, *self.response)
-        if self.state is State.SUCCESS and outputs and all(isinstance(output, UnusableUrl) for output in outputs):
-            raise ValueError("success without a usable image URL")
+        require_usable_url((*self.result_json, *self.response))
         return self
 
     def result(self) -> ProviderResult:
         """Returns the task's result; a hint, if the record reports a success without a result."""
+        if self.success_flag is SuccessFlag.GENERATING:
+            return STILL_RUNNING
         request = generation_request(self.param) or generation_request(self.param_json)
         record = provider_record(
             created=self.create_time,
@@ -203,23 +194,19 @@ class MarketRecord(KieModel):
             timings=self.cost_time,
             parameters=self.param or self.param_json,
         )
-        match self.state:
-            case State.SUCCESS:
-                # Newer records have the same URLs in both fields.
-                outputs = dict.fromkeys((*self.result_json, *self.response))
-                if not outputs:
-                    return replace(SUCCESS_WITHOUT_URL, remark="success without a result")
-                return ProviderResult(
-                    images=tuple((ImageKind.RESULT, output) for output in outputs if isinstance(output, str)),
-                    skipped=tuple(output for output in outputs if isinstance(output, SkippedOutput)),
-                    completed_at=time_or_none(self.complete_time),
-                    request=request,
-                    record=record,
-                )
-            case State.FAIL:
-                return ProviderResult(failure=self._failure(), request=request, record=record)
-            case _:
-                return STILL_RUNNING
+        if self.success_flag is not SuccessFlag.SUCCESS:
+            return ProviderResult(failure=self._failure(), request=request, record=record)
+        # Newer records have the same URLs in both fields.
+        outputs = dict.fromkeys((*self.result_json, *self.response))
+        if not outputs:
+            return replace(SUCCESS_WITHOUT_URL, remark="success without a result")
+        return ProviderResult(
+            images=tuple((ImageKind.RESULT, output) for output in outputs if isinstance(output, str)),
+            skipped=tuple(output for output in outputs if isinstance(output, SkippedOutput)),
+            completed_at=time_or_none(self.complete_time),
+            request=request,
+            record=record,
+        )
 
     def _failure(self) -> Failure:
         code = self.fail_code or self.error_code or (self.code if self.code != str(OK) else None)
@@ -243,8 +230,6 @@ def _limited(result: ProviderResult) -> ProviderResult:
 class KieMarketProvider(KieProvider):
     """The implementation of `Provider` for the Market API: kie.ai's envelope around another record."""
 
-    __slots__ = ()
-
     def _result_of_callback(self, body: Mapping[str, Any]) -> ProviderResult:
         data = body.get("data")
         record = {**(data if isinstance(data, Mapping) else {}), "msg": body.get("msg")}
@@ -255,7 +240,7 @@ class KieMarketProvider(KieProvider):
         return _limited(result)
 
     def _has_succeeded(self, data: Mapping[str, Any]) -> bool:
-        return _state_of(data) is State.SUCCESS
+        return _status_of(data) is SuccessFlag.SUCCESS
 
     def _result_of_data(self, data: Any) -> ProviderResult:
         return _limited(read(MarketRecord, data, at="data", error=UnreadableAnswerError).result())

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
@@ -176,21 +176,24 @@ def parse_url(value: Any) -> str | None:
     return sendable
 
 
-def require_usable_url(images: Sequence[tuple[ImageKind, str]]) -> None:
-    """Checks that at least one URL of a success is usable. A success without URLs is accepted.
+def require_usable_url(outputs: Collection[object]) -> None:
+    """Checks that at least one of a success's outputs is not an `UnusableUrl`. A success without outputs is accepted.
 
     Raises:
-        ValueError: all URLs are unusable.
+        ValueError: all outputs are unusable URLs.
     """
-    if images and all(isinstance(url, UnusableUrl) for _, url in images):
+    if outputs and all(isinstance(output, UnusableUrl) for output in outputs):
         raise ValueError("success without a usable image URL")
 
 
-def _message(value: Any) -> str:
-    if not isinstance(value, str):
-        return ""
+def text_or_none(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
+    """Returns a string, cut to `max_length` characters; None if it is empty, and for values that are not strings."""
     # JSON can contain lone surrogates, which AWS services reject.
-    return value.encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
+    return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
+
+
+def _message(value: Any) -> str:
+    return text_or_none(value, MAX_MESSAGE_LENGTH) or ""
 
 
 def quoted(message: Any, trace_id: Any = None) -> str:

@@ -29,7 +29,7 @@ class PollRequest:
     json: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Provider(ABC):
     """The base class of the object `PROVIDER` that each provider's module exports.
 

@@ -18,7 +18,7 @@ from catchlight.models import (
     ProviderRecord,
     iso,
 )
-from catchlight.providers.payloads import MAX_CODE_LENGTH, integer_or_none, time_or_none
+from catchlight.providers.payloads import integer_or_none, text_or_none, time_or_none
 
 
 def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
@@ -31,10 +31,10 @@ def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> Generatio
     values = {**_parameters(values.get("input")), **values}
     # The seeds of the images if they are reported: the requested seed applies to one image only.
     known_seeds = tuple(islice(_integers(seeds), MAX_IMAGES_PER_TASK)) or tuple(_integers((values.get("seed"),)))
-    sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
+    sizes = (text_or_none(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
     request = GenerationRequest(
-        prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),
-        model=_text(values.get("model")),
+        prompt=text_or_none(values.get("prompt"), MAX_PROMPT_LENGTH),
+        model=text_or_none(values.get("model")),
         size=next(filter(None, sizes), None),
         seeds=known_seeds or None,
     )
@@ -54,11 +54,6 @@ def _integers(values: Iterable[Any]) -> Iterator[int]:
     return (number for number in map(integer_or_none, values) if number is not None)
 
 
-def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
-    # JSON can contain lone surrogates, which AWS services reject.
-    return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
-
-
 def provider_record(
     *, created: Any = None, completed: Any = None, trace_id: Any = None, timings: Any = None, parameters: Any = None
 ) -> ProviderRecord | None:
@@ -70,7 +65,7 @@ def provider_record(
     record = ProviderRecord(
         created_at=_moment(created),
         completed_at=_moment(completed),
-        trace_id=_text(trace_id),
+        trace_id=text_or_none(trace_id),
         timings=_json_text(timings, MAX_TIMINGS_BYTES),
         parameters=_json_text(parameters, MAX_PARAMETERS_BYTES),
     )
@@ -81,7 +76,7 @@ def _moment(value: Any) -> str | None:
     time = time_or_none(value)
     if time:
         return iso(time)
-    return _text(value, MAX_RECORD_TEXT_LENGTH) or _json_text(value, MAX_RECORD_TEXT_LENGTH)
+    return text_or_none(value, MAX_RECORD_TEXT_LENGTH) or _json_text(value, MAX_RECORD_TEXT_LENGTH)
 
 
 def _json_text(value: Any, max_bytes: int) -> str | None:
