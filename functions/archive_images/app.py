@@ -213,7 +213,10 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
         is_dead = isinstance(exc, InvalidMessageError)
         report_failure(logger, "not archived", exc, task=message_task(message), message_id=message["messageId"])
     try:
-        return move_to_dead_letters(message) if is_dead or is_too_late(message, run) else schedule_retry(message, run)
+        if is_dead or is_too_late(message, run):
+            move_to_dead_letters(message)
+            return True
+        schedule_retry(message, run)
     except Exception as exc:  # noqa: BLE001 - the message is received again in any case
         report_failure(logger, "the queue's own visibility timeout applies", exc, task=message_task(message))
     return False
@@ -291,17 +294,16 @@ def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     return now - sent_at > UNREADABLE_TASK_LIFETIME
 
 
-def move_to_dead_letters(message: dict[str, Any]) -> bool:
-    """Moves a message to the dead-letter queue. Returns True: the message is settled."""
+def move_to_dead_letters(message: dict[str, Any]) -> None:
+    """Moves a message to the dead-letter queue."""
     dependencies().sqs.send_message(
         QueueUrl=dependencies().settings.archive_dead_letters_url, MessageBody=message["body"]
     )
     logger.error("moved to the dead letters", task=message_task(message), message_id=message["messageId"])
-    return True
 
 
-def schedule_retry(message: dict[str, Any], run: ArchiveRun | None) -> bool:
-    """Sets the message's visibility timeout to the retry delay. Returns False: the message is received again."""
+def schedule_retry(message: dict[str, Any], run: ArchiveRun | None) -> None:
+    """Sets the message's visibility timeout to the retry delay, after which it is received again."""
     now, tries = utc_now(), run.tries if run else receive_count(message)
     if tries >= MAX_ARCHIVE_TRIES:
         with metrics_by(provider=split_task_key(message_task(message) or "")[0]) as metrics:
@@ -311,4 +313,3 @@ def schedule_retry(message: dict[str, Any], run: ArchiveRun | None) -> bool:
         ReceiptHandle=message["receiptHandle"],
         VisibilityTimeout=retry_after_seconds(tries, urls_expire_at=run.next_expiry(now) if run else None, now=now),
     )
-    return False

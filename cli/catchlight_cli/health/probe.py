@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from catchlight.client.http_client import http_client
 from catchlight.models import PROBE_STATUS, TaskStatus, iso, task_key
 from catchlight.providers import flux_kontext
@@ -77,7 +79,7 @@ class Endpoint:
         url = f"{self.api_url}/callbacks/{PROVIDER}/{self.token if token is None else token}{slash}"
         # A new connection for each call, because providers have no open one. A local stack is called without a proxy.
         settings = {"timeout": _TIMEOUT_SECONDS, "follow_redirects": False}
-        with http_client(trust_environment=not self.is_local, **settings) as client:
+        with http_client(httpx.Client, trust_environment=not self.is_local, **settings) as client:
             started_at = time.perf_counter()
             response = client.request(
                 method, url, content=json.dumps(body) if method == "POST" else None, headers=headers

@@ -37,7 +37,7 @@ def test_clients_of_the_local_stack_ignore_user_settings(
     assert s3.get_object(Bucket="images", Key="key")["Body"].read() == b"bytes"
     assert (s3.meta.endpoint_url, s3.meta.region_name) == (server.url, "us-east-1")
     s3.close()
-    with http_client(trust_environment=False) as client:
+    with http_client(httpx.Client, trust_environment=False) as client:
         assert client.get(server.url).status_code == httpx.codes.OK
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,13 +22,16 @@ from catchlight.models import Originals
 Name = Annotated[str, StringConstraints(min_length=1)]
 
 
-def _split_hosts(value: Any) -> Any:
-    return [host for host in value.lower().split(",") if host] if isinstance(value, str) else value
+def _split_hosts(value: str) -> list[str]:
+    return [host for host in value.lower().split(",") if host]
 
 
-def _split_base_urls(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def parse_base_urls(value: str) -> dict[str, str]:
+    """Parses the parameter ProviderBaseUrls, "PROVIDER=URL,...": base URLs that replace the providers' default ones.
+
+    Raises:
+        ValueError: the value has another format.
+    """
     urls = {}
     for pair in filter(None, value.split(",")):
         provider, separator, url = pair.partition("=")
@@ -37,13 +40,11 @@ def _split_base_urls(value: Any) -> Any:
             raise ValueError("expected PROVIDER=URL, several separated by commas")
         if not (urlsplit(url).scheme and urlsplit(url).hostname):
             raise ValueError(f"{provider} has no absolute URL")
-        urls[provider] = url
-    return {provider: url.rstrip("/") for provider, url in urls.items()}
+        urls[provider] = url.rstrip("/")
+    return urls
 
 
-def _days(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _days(value: str) -> timedelta | None:
     if not value.isdecimal():
         raise ValueError("expected a number of days; 0 means no limit")
     return timedelta(days=int(value)) or None
@@ -71,8 +72,7 @@ class Settings(BaseModel):
             raise SettingsError(f"environment of {cls.__name__}: {problems}") from exc
 
 
-# "PROVIDER=URL,...": base URLs that replace the providers' default base URLs.
-BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
+BaseUrls = Annotated[dict[str, str], BeforeValidator(parse_base_urls)]
 # Number of days for which the item of a finished task is kept. 0 becomes None: the item is never deleted.
 Retention = Annotated[timedelta | None, BeforeValidator(_days)]
 

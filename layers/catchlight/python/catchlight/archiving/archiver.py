@@ -1,7 +1,7 @@
 """Archives the images of a task: copies each from the provider's URL into the bucket once."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -198,28 +198,23 @@ class ImageArchive:
         copy_all = partial(self._for_each, self._copier.copy, this_try)
         results = copy_all(task, pending)
         failures: list[Exception] = []
-        renewed: list[int] = []
-        gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
-        if gone and not was_status_requested:
+        if (gone := _gone(results)) and not was_status_requested:
             try:
                 task = self._url_refresher.renew(task, gone)
             except ImageTasksError as exc:
                 failures.append(exc)
             else:
                 was_status_requested = True
-                renewed = [index for index in gone if task.images[index] != checked.task.images[index]]
-                results |= copy_all(task, renewed)
-        gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
-        if gone and was_status_requested:
+                results |= copy_all(task, _changed(gone, checked.task, task))
+        if (gone := _gone(results)) and was_status_requested:
             before = task
             try:
                 task = self._url_refresher.request_download_urls(task, gone, now=self._now())
             except ImageTasksError as exc:
                 failures.append(exc)
             else:
-                downloadable = [index for index in gone if task.images[index] != before.images[index]]
-                results |= copy_all(task, downloadable)
-                renewed = sorted({*renewed, *downloadable})
+                results |= copy_all(task, _changed(gone, before, task))
+        renewed = _changed(pending, checked.task, task)
         settled |= {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
             if isinstance(result, ImageGoneError) and this_try.is_final and was_status_requested:
@@ -328,6 +323,14 @@ class ImageArchive:
             return work(task, image, name, is_final=this_try.is_final)
         except Exception as exc:  # noqa: BLE001 - a bug that occurs with one image must not affect the others
             return exc
+
+
+def _gone(results: Mapping[int, Result]) -> list[int]:
+    return [index for index, result in results.items() if isinstance(result, ImageGoneError)]
+
+
+def _changed(indices: Iterable[int], before: Task, after: Task) -> list[int]:
+    return [index for index in indices if after.images[index] != before.images[index]]
 
 
 def _has_same_images(task: Task, found: Task) -> bool:

@@ -104,21 +104,15 @@ class ImageCopier:
         Raises:
             ImageGoneError: neither source has the image.
         """
-
-        def from_url() -> ImageStream:
-            return stack.enter_context(self._fetcher.fetch(image.url, self._allowed_hosts(task)))
-
-        def from_quarantine() -> ImageStream:
-            key = f"{folder(task.task, 'quarantine')}/{name}"
-            return stack.enter_context(self._bucket.quarantined(key, image.url))
-
+        from_url = self._fetcher.fetch(image.url, self._allowed_hosts(task))
+        from_quarantine = self._bucket.quarantined(_quarantine_key(task, name), image.url)
         first, second = (from_quarantine, from_url) if image.quarantine else (from_url, from_quarantine)
         try:
-            return first()
+            return stack.enter_context(first)
         except ImageGoneError as exc:
             gone = exc
         try:
-            return second()
+            return stack.enter_context(second)
         except ImageGoneError:
             raise gone from None
 
@@ -160,5 +154,9 @@ class ImageCopier:
     def _put_into_quarantine(
         self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received
     ) -> Quarantined:
-        key = f"{folder(task.task, 'quarantine')}/{name}"
+        key = _quarantine_key(task, name)
         return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
+
+
+def _quarantine_key(task: Task, name: str) -> str:
+    return f"{folder(task.task, 'quarantine')}/{name}"

@@ -32,11 +32,7 @@ class UrlRefresher:
             SettingsError, StoreUnavailableError: the API key could not be read, or the fresh URLs not written.
         """
         report, renewed = self._request(task, stale)
-        if report is None or not renewed:
-            return task
-        if not self._images.replace(task, renewed, now=report.reported_at):
-            raise UnconfirmedError("the task has changed during the request to its provider")
-        return task.with_images(renewed, now=report.reported_at)
+        return self._replace(task, renewed, now=report.reported_at) if report else task
 
     def request_download_urls(self, task: Task, stale: Collection[int], *, now: datetime) -> Task:
         """Requests download URLs for the files of images, which the provider creates per request, and writes them.
@@ -57,11 +53,7 @@ class UrlRefresher:
                 if found := self._status_lookup.download_url(task.task, image.url):
                     url, expires_at = found
                     renewed[index] = image.model_copy(update={"url": url, "expires_at": expires_at})
-        if not renewed:
-            return task
-        if not self._images.replace(task, renewed, now=now):
-            raise UnconfirmedError("the task has changed during the request to its provider")
-        return task.with_images(renewed, now=now)
+        return self._replace(task, renewed, now=now)
 
     def find(self, task: Task, stale: Collection[int]) -> dict[int, Image]:
         """Returns the images with the fresh URLs that `renew` would write, by position, without writing them.
@@ -71,6 +63,13 @@ class UrlRefresher:
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         return self._request(task, stale)[1]
+
+    def _replace(self, task: Task, renewed: dict[int, Image], *, now: datetime) -> Task:
+        if not renewed:
+            return task
+        if not self._images.replace(task, renewed, now=now):
+            raise UnconfirmedError("the task has changed during the request to its provider")
+        return task.with_images(renewed, now=now)
 
     def _request(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
         report = self._status_lookup.request_status(task.task)

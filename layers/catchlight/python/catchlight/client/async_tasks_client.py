@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
 from catchlight.api.response_models import TaskPage, TaskResponse
 from catchlight.client.aws_errors import explained_errors
-from catchlight.client.http_client import TIMEOUT, async_http_client
+from catchlight.client.http_client import TIMEOUT, http_client
 from catchlight.client.operations import (
     Operation,
     Operations,
@@ -115,9 +114,9 @@ class AsyncTasksClient:
         self.retry_policy = retry_policy or RetryPolicy()
         self._operations = Operations(base_url, self.retry_policy)
         shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
-        self._api = async_http_client(auth=auth, **shared)
+        self._api = http_client(httpx.AsyncClient, auth=auth, **shared)
         # Image links are presigned; the credentials for the tasks API must not be sent to S3.
-        self._storage = async_http_client(**shared)
+        self._storage = http_client(httpx.AsyncClient, **shared)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
@@ -127,9 +126,7 @@ class AsyncTasksClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

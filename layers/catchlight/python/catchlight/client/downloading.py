@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from io import BufferedRandom
 from itertools import islice
@@ -116,28 +117,19 @@ class _ImageSaver:
         self._quarantined = quarantined
         self._target = folder / file_name(task, image, quarantined=quarantined)
         self._partial = self._target.with_name(f".{self._target.name}.part")
+        self._result = partial(
+            Download, provider=task.provider, task_id=task.task_id, image=f"{image.kind}-{image.index}"
+        )
         self._link = image.link if _is_valid_link(image) and not quarantined else None
 
     def save(self) -> Download:
         if self._image.state is not ImageState.ARCHIVED and not self._quarantined:
-            return self._result("missing", reason=self._image.reason or "not archived yet")
+            return self._result(outcome="missing", reason=self._image.reason or "not archived yet")
         try:
             outcome = self._save()
         except (TasksApiError, OSError) as exc:
-            return self._result("failed", reason=str(exc))
-        return self._result(outcome, path=str(self._target), bytes=self._target.stat().st_size)
-
-    def _result(self, outcome: str, **details: object) -> Download:
-        name = f"{self._image.kind}-{self._image.index}"
-        return Download.model_validate(
-            {
-                "provider": self._task.provider,
-                "task_id": self._task.task_id,
-                "image": name,
-                "outcome": outcome,
-                **details,
-            }
-        )
+            return self._result(outcome="failed", reason=str(exc))
+        return self._result(outcome=outcome, path=str(self._target), bytes=self._target.stat().st_size)
 
     def _save(self) -> Literal["downloaded", "present"]:
         if self._is_present():

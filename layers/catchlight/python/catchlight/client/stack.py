@@ -17,6 +17,7 @@ from catchlight.client.deployed_target import DEFAULT_STACK_NAME, deployed_targe
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR, LocalState, read_local_state
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
+from catchlight.settings import parse_base_urls
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -106,8 +107,7 @@ class Stack:
     @cached_property
     def provider_base_urls(self) -> dict[str, str]:
         """Base URLs by provider id, from the parameter ProviderBaseUrls; only those that override the default."""
-        pairs = filter(None, self.parameters.get("ProviderBaseUrls", "").split(","))
-        return {provider: url.rstrip("/") for provider, _, url in (pair.partition("=") for pair in pairs)}
+        return parse_base_urls(self.parameters.get("ProviderBaseUrls", ""))
 
     def __str__(self) -> str:
         if self.is_local:

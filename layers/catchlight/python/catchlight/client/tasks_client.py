@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
@@ -116,9 +115,9 @@ class TasksClient:
         self.retry_policy = retry_policy or RetryPolicy()
         self._operations = Operations(base_url, self.retry_policy)
         shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
-        self._api = http_client(auth=auth, **shared)
+        self._api = http_client(httpx.Client, auth=auth, **shared)
         # Image links are presigned; the credentials for the tasks API must not be sent to S3.
-        self._storage = http_client(**shared)
+        self._storage = http_client(httpx.Client, **shared)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
@@ -128,9 +127,7 @@ class TasksClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from contextlib import suppress
 from tempfile import SpooledTemporaryFile
-from types import TracebackType
 from typing import NamedTuple
 
 from catchlight.errors import ImageError, ImageRejectedError
@@ -84,9 +83,7 @@ class ImageStream:
     def __enter__(self) -> "ImageStream":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
