@@ -9,7 +9,8 @@ import httpcore
 import pytest
 
 from catchlight.errors import ImageError, ImageGoneError, ImageUnavailableError
-from catchlight.images.fetcher import _check_head, _connection_errors, _request_url
+from catchlight.images.fetcher import _check_head, _connection_errors
+from catchlight.images.url_policy import request_url
 
 # ------------------------------------------------------------------------------------------------ requests
 
@@ -27,13 +28,13 @@ from catchlight.images.fetcher import _check_head, _connection_errors, _request_
     ],
 )
 def test_a_request_has_path_and_query_of_the_url(url: str, target: bytes) -> None:
-    sent = _request_url(url, "h.example")
+    sent = request_url(url, "h.example")
 
     assert (sent.scheme, sent.host, sent.port, sent.target) == (b"https", b"h.example", None, target)
 
 
 def test_a_request_has_the_port_of_the_url() -> None:
-    assert _request_url("https://H.example:443/a", "h.example").port == 443
+    assert request_url("https://H.example:443/a", "h.example").port == 443
 
 
 # ------------------------------------------------------------------------------------------------ responses

@@ -5,9 +5,6 @@ neither polling nor archiving nor an event. Until the item is deleted, queries b
 all tasks does not. If the deletion fails, DynamoDB deletes the item after a day, provided that the table has a TTL.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 import uuid
@@ -22,7 +19,7 @@ import httpx
 from catchlight.client.http_client import http_client
 from catchlight.models import PROBE_STATUS, TaskStatus, iso, task_key
 from catchlight.providers import flux_kontext
-from catchlight.providers.kie import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from catchlight.providers.kie import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -90,8 +87,7 @@ class Endpoint:
 def signed(task_id: str, key: str, now: datetime) -> Mapping[str, str]:
     """Returns the headers with which kie.ai signs a callback: timestamp and HMAC-SHA256 signature."""
     timestamp = str(int(now.timestamp()))
-    digest = hmac.new(key.encode(errors="surrogatepass"), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
-    return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: base64.b64encode(digest).decode()}
+    return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign(key, task_id, timestamp)}
 
 
 class ProbeItem:

@@ -52,7 +52,11 @@ EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
 WITH_IMAGES = (TaskStatus.UNCONFIRMED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
-_TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
+# Attributes of the item that have the same meaning in an event.
+_COPIED = {
+    *("task", "status", "reported_by", "metadata", "ref", "provider_record"),
+    *("registered_at", "reported_at", "confirmed_at", "archived_at"),
+}
 
 
 class ArchivedImage(Model):
@@ -183,12 +187,11 @@ class TaskEvent(Model):
             task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
             provider, task_id = split_task_key(task.task)
             changed_at = _time_or_none(task.updated_at) or written_at
-            facts = task.model_dump(include={"task", "status", "reported_by", "metadata", "ref", *_TIMES})
+            facts = task.model_dump(include=_COPIED)
             return cls.model_validate(
                 facts
                 | {"event_id": event_id(task.task, task.status, changed_at), "changed_at": iso(changed_at)}
                 | {"provider": provider, "task_id": task_id}
-                | {"provider_record": task.provider_record and task.provider_record.summary}
                 | {"failure": task.failure if task.status in WITH_FAILURE else None}
                 | {"images": list(_images(task)) if task.status in WITH_IMAGES else []}
                 | {"skipped": [output.media for output in task.skipped] or None}

@@ -107,12 +107,12 @@ class HttpResponse:
         self._body = body
 
     def pieces(self) -> Iterator[bytes]:
-        """Yields the parts of the body as they arrive, without decompressing them.
+        """Returns the parts of the body as they arrive, without decompressing them.
 
         Raises:
             HTTP_ERRORS: the body is incomplete.
         """
-        yield from self._body
+        return self._body
 
     def read(self, max_bytes: int) -> bytes:
         """Returns the whole body, decompressed if the server has compressed it.

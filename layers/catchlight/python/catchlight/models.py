@@ -245,6 +245,7 @@ class GenerationRequest(Model):
         return self.model_copy(update={name: value for name, value in reported or () if getattr(self, name) is None})
 
 
+# The part of a provider's record that is small enough for events.
 class RecordSummary(Model):
     """The times and the trace id of a task in the provider's own record."""
 
@@ -274,11 +275,6 @@ class ProviderRecord(RecordSummary):
     def updated_by(self, newer: "ProviderRecord | None") -> "ProviderRecord":
         """Returns a copy in which the fields that `newer` has replace the earlier ones."""
         return self.model_copy(update={name: value for name, value in newer or () if value is not None})
-
-    @property
-    def summary(self) -> RecordSummary:
-        """Returns the part that is small enough for events."""
-        return RecordSummary(created_at=self.created_at, completed_at=self.completed_at, trace_id=self.trace_id)
 
 
 class Failure(Model):

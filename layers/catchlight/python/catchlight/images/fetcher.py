@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpcore
 
@@ -12,7 +12,7 @@ from catchlight import __version__
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageTruncatedError, ImageUnavailableError
 from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, HttpResponse, failure_text
 from catchlight.images.stream import ImageStream
-from catchlight.images.url_policy import ANY_HOST, UrlPolicy
+from catchlight.images.url_policy import ANY_HOST, UrlPolicy, request_url
 from catchlight.models import encode_url
 from catchlight.outbound_http import HttpClient
 
@@ -95,8 +95,9 @@ class ImageFetcher:
         host = self._url_policy.check_url(url, allowed_hosts)
         requested = [_without_fragment(url)]
         while True:
-            request_url = _request_url(requested[-1], host)
-            with self._http.send("GET", request_url, HEADERS, exchange=Exchange(deadline)) as response:
+            with self._http.send(
+                "GET", request_url(requested[-1], host), HEADERS, exchange=Exchange(deadline)
+            ) as response:
                 if response.status not in _REDIRECTS:
                     yield host, response
                     return
@@ -115,13 +116,6 @@ def _pieces(response: HttpResponse) -> Iterator[bytes]:
             yield from response.pieces()
         except httpcore.RemoteProtocolError as exc:
             raise ImageTruncatedError("the response is cut off, or is not HTTP") from exc
-
-
-def _request_url(url: str, host: str) -> httpcore.URL:
-    """Splits an allowed URL with the same parser as the URL policy. Path and query are sent unchanged."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
 def _redirect_target(response: HttpResponse, requested: Sequence[str]) -> str:

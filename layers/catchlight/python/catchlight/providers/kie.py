@@ -367,8 +367,15 @@ class KieProvider(Provider):
         return error(f"{self.id} answered {code}: {meaning}{quoted(message)}")
 
 
+def sign(key: str, task_id: str, timestamp: str) -> str:
+    """Returns kie.ai's signature: base64(HMAC-SHA256(key, taskId + "." + timestamp))."""
+    # The secret may contain any text, even a lone surrogate (half of a character).
+    digest = hmac.digest(key.encode(errors="surrogatepass"), f"{task_id}.{timestamp}".encode(), hashlib.sha256)
+    return base64.b64encode(digest).decode()
+
+
 def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterable[str], *, now: datetime) -> None:
-    """Checks kie.ai's signature: base64(HMAC-SHA256(key, taskId + "." + timestamp)).
+    """Checks the signature that kie.ai computes as `sign` does.
 
     The signature covers only the task id and the time: status and URLs in the body stay unconfirmed.
 
@@ -383,11 +390,8 @@ def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterab
     signature = headers.get(SIGNATURE_HEADER, "")
     if TIMESTAMP_PATTERN.fullmatch(timestamp) and SIGNATURE_PATTERN.fullmatch(signature):
         age = abs(now.timestamp() - int(timestamp))
-        signed = f"{task_id}.{timestamp}".encode()
         for key in live_keys:
-            # The secret may contain any text, even a lone surrogate (half of a character).
-            digest = hmac.new(key.encode(errors="surrogatepass"), signed, hashlib.sha256).digest()
-            expected = base64.b64encode(digest)
-            if key and hmac.compare_digest(signature.encode(), expected) and age <= SIGNATURE_TOLERANCE.total_seconds():
+            is_made_with_key = hmac.compare_digest(signature, sign(key, task_id, timestamp))
+            if key and is_made_with_key and age <= SIGNATURE_TOLERANCE.total_seconds():
                 return
     raise UnauthorizedError("the webhook signature is missing, malformed, expired or made with another key")

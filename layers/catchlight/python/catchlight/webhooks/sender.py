@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import httpcore
 
@@ -22,7 +21,7 @@ from catchlight.errors import (
     WebhookNotAcceptedError,
 )
 from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, HttpResponse, failure_text
-from catchlight.images.url_policy import ANY_HOST, UrlPolicy
+from catchlight.images.url_policy import ANY_HOST, UrlPolicy, request_url
 from catchlight.models import is_task_key
 from catchlight.outbound_http import HttpClient
 from catchlight.webhooks.signature import signed_headers, signing_key
@@ -117,9 +116,7 @@ class WebhookSender:
             host = self._url_policy.check_url(self._url, [ANY_HOST])
         except ImageRejectedError as exc:
             raise SettingsError(f"WebhookUrl: {exc}") from exc
-        parts = urlsplit(self._url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
+        return request_url(self._url, host)
 
 
 def _check_status(response: HttpResponse) -> None:
