@@ -10,7 +10,7 @@ import pytest
 
 from catchlight.errors import ImageError, ImageGoneError, ImageUnavailableError
 from catchlight.images.fetcher import _check_head, _connection_errors
-from catchlight.images.url_policy import request_url
+from catchlight.outbound_http import request_url
 
 # ------------------------------------------------------------------------------------------------ requests
 

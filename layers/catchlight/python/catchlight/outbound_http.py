@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from threading import Thread
+from urllib.parse import urlsplit
 
 import certifi
 import httpcore
@@ -67,6 +68,16 @@ def resolve_host(host: str, port: int) -> list[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def request_url(url: str, host: str) -> httpcore.URL:
+    """Splits a URL with the parser of the URL policy, which has allowed it and returned `host`.
+
+    Path and query are sent unchanged.
+    """
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
 class HttpClient:

@@ -5,15 +5,13 @@ addresses that are not public.
 """
 
 import re
+import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
-import httpcore
-
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.models import MAX_URL_LENGTH
-from catchlight.outbound_http import resolve_host
 
 HTTPS_PORT = 443
 # Allows every host name. Its addresses must still be public.
@@ -99,19 +97,13 @@ class UrlPolicy:
                 faulty resolver may also return such an address: the next resolution may have public ones only.
         """
         try:
-            addresses = resolve_host(host, port)
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise ImageUnavailableError(f"{host} cannot be resolved") from None
+        addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
         if not addresses or not all(is_public_address(address) for address in addresses):
             raise ImageUnavailableError(f"{host} has an address that is not public")
         return addresses
-
-
-def request_url(url: str, host: str) -> httpcore.URL:
-    """Splits a URL, for which `check_url` has returned `host`, with the same parser; path and query stay unchanged."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
 def is_expected_host(host: str, allowed_hosts: Iterable[str]) -> bool:

@@ -21,9 +21,9 @@ from catchlight.errors import (
     WebhookNotAcceptedError,
 )
 from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, HttpResponse, failure_text
-from catchlight.images.url_policy import ANY_HOST, UrlPolicy, request_url
+from catchlight.images.url_policy import ANY_HOST, UrlPolicy
 from catchlight.models import is_task_key
-from catchlight.outbound_http import HttpClient
+from catchlight.outbound_http import HttpClient, request_url
 from catchlight.webhooks.signature import signed_headers, signing_key
 
 # The specification recommends 15 to 30 s. With a longer time, an unresponsive receiver would delay more webhooks.
