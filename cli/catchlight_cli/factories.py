@@ -13,6 +13,7 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation
 from catchlight.recovery.redrive import Redrive
+from catchlight.settings import parse_base_urls
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
@@ -60,7 +61,8 @@ def first_poll_after(stack: Stack) -> timedelta:
 @contextmanager
 def provider_client(stack: Stack) -> Iterator[ProviderClient]:
     """Yields a client of the providers' APIs, at the base URLs that the stack uses."""
-    with closing(ProviderClient(stack.provider_base_urls)) as client:
+    base_urls = parse_base_urls(stack.parameters.get("ProviderBaseUrls", ""))
+    with closing(ProviderClient(base_urls)) as client:
         yield client
 
 

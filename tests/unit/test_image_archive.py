@@ -112,7 +112,7 @@ class Harness:
         self.fetched.append((name, hosts))
         if name in self.faults:
             raise self.faults[name]
-        metadata = ImageMetadata("image/png", "png", 8, 6)
+        metadata = ImageMetadata("image/png", 8, 6)
         yield SimpleNamespace(
             format=SimpleNamespace(extension="png"),
             size=99,

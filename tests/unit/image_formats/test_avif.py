@@ -71,7 +71,7 @@ def test_every_choice_of_an_encoder_is_read(name: str) -> None:
     choices = VALID[name]
     if name == "no offset but the base":
         choices = choices | {"base": _pixels_at(**choices)}
-    assert _facts(avif(**choices)) == ImageMetadata("image/avif", "avif", WIDTH, HEIGHT)
+    assert _facts(avif(**choices)) == ImageMetadata("image/avif", WIDTH, HEIGHT)
 
 
 def _pixels_at(**choices: Any) -> int:

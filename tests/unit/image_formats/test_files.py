@@ -10,11 +10,11 @@ from catchlight.errors import ImageTruncatedError, UnknownFormatError
 from catchlight.images.formats import ImageMetadata, read_image_metadata
 
 FILES = Path(__file__).parent / "files"
-AVIF = ImageMetadata("image/avif", "avif", 64, 48)
-GIF = ImageMetadata("image/gif", "gif", 64, 48)
-JPEG = ImageMetadata("image/jpeg", "jpg", 64, 48)
-PNG = ImageMetadata("image/png", "png", 64, 48)
-WEBP = ImageMetadata("image/webp", "webp", 64, 48)
+AVIF = ImageMetadata("image/avif", 64, 48)
+GIF = ImageMetadata("image/gif", 64, 48)
+JPEG = ImageMetadata("image/jpeg", 64, 48)
+PNG = ImageMetadata("image/png", 64, 48)
+WEBP = ImageMetadata("image/webp", 64, 48)
 
 ARCHIVED = {
     "avif-cut-av1.avif": AVIF,  # zeros instead of pixels: only decoding would find this

@@ -62,7 +62,7 @@ OTHERS -= {0xDB, 0xDA, 0xD9, 0xFF}
 def test_frames_that_browsers_show_are_read(kind: int, components: int) -> None:
     facts = read(tables(0), frame(kind, components), scan(components))
 
-    assert facts == ImageMetadata("image/jpeg", "jpg", WIDTH, HEIGHT)
+    assert facts == ImageMetadata("image/jpeg", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("kind", sorted(UNSHOWN_FRAMES))

@@ -74,7 +74,7 @@ def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageM
     ],
 )
 def test_valid_files_are_read(chunks: tuple[bytes, ...]) -> None:
-    assert read(*chunks) == ImageMetadata("image/webp", "webp", WIDTH, HEIGHT)
+    assert read(*chunks) == ImageMetadata("image/webp", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("make", [lossy, lossless])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +16,6 @@ from catchlight.client.deployed_target import DEFAULT_STACK_NAME, deployed_targe
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR, LocalState, read_local_state
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
-from catchlight.settings import parse_base_urls
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -103,11 +101,6 @@ class Stack:
     def bucket(self) -> str:
         """The image bucket's name."""
         return self.resource("ImagesBucket")
-
-    @cached_property
-    def provider_base_urls(self) -> dict[str, str]:
-        """Base URLs by provider id, from the parameter ProviderBaseUrls; only those that override the default."""
-        return parse_base_urls(self.parameters.get("ProviderBaseUrls", ""))
 
     def __str__(self) -> str:
         if self.is_local:

@@ -34,10 +34,9 @@ TEXT_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """Content type, file extension and dimensions of an image, as read from its bytes."""
+    """Content type and dimensions of an image, as read from its bytes."""
 
     content_type: str
-    extension: str
     width: int  # pixels, as stored, before they are turned and mirrored according to `orientation`
     height: int
     orientation: int | None = None  # EXIF's number from 2 to 8, None if the image is shown as it is stored
@@ -134,7 +133,7 @@ def read_image_metadata(file: BinaryIO, size: int, *, is_all: bool = True) -> Im
         width, height = max(width, layout.canvas[0]), max(height, layout.canvas[1])
         raise TooManyPixelsError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
     orientation = layout.orientation if layout.orientation != AS_STORED else None
-    return ImageMetadata(found.content_type, found.extension, width, height, orientation, size - layout.end)
+    return ImageMetadata(found.content_type, width, height, orientation, size - layout.end)
 
 
 def _is_text(file: BinaryIO, offset: int) -> bool:
