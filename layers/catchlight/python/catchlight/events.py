@@ -30,6 +30,7 @@ from catchlight.models import (
     TaskStatus,
     by_place,
     iso,
+    parse_time,
     split_task_key,
 )
 from catchlight.tasks.task import Task
@@ -186,7 +187,7 @@ class TaskEvent(Model):
         try:
             task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
             provider, task_id = split_task_key(task.task)
-            changed_at = _time_or_none(task.updated_at) or written_at
+            changed_at = parse_time(task.updated_at, default_zone=UTC) or written_at
             facts = task.model_dump(include=_COPIED)
             return cls.model_validate(
                 facts
@@ -261,11 +262,3 @@ def _images(task: Task) -> Iterator[dict[str, Any]]:
             continue  # edited by hand
         fields = image.model_dump() | {"kind": kind, "index": index}
         yield fields | {"reason": cut(image.reason or "", MAX_REASON_BYTES)}
-
-
-def _time_or_none(text: str | None) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

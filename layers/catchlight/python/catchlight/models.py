@@ -6,7 +6,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Annotated, Self
 from urllib.parse import quote
@@ -393,10 +393,14 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def parse_time(text: str | None) -> datetime | None:
-    """Parses a time. Returns None if it is missing, malformed or without a time zone: users can edit items."""
+def parse_time(text: str | None, *, default_zone: tzinfo | None = None) -> datetime | None:
+    """Parses a time. Returns None if it is missing or malformed: users can edit items.
+
+    A time without a zone is taken to be in `default_zone`; if that is None, it counts as malformed.
+    """
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
         return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=default_zone)
     return moment if moment.tzinfo else None

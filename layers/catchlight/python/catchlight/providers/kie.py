@@ -270,7 +270,6 @@ class KieProvider(Provider):
         return read(Callback, body, error=InvalidCallbackError).result()
 
     def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
-        """Checks the signature of a parsed callback; see `verify_signature`."""
         verify_signature(headers, callback.task_id, keys, now=callback.reported_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
@@ -298,7 +297,6 @@ class KieProvider(Provider):
         return [report(self, task_id, result, reported_by=Reporter.POLL, received_at=received_at)]
 
     def credits_request(self) -> PollRequest:
-        """Builds the request for the account's credits."""
         return PollRequest("GET", self.credits_path, ())
 
     def parse_credits(self, http_status: int, body: Any) -> float | None:
@@ -312,7 +310,6 @@ class KieProvider(Provider):
         return balance if isinstance(balance, int | float) else None
 
     def download_url_request(self, url: str) -> PollRequest:
-        """Builds the request for another URL of the file at `url`."""
         return PollRequest("POST", DOWNLOAD_URL_PATH, (), json={"url": url})
 
     def parse_download_url(self, http_status: int, body: Any) -> str:

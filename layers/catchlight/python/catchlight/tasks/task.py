@@ -22,6 +22,7 @@ from catchlight.models import (
     TaskReport,
     TaskStatus,
     iso,
+    parse_time,
 )
 
 # Outcomes that leave open whether the provider has a result: such tasks are polled again later.
@@ -94,11 +95,7 @@ class Task(Model):
     @property
     def reported_time(self) -> datetime | None:
         """The time of the last report. None if the task has no report, or if a user has written an invalid time."""
-        try:
-            time = datetime.fromisoformat(self.reported_at or "")
-        except ValueError:
-            return None
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return parse_time(self.reported_at, default_zone=UTC)
 
     def with_images(self, images: Mapping[int, Image], *, now: datetime) -> "Task":
         """Returns the task as `TaskImages.replace` stores it: `images` replace those at the same positions."""
