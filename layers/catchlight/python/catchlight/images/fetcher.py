@@ -95,9 +95,8 @@ class ImageFetcher:
         host = self._url_policy.check_url(url, allowed_hosts)
         requested = [_without_fragment(url)]
         while True:
-            with self._http.send(
-                "GET", request_url(requested[-1], host), HEADERS, exchange=Exchange(deadline)
-            ) as response:
+            sent_url = request_url(requested[-1], host)
+            with self._http.send("GET", sent_url, HEADERS, exchange=Exchange(deadline)) as response:
                 if response.status not in _REDIRECTS:
                     yield host, response
                     return
