@@ -168,12 +168,10 @@ class ImageBucket:
         """
         try:
             found = self._s3.get_object(Bucket=self.name, Key=key)
-        except ClientError as exc:
+        except (ClientError, BotoCoreError) as exc:
             # Without permission to list the bucket, S3 answers AccessDenied for a key that does not exist.
-            if exc.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
+            if isinstance(exc, ClientError) and exc.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
                 raise ImageGoneError("its bytes are not in quarantine") from exc
-            raise ImageUnavailableError("S3 does not return the bytes in quarantine") from exc
-        except BotoCoreError as exc:
             raise ImageUnavailableError("S3 does not return the bytes in quarantine") from exc
         with closing(found["Body"]) as body:
             if found["Metadata"].get("source-url-sha256") != _url_digest(url):

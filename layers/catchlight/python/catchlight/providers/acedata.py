@@ -254,9 +254,8 @@ class AceDataProvider(Provider):
 
         Records are used with any HTTP status: it is the status of the request, not of the tasks.
         """
-        if not isinstance(body, Mapping) or _is_error_body(body):
-            raise self._request_error(http_status, body)
-        if http_status != HTTPStatus.OK and not _has_record(body):
+        is_ok = http_status == HTTPStatus.OK
+        if not isinstance(body, Mapping) or _is_error_body(body) or not (is_ok or _has_record(body)):
             raise self._request_error(http_status, body)
         results = self._results_of_batch(body["items"]) if "items" in body else self._result_of_one(request, body)
         remark = _count_mismatch(body)

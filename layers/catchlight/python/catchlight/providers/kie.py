@@ -314,8 +314,8 @@ class KieProvider(Provider):
 
     def parse_download_url(self, http_status: int, body: Any) -> str:
         """Returns the URL from `{"code": 200, "msg": "success", "data": "https://..."}`."""
-        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
-        url = parse_url(body.get("data")) if code == OK and http_status == OK else None
+        code = self._request_code(http_status, body)
+        url = parse_url(body.get("data")) if code == OK else None
         if url is None or isinstance(url, UnusableUrl):
             raise ProviderUnavailableError(f"no download URL: HTTP {http_status}, code {code}")
         return url

@@ -338,7 +338,6 @@ UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
 # A callback that reports a success without a URL is accepted: the provider's record may have the URL, and an error
 # would only make the provider send the same body up to three times more.
 SUCCESS_WITHOUT_URL = ProviderResult(is_hint=True, remark="success without an image URL")
-SUCCESS_WITHOUT_RESULT = "success with the original image only"
 
 
 def unreadable_success(callback: Mapping[str, Any], problem: object) -> ProviderResult:
@@ -366,9 +365,8 @@ def report(
     """
     ready_at = min(result.completed_at or received_at, received_at)
     if result.has_original_only:
-        result = replace(
-            result, is_hint=True, answer=LastAnswer.ORIGINAL_ONLY, remark=result.remark or SUCCESS_WITHOUT_RESULT
-        )
+        remark = result.remark or "success with the original image only"
+        result = replace(result, is_hint=True, answer=LastAnswer.ORIGINAL_ONLY, remark=remark)
     images, skipped = _outputs_that_fit(result)
     return TaskReport(
         provider=provider.id,
