@@ -143,9 +143,7 @@ class ImageCopier:
             raise reason
         if body and not is_whole and not is_final:
             raise ImageTruncatedError(f"{reason}, and not all of it arrived") from reason
-        quarantined = None
-        if body:
-            quarantined = self._put_into_quarantine(task, image, name, incoming, body)
+        quarantined = self._put_into_quarantine(task, image, name, incoming, body) if body else None
         # After its URL has expired, a cut image cannot be downloaded whole any more.
         is_expired = is_cut and image.expires_at <= self._now()
         state = ImageState.EXPIRED if is_expired else ImageState.REJECTED

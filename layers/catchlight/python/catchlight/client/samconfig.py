@@ -77,15 +77,11 @@ def _settings(file_name: str, document: Any) -> DeploySettings:
     parameters: dict[str, Any] = {}
     for command in _COMMANDS:
         parameters |= _table(document, ENVIRONMENT, command, "parameters")
-    for name in ("stack_name", "region", "profile"):
-        if not isinstance(parameters.get(name, ""), str):
-            raise ValueError(f"{name} is {parameters[name]!r}, but must be a quoted string")
-    return DeploySettings(
-        file_name,
-        stack_name=parameters.get("stack_name") or None,
-        region=parameters.get("region") or None,
-        profile=parameters.get("profile") or None,
-    )
+    found = {name: parameters.get(name, "") for name in ("stack_name", "region", "profile")}
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}, but must be a quoted string")
+    return DeploySettings(file_name, **{name: value or None for name, value in found.items()})
 
 
 def _table(document: Any, *keys: str) -> Mapping[str, Any]:
