@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zlib import crc32
 
+import trustme
+
 from local.loopback import LoopbackHandler, LoopbackServer
-from scripts.smoke.certificates import write_certificates
 from scripts.smoke.s3_requests import S3RequestError, decode_body, stored_checksum
 
 REGION = "eu-central-1"
@@ -95,9 +96,12 @@ class Account:
 
 @contextmanager
 def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
-    """Runs the server until the end of the block. Certificates are written to `folder`."""
-    write_certificates(folder, (*HOSTS, *other_hosts))
-    server = _Server(folder)
+    """Runs the server until the end of the block. Its authority's certificate is written to `folder`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*HOSTS, *other_hosts).configure_cert(context)
+    server = _Server(context, folder / "authority.pem")
     server.start()
     try:
         yield server.account
@@ -106,13 +110,11 @@ def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
 
 
 class _Server(LoopbackServer):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, context: ssl.SSLContext, authority: Path) -> None:
         super().__init__(_Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.pem")
         # The TLS handshake is made in each connection's thread, so that a failing one does not block the others.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.account = Account(self.port, folder / "authority.pem")
+        self.account = Account(self.port, authority)
 
     def handle_error(self, *_: object) -> None:
         """Prints nothing: the function that closed the connection reports the error."""
