@@ -57,7 +57,7 @@ class StackChecks:
     simulator: Simulator
     token: str
     verified: Callable[[str, str], None]  # prints a verified expectation and its figures
-    caller: str = "caller"  # name of the IAM user who calls the tasks API, and of the queue of events
+    caller: str  # name of the IAM user who calls the tasks API, and of the queue of events
 
     def __post_init__(self) -> None:
         self._resources = self.deployment.resources()
