@@ -145,23 +145,21 @@ class _Handler(LoopbackHandler):
 
     def _answer_of(self, account: Account, host: str, content: bytes) -> AwsResponse:
         url = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
         if host not in HOSTS:
-            headers = {name.lower(): value for name, value in self.headers.items()}
             parameters = {"Headers": headers, "Body": content}
             return account.answer(Call("", host, f"{self.command} https://{host}{url.path}", parameters))
         service, target = HOSTS[host]
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        credential = _CREDENTIAL.search(self.headers.get("authorization", ""))
-        if "X-Amz-Credential" in query:
-            credential = _CREDENTIAL.search(f"Credential={query['X-Amz-Credential']}")
+        presigned = query.get("X-Amz-Credential")
+        credential = _CREDENTIAL.search(f"Credential={presigned}" if presigned else headers.get("authorization", ""))
         if credential is None or credential.groups()[1:] != (REGION, service):
             return account.refuse(f"{self.command} {host} is not signed for {service} in {REGION}")
-        if not (self.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
+        if not (headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
             return account.refuse(f"{self.command} {host} has no session token of a role")
         function = credential[1]
         if service == "s3":
             key = unquote(url.path).removeprefix("/")
-            headers = {name.lower(): value for name, value in self.headers.items()}
             parameters = {"Bucket": BUCKET, "Key": key, "Body": content, "Headers": headers}
             call = Call(function, service, S3_OPERATIONS[self.command], parameters)
             answer = account.answer(call)
@@ -170,7 +168,7 @@ class _Handler(LoopbackHandler):
             return answer
         if service == "lambda":  # POST /2015-03-31/functions/NAME/invocations
             return account.answer(Call(function, service, "Invoke", {"FunctionName": url.path.split("/")[3]}))
-        prefix, _, operation = self.headers.get("x-amz-target", "").partition(".")
+        prefix, _, operation = headers.get("x-amz-target", "").partition(".")
         if prefix != target:
             return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
         return account.answer(Call(function, service, operation, json.loads(content)))
