@@ -1,6 +1,5 @@
 """Writes docs/tasks-api.openapi.yaml from the routes and models of the tasks API. Run it when they change."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +143,5 @@ def _block(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _block)
 
 
-def main() -> int:
-    """Writes the file and returns exit status 0."""
-    DOCUMENT.write_text(text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    DOCUMENT.write_text(text())

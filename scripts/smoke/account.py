@@ -101,12 +101,8 @@ def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*HOSTS, *other_hosts).configure_cert(context)
-    server = _Server(context, folder / "authority.pem")
-    server.start()
-    try:
+    with _Server(context, folder / "authority.pem") as server:
         yield server.account
-    finally:
-        server.stop()
 
 
 class _Server(LoopbackServer):
