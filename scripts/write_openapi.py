@@ -75,15 +75,8 @@ def document() -> dict[str, Any]:
                 parameter |= {"name": "Idempotency-Key", "required": True}
     found["paths"] = dict(sorted(found["paths"].items()))
     # Powertools adds its own bodies of validation errors, and the models of query strings; no operation refers to them.
-    for name in (
-        "HTTPValidationError",
-        "ResponseValidationError",
-        "ValidationError",
-        "ImageQuery",
-        "LinkQuery",
-        "PageQuery",
-        "TaskQuery",
-    ):
+    queries = ("LinkQuery", *(query.__name__ for query in QUERIES.values()))
+    for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError", *queries):
         schemas.pop(name, None)
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     cleaned: dict[str, Any] = _without_null(found)

@@ -18,11 +18,6 @@ MAX_LICENSE_NAME_CHARACTERS = 64
 LAYER_REFERENCE = "catchlight-layer"
 
 
-def main(layer: Path, target: Path) -> None:
-    """Writes the document to `target`."""
-    target.write_text(json.dumps(sbom(layer, __version__), indent=2) + "\n")
-
-
 def sbom(layer: Path, version: str) -> dict[str, Any]:
     """Returns the document, which depends on the installed distributions and the version of Catchlight only.
 
@@ -68,4 +63,5 @@ def _licenses(distribution: Distribution) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    layer_folder, target = map(Path, sys.argv[1:])
+    target.write_text(json.dumps(sbom(layer_folder, __version__), indent=2) + "\n")

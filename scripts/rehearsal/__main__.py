@@ -55,7 +55,7 @@ def main() -> int:
         "--without-grant", metavar="SID", help="leave out this IAM statement; the rehearsal must fail then"
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGALRM, _out_of_time)
     signal.alarm(MAX_SECONDS)
     report = Report()
@@ -178,10 +178,6 @@ def _parameters(simulator: Simulator) -> dict[str, str]:
     # MiniStack scales the waits of state machines, but not the delays of messages.
     first_poll = str(round(FIRST_POLL_AFTER_SECONDS * TIME_SCALE))
     return {"ProviderBaseUrls": base_urls, "FirstPollAfterSeconds": first_poll}
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _out_of_time(*_: object) -> None:

@@ -51,11 +51,10 @@ def _absolute_paths(template: Template, folder: Path) -> None:
     for type_name, location in (
         ("AWS::Serverless::Function", "CodeUri"),
         ("AWS::Serverless::LayerVersion", "ContentUri"),
+        ("AWS::Serverless::StateMachine", "DefinitionUri"),
     ):
         for _, properties in _resources(template, type_name):
             properties[location] = str((folder / properties[location]).resolve())
-    for _, properties in _resources(template, "AWS::Serverless::StateMachine"):
-        properties["DefinitionUri"] = str((folder / properties["DefinitionUri"]).resolve())
 
 
 def _json_definitions(template: Template, folder: Path) -> None:

@@ -5,12 +5,13 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 from PIL import Image
 
+from catchlight.models import iso, utc_now
 from scripts.smoke.account import BUCKET, Account, Answering, AwsResponse, Call
 
 TOKEN = "smokeCallbackToken0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - not one of any stack
@@ -112,7 +113,7 @@ USUAL: dict[str, Answering] = {
 
 def moment(**ago: float) -> str:
     """Returns a past time (a future one for negative values) in the items' format."""
-    return (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(utc_now() - timedelta(**ago))
 
 
 def _png() -> bytes:

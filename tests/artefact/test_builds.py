@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local import REPOSITORY, LocalStackError, artefact
+from local import LocalStackError, artefact
 from local.artefact import SOURCES, built_artefact
 from local.template.parse import read_template
+from scripts.rehearsal.updates import copy_sources
 from scripts.smoke.contents import Build, check_contents
 from tests.artefact.conftest import HERE
-
-
-def copy_of_sources(folder: Path) -> Path:
-    for source in SOURCES:
-        copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
-        folder.mkdir(exist_ok=True)
-        copy(REPOSITORY / source, folder / source)
-    return folder
 
 
 @pytest.fixture
@@ -74,7 +67,7 @@ def test_a_failed_build_is_repeated(project: Path) -> None:
 
 
 def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = copy_of_sources(tmp_path / "project")
+    project = copy_sources(tmp_path / "project")
     samconfig = (project / "samconfig.toml").read_text()
     heading = "[default.global.parameters]\n"
     assert heading in samconfig
