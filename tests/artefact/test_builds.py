@@ -81,3 +81,11 @@ def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pyte
     # The build was renamed after SAM had written paths that are relative to it.
     machine = read_template(found.template.read_text())["Resources"]["PollTasksStateMachine"]["Properties"]
     assert (found.folder / machine["DefinitionUri"]).resolve() == project / "statemachines" / "poll_tasks.asl.yaml"
+
+
+def test_no_test_of_the_artefact_runs_again_with_built(request: pytest.FixtureRequest) -> None:
+    # --built selects the tests with this fixture: those that run the local stack with the built functions.
+    tests = [item for item in request.session.items if item.path.parent == Path(__file__).parent]
+
+    assert tests
+    assert [item.nodeid for item in tests if "artefact" in getattr(item, "fixturenames", ())] == []
