@@ -4,12 +4,13 @@ python -m scripts.write_sbom .aws-sam/build/CatchlightLayer/python .aws-sam/laye
 """
 
 import json
-import re
 import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from packaging.utils import canonicalize_name
 
 from catchlight import __version__
 
@@ -47,9 +48,7 @@ def sbom(layer: Path, version: str) -> dict[str, Any]:
 
 def _component(distribution: Distribution) -> dict[str, Any]:
     name, version = distribution.metadata["Name"], distribution.version
-    # https://packaging.python.org/en/latest/specifications/name-normalization/
-    normalized = re.sub(r"[-_.]+", "-", name).lower()
-    purl = f"pkg:pypi/{quote(normalized)}@{quote(version)}"
+    purl = f"pkg:pypi/{quote(canonicalize_name(name))}@{quote(version)}"
     component = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
     return component | _licenses(distribution)
 

@@ -78,7 +78,6 @@ def running_ministack(folder: Path, log: Path, *, time_scale: float, hosts: Sequ
         "SFN_WAIT_SCALE": str(time_scale),
         # Configures the functions' workers: see worker/sitecustomize.py.
         "PYTHONPATH": str(Path(__file__).parent / "worker"),
-        "CATCHLIGHT_SANDBOX": str(REPOSITORY / "local" / "lambda_" / "sandbox.py"),
         IMAGE_HOSTS_VARIABLE: ",".join(hosts),
     }
     with log.open("wb") as output:
