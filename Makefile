@@ -38,6 +38,15 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 # handle every character of a path.
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade
+# npm verifies each package by its hash in package-lock.json. Install scripts, which the linters do not need, would run with
+# the permissions of the developer.
+NPM_INSTALL := command -v npm >/dev/null || \
+  { echo "This linter is an npm package. Install Node.js 20 or newer, then try again." >&2; exit 1; }; \
+  npm ci --ignore-scripts --silent --no-audit --no-fund
+ASL_VALIDATOR := node_modules/.bin/asl-validator
+SPECTRAL_FOLDER := .local/openapi-linter
+SPECTRAL := $(SPECTRAL_FOLDER)/node_modules/.bin/spectral
 
 .PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-openapi wheel scan format build smoke bench rehearse lock clean
 
@@ -104,7 +113,13 @@ check: lint types imports ## Check format, lint, types, import directions, secur
 	$(BIN)/bandit -q -ll -r local scripts
 	$(BIN)/cfn-lint template.yaml
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
-	$(BIN)/python -m scripts.lint_state_machine
+	@# Finds errors that cfn-lint and `sam validate` miss, such as a wrong Next or JSONPath.
+	$(ASL_VALIDATOR) $(foreach machine,$(wildcard statemachines/*.asl.yaml),--yaml-path $(machine))
+
+check: $(ASL_VALIDATOR)
+$(ASL_VALIDATOR): package-lock.json
+	@$(NPM_INSTALL)
+	@touch $@
 
 lint: $(STAMP) ## Part of check: format and lint
 	$(BIN)/ruff format --check $(SOURCES)
@@ -116,8 +131,14 @@ types: $(STAMP) ## Part of check: types
 imports: $(STAMP) ## Part of check: import directions
 	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
 
-lint-openapi: $(STAMP) ## Lint the OpenAPI documents with Spectral, an npm package
-	@$(BIN)/python -m scripts.lint_openapi
+lint-openapi: $(SPECTRAL) ## Lint the OpenAPI documents with Spectral, an npm package; even a hint is an error
+	@$(SPECTRAL) lint --ruleset scripts/openapi-linter/ruleset.yaml --fail-severity hint docs/*.openapi.yaml
+
+$(SPECTRAL): scripts/openapi-linter/package-lock.json
+	@mkdir -p $(SPECTRAL_FOLDER)
+	@cp scripts/openapi-linter/package.json scripts/openapi-linter/package-lock.json $(SPECTRAL_FOLDER)
+	@cd $(SPECTRAL_FOLDER); $(NPM_INSTALL)
+	@touch $@
 
 wheel: $(STAMP) ## Build the wheel and try it outside of the checkout, with each of Python 3.11, 3.12 and 3.13 that is installed
 	@$(BIN)/python -m scripts.try_wheel
@@ -165,21 +186,17 @@ $(EMULATOR_STAMP): requirements-ministack.txt
 	@if [ -n "$(EMULATOR_PYTHON)" ]; then \
 	  echo "Installing MiniStack into $(EMULATOR). This happens once and takes half a minute." && \
 	  "$(EMULATOR_PYTHON)" -m venv --clear $(EMULATOR) && \
-	  $(EMULATOR)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && \
+	  $(EMULATOR)/bin/python $(PIP_INSTALL) --require-hashes -r $< && \
 	  touch $@; \
 	fi
 
 lock: $(STAMP) ## Pin the newest compatible versions of all dependencies
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  requirements-dev.in -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  requirements-local.in -c requirements-dev.txt -o requirements-local.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+	$(UV_COMPILE) --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	$(UV_COMPILE) --python-version 3.11 requirements-local.in -c requirements-dev.txt -o requirements-local.txt
+	$(UV_COMPILE) --python-version 3.11 --no-annotate \
 	  layers/catchlight/python/requirements.in -c requirements-dev.txt -o layers/catchlight/python/requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  requirements-checkov.in -o requirements-checkov.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --upgrade \
-	  requirements-ministack.in -o requirements-ministack.txt
+	$(UV_COMPILE) --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
+	$(UV_COMPILE) --python-version 3.13 requirements-ministack.in -o requirements-ministack.txt
 
 clean: ## Remove everything that the other targets have created
 	rm -rf $(VENV) $(SCANNER) $(EMULATOR) node_modules .aws-sam .local dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz

@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,27 +105,34 @@ def source_files(project: Path) -> Iterator[Path]:
 def _build(project: Path, folder: Path, python: Path) -> None:
     # An interrupted build may have left files here.
     shutil.rmtree(folder, ignore_errors=True)
-    environment = without_user_settings(os.environ) | {
+    variables = {
         "BUILD_FOR": "this-machine",
         "BUILD_PYTHON": str(python),
         "RUNTIME_PYTHON": str(python),
-        "SAM_CLI_TELEMETRY": "0",
         # SAM needs a region to expand the template.
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    sam = Path(sys.executable).with_name("sam")
+    # Ignores samconfig.toml: a profile there is meant for deployments and does not exist here.
+    run_sam(["build", "--config-env", "none", "--parallel", "--build-dir", str(folder)], variables, project)
+
+
+def run_sam(arguments: Sequence[str], variables: Mapping[str, str], project: Path = REPOSITORY) -> None:
+    """Runs a command of SAM in a project's folder, with these environment variables and no AWS settings of the user.
+
+    Raises:
+        LocalStackError: the command failed; the message has SAM's output.
+    """
     run = subprocess.run(
-        # Ignores samconfig.toml: a profile there is meant for deployments and does not exist here.
-        [str(sam), "build", "--config-env", "none", "--parallel", "--build-dir", str(folder)],
+        [str(Path(sys.executable).with_name("sam")), *arguments],
         cwd=project,
-        env=environment,
+        env=without_user_settings(os.environ) | {"SAM_CLI_TELEMETRY": "0", **variables},
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     if run.returncode:
-        raise LocalStackError(f"sam build failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
+        raise LocalStackError(f"sam {arguments[0]} failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from catchlight_cli.http_server import (
     HOST,
@@ -43,7 +43,7 @@ def listening_socket(port: int, option: str) -> socket.socket:
 
 
 class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
-    """A threaded HTTP server on the loopback address, listening from its construction on."""
+    """A threaded HTTP server on the loopback address, listening from its construction on; it runs in a `with` block."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, option: str = "--port") -> None:
         super().__init__((HOST, port), handler, bind_and_activate=False)
@@ -56,6 +56,13 @@ class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
     @property
     def port(self) -> int:
         return int(self.server_address[1])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         self._thread.start()

@@ -32,6 +32,7 @@ from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
 from catchlight.providers import PROVIDERS
 from catchlight.providers.kie import verify_signature
 from catchlight.providers.payloads import decode_json
+from catchlight.providers.protocol import Provider
 from local import REPOSITORY
 
 FINDINGS = REPOSITORY / ".fuzz"
@@ -67,18 +68,22 @@ def signature(data: bytes) -> None:
     assert rest == ["1700000000", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI="], "a forged signature"
 
 
+def provider_of(data: bytes) -> Provider:
+    """Returns the provider that the input's first byte selects."""
+    return PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS) if data else 0]]
+
+
 def callback(data: bytes) -> None:
     """Fuzzes the parsing of a callback's body. The input's first byte selects the provider."""
-    provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
     try:
-        provider.parse_callback(decode_json(data[1:]), received_at=NOW)
+        provider_of(data).parse_callback(decode_json(data[1:]), received_at=NOW)
     except RequestError as exc:
         str(exc).encode()  # the text is sent in a response and must be encodable
 
 
 def poll(data: bytes) -> None:
     """Fuzzes the parsing of a poll's response. The input's first byte selects the provider."""
-    provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
+    provider = provider_of(data)
     request = provider.poll_request(["task12345"])
     try:
         body = json.loads(data[1:])

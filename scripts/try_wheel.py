@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from local import REPOSITORY
@@ -72,7 +71,7 @@ def try_wheel(wheel: Path, python: str, folder: Path, install: tuple[str, ...] =
     Raises:
         CalledProcessError: a step failed and has written the reason to stderr.
     """
-    environment = {**_without_python_settings(os.environ), **variables}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | variables
     subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True, env=environment)
     programs = folder / "venv" / "bin"
     pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-user", *install, str(wheel)]
@@ -84,8 +83,10 @@ def try_wheel(wheel: Path, python: str, folder: Path, install: tuple[str, ...] =
     return shown.stdout.strip()
 
 
-def _without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+def find_python(version: str) -> str:
+    """Returns the path of an interpreter of this version, such as 3.13; empty if this machine has none."""
+    find = [str(REPOSITORY / "scripts" / "find-python"), "--exactly", version]
+    return subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> int:
@@ -94,8 +95,7 @@ def main() -> int:
     wheel = build_wheel(DIST)
     print(f"{wheel.relative_to(REPOSITORY)} has {wheel.stat().st_size / 1000:.0f} kB.")
     for version in VERSIONS:
-        find = [str(REPOSITORY / "scripts" / "find-python"), "--exactly", version]
-        python = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+        python = find_python(version)
         if not python:
             print(f"Python {version} is not installed: not tried.")
             continue

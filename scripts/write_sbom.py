@@ -4,23 +4,19 @@ python -m scripts.write_sbom .aws-sam/build/CatchlightLayer/python .aws-sam/laye
 """
 
 import json
-import re
 import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from packaging.utils import canonicalize_name
+
 from catchlight import __version__
 
 # Some packages have the whole text of their licence in the field for its name.
 MAX_LICENSE_NAME_CHARACTERS = 64
 LAYER_REFERENCE = "catchlight-layer"
-
-
-def main(layer: Path, target: Path) -> None:
-    """Writes the document to `target`."""
-    target.write_text(json.dumps(sbom(layer, __version__), indent=2) + "\n")
 
 
 def sbom(layer: Path, version: str) -> dict[str, Any]:
@@ -52,9 +48,7 @@ def sbom(layer: Path, version: str) -> dict[str, Any]:
 
 def _component(distribution: Distribution) -> dict[str, Any]:
     name, version = distribution.metadata["Name"], distribution.version
-    # https://packaging.python.org/en/latest/specifications/name-normalization/
-    normalized = re.sub(r"[-_.]+", "-", name).lower()
-    purl = f"pkg:pypi/{quote(normalized)}@{quote(version)}"
+    purl = f"pkg:pypi/{quote(canonicalize_name(name))}@{quote(version)}"
     component = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
     return component | _licenses(distribution)
 
@@ -68,4 +62,5 @@ def _licenses(distribution: Distribution) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    layer_folder, target = map(Path, sys.argv[1:])
+    target.write_text(json.dumps(sbom(layer_folder, __version__), indent=2) + "\n")

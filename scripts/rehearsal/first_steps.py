@@ -15,7 +15,6 @@ from catchlight_cli.command_line import run
 from local import REPOSITORY
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
-from scripts.rehearsal.emulator import ROOT
 
 README = REPOSITORY / "README.md"
 EXPORT = 'eval "$(catchlight outputs --export)"'
@@ -74,6 +73,5 @@ def _check_exports(script: str, outputs: dict[str, str]) -> None:
 
 @contextmanager
 def _as_user(deployment: Deployment, folder: Path) -> Iterator[None]:
-    settings = ROOT | {"AWS_ENDPOINT_URL": deployment.ministack.url, "NO_PROXY": "*"}
-    with mock.patch.dict(os.environ, settings), chdir(folder):
+    with mock.patch.dict(os.environ, deployment.ministack.root_settings), chdir(folder):
         yield

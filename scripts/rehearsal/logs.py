@@ -6,14 +6,6 @@ from pathlib import Path
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import MiniStack
 
-DEAD_LETTERS = (
-    "ArchiveDeadLetters",
-    "DispatchDeadLetters",
-    "PollDeadLetters",
-    "PublishDeadLetters",
-    "ReconcileDeadLetters",
-    "WebhookDeadLetters",  # if the stack sends webhooks
-)
 # Also matches AccessDeniedException. It is in botocore's errors and in the functions' own log lines.
 DENIED = "AccessDenied"
 
@@ -42,8 +34,9 @@ class FunctionLogs:
             if DENIED in line:
                 start = max(0, line.index(DENIED) - 300)
                 raise RehearsalError(f"A role lacks a permission: {line[start : start + 700]}")
-        for name in [name for name in DEAD_LETTERS if name in self._resources]:
-            url = self._resources[name]
+        for name, url in self._resources.items():
+            if not name.endswith("DeadLetters"):
+                continue
             attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
             if count := int(attributes["Attributes"]["ApproximateNumberOfMessages"]):
                 raise RehearsalError(f"{name} has {count} messages. The functions' logs have the reason.")

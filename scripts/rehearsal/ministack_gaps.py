@@ -51,11 +51,10 @@ def _absolute_paths(template: Template, folder: Path) -> None:
     for type_name, location in (
         ("AWS::Serverless::Function", "CodeUri"),
         ("AWS::Serverless::LayerVersion", "ContentUri"),
+        ("AWS::Serverless::StateMachine", "DefinitionUri"),
     ):
         for _, properties in _resources(template, type_name):
             properties[location] = str((folder / properties[location]).resolve())
-    for _, properties in _resources(template, "AWS::Serverless::StateMachine"):
-        properties["DefinitionUri"] = str((folder / properties["DefinitionUri"]).resolve())
 
 
 def _json_definitions(template: Template, folder: Path) -> None:
@@ -157,19 +156,18 @@ def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, st
                 )
 
 
-def put_callback_token(ministack: MiniStack, secret: str) -> str:
-    """Stores a callback token of letters only and returns it.
+def put_secrets(ministack: MiniStack, resources: Mapping[str, str]) -> str:
+    """Stores a callback token and the receiver's webhook secret, and returns the token.
 
-    MiniStack ignores ExcludePunctuation when it generates secrets, and punctuation is not safe in a URL's path.
+    MiniStack ignores ExcludePunctuation when it generates secrets, and punctuation is neither safe in a URL's path nor
+    base64.
     """
     token = "rehearsal" * 5
-    ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=token)
+    client = ministack.client("secretsmanager")
+    client.put_secret_value(SecretId=resources["CallbackTokenSecret"], SecretString=token)
+    if "WebhookSecret" in resources:  # if the stack sends webhooks
+        client.put_secret_value(SecretId=resources["WebhookSecret"], SecretString=SECRET)
     return token
-
-
-def put_webhook_secret(ministack: MiniStack, secret: str) -> None:
-    """Stores the receiver's secret: MiniStack ignores ExcludePunctuation, and punctuation is not base64."""
-    ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=SECRET)
 
 
 @contextmanager

@@ -48,10 +48,6 @@ def receiver() -> Iterator[Receiver]:
                 status = 401
             self.answer(status, b"", [])
 
-    server = LoopbackServer(Handler)
-    found = Receiver(server.port)
-    server.start()
-    try:
+    with LoopbackServer(Handler) as server:
+        found = Receiver(server.port)
         yield found
-    finally:
-        server.stop()

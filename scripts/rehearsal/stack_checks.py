@@ -13,7 +13,7 @@ from boto3.dynamodb.types import TypeSerializer
 
 from catchlight.client import TaskResponse, TasksApiError, TasksClient
 from catchlight.client.signing import SignedRequests
-from catchlight.models import TaskStatus, iso, task_key, utc_now
+from catchlight.models import TaskStatus, task_key
 from local.account import REGION
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCENARIOS, Simulator
 from scripts.rehearsal import RehearsalError
@@ -57,7 +57,7 @@ class StackChecks:
     simulator: Simulator
     token: str
     verified: Callable[[str, str], None]  # prints a verified expectation and its figures
-    caller: str = "caller"  # name of the IAM user who calls the tasks API, and of the queue of events
+    caller: str  # name of the IAM user who calls the tasks API, and of the queue of events
 
     def __post_init__(self) -> None:
         self._resources = self.deployment.resources()
@@ -162,15 +162,8 @@ class StackChecks:
         mapping = self._resources["DispatchChangesFunctionTasksTableStream"]
         client.update_event_source_mapping(UUID=mapping, Enabled=False)
         long_ago = "2020-01-01T00:00:00.000Z"
-        images = [
-            {
-                "kind": image.kind,
-                "url": image.url,
-                "state": "PENDING",
-                "expiresAt": iso(utc_now()).replace("20", "29", 1),
-            }
-            for image in task.images
-        ]
+        waiting = {"state": "PENDING", "expiresAt": "2999-01-01T00:00:00.000Z"}
+        images = [{"kind": image.kind, "url": image.url, **waiting} for image in task.images]
         self._put(task.task_id, TaskStatus.SUCCEEDED, long_ago, images=images, reportedBy="poll", reportedAt=long_ago)
         self._put(pending.task_id, TaskStatus.PENDING, long_ago)
         answer = client.invoke(FunctionName=self._resources["ReconcileTasksFunction"], Payload=b"{}")
@@ -248,7 +241,7 @@ class StackChecks:
             "updatedAt": updated_at,
             **more,
         }
-        serialized = {name: TypeSerializer().serialize(value) for name, value in item.items()}
+        serialized = TypeSerializer().serialize(item)["M"]
         client = self.deployment.ministack.client("dynamodb")
         client.put_item(TableName=self._resources["TasksTable"], Item=serialized)
 

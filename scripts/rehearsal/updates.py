@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from local import REPOSITORY
@@ -74,16 +73,11 @@ def updates(
     checks.one_task()
 
 
-@dataclass(frozen=True)
-class Retained:
-    """The names of the table and the bucket that a deleted stack has retained."""
+def deletion(report: Report, deployment: Deployment) -> dict[str, str]:
+    """Deletes the stack; checks that the functions are deleted, and that table and bucket remain.
 
-    table: str
-    bucket: str
-
-
-def deletion(report: Report, deployment: Deployment) -> Retained:
-    """Deletes the stack; checks that the functions are deleted, and that table and bucket remain."""
+    Returns the names of the table and the bucket by logical id.
+    """
     report.progress("sam delete.")
     resources = deployment.resources()
     deployment.delete()
@@ -94,7 +88,7 @@ def deletion(report: Report, deployment: Deployment) -> Retained:
     expect(resources["ImagesBucket"] in buckets, "the bucket is retained")
     expect(functions == [], f"all functions are deleted: {[each['FunctionName'] for each in functions]}")
     report.verified("sam delete", "functions deleted, table and bucket retained")
-    return Retained(resources["TasksTable"], resources["ImagesBucket"])
+    return {name: resources[name] for name in ("TasksTable", "ImagesBucket")}
 
 
 def _replaced(prefix: str) -> dict[str, set[str]]:

@@ -8,7 +8,6 @@ no problem is found.
 """
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,6 +23,7 @@ from local.artefact import Artefact, built_artefact, source_files
 from scripts.smoke.calls import check_calls
 from scripts.smoke.contents import MAX_LAYER_BYTES, Build, check_contents, lambda_target, target_here
 from scripts.smoke.imports import check_imports
+from scripts.try_wheel import find_python
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def check_lambda_build(folder: Path) -> int:
     if not folder.is_dir() or is_outdated(folder):
         print("--    the build for Lambda is missing or outdated, so it is not checked. Create it with `make build`.")
         return 0
-    has_bytecode = bool(python_of_lambda())
+    has_bytecode = bool(find_python("3.13"))  # the interpreter that compiles it
     build = Build(folder, REPOSITORY, lambda_target(has_bytecode=has_bytecode))
     problems = report("the build for Lambda contains exactly its sources and wheels", check_contents(build))
     return problems + report("the layer is below its size limit", too_large(build.layer.parent))
@@ -60,13 +60,6 @@ def is_outdated(folder: Path) -> bool:
     changed = max(file.stat().st_mtime for file in source_files(REPOSITORY))
     template = Artefact(folder).template
     return not template.is_file() or template.stat().st_mtime < changed
-
-
-def python_of_lambda() -> str:
-    """Returns the path of the Python 3.13 that compiles the bytecode; empty if this machine has none."""
-    find = [str(REPOSITORY / "scripts" / "find-python"), "--exactly", "3.13"]
-    found = subprocess.run(find, capture_output=True, text=True, check=True).stdout
-    return found.strip()
 
 
 def too_large(layer: Path) -> Iterator[str]:

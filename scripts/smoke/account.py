@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zlib import crc32
 
+import trustme
+
 from local.loopback import LoopbackHandler, LoopbackServer
-from scripts.smoke.certificates import write_certificates
 from scripts.smoke.s3_requests import S3RequestError, decode_body, stored_checksum
 
 REGION = "eu-central-1"
@@ -95,24 +96,21 @@ class Account:
 
 @contextmanager
 def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
-    """Runs the server until the end of the block. Certificates are written to `folder`."""
-    write_certificates(folder, (*HOSTS, *other_hosts))
-    server = _Server(folder)
-    server.start()
-    try:
+    """Runs the server until the end of the block. Its authority's certificate is written to `folder`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*HOSTS, *other_hosts).configure_cert(context)
+    with _Server(context, folder / "authority.pem") as server:
         yield server.account
-    finally:
-        server.stop()
 
 
 class _Server(LoopbackServer):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, context: ssl.SSLContext, authority: Path) -> None:
         super().__init__(_Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.pem")
         # The TLS handshake is made in each connection's thread, so that a failing one does not block the others.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.account = Account(self.port, folder / "authority.pem")
+        self.account = Account(self.port, authority)
 
     def handle_error(self, *_: object) -> None:
         """Prints nothing: the function that closed the connection reports the error."""
@@ -143,23 +141,21 @@ class _Handler(LoopbackHandler):
 
     def _answer_of(self, account: Account, host: str, content: bytes) -> AwsResponse:
         url = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
         if host not in HOSTS:
-            headers = {name.lower(): value for name, value in self.headers.items()}
             parameters = {"Headers": headers, "Body": content}
             return account.answer(Call("", host, f"{self.command} https://{host}{url.path}", parameters))
         service, target = HOSTS[host]
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        credential = _CREDENTIAL.search(self.headers.get("authorization", ""))
-        if "X-Amz-Credential" in query:
-            credential = _CREDENTIAL.search(f"Credential={query['X-Amz-Credential']}")
+        presigned = query.get("X-Amz-Credential")
+        credential = _CREDENTIAL.search(f"Credential={presigned}" if presigned else headers.get("authorization", ""))
         if credential is None or credential.groups()[1:] != (REGION, service):
             return account.refuse(f"{self.command} {host} is not signed for {service} in {REGION}")
-        if not (self.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
+        if not (headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
             return account.refuse(f"{self.command} {host} has no session token of a role")
         function = credential[1]
         if service == "s3":
             key = unquote(url.path).removeprefix("/")
-            headers = {name.lower(): value for name, value in self.headers.items()}
             parameters = {"Bucket": BUCKET, "Key": key, "Body": content, "Headers": headers}
             call = Call(function, service, S3_OPERATIONS[self.command], parameters)
             answer = account.answer(call)
@@ -168,7 +164,7 @@ class _Handler(LoopbackHandler):
             return answer
         if service == "lambda":  # POST /2015-03-31/functions/NAME/invocations
             return account.answer(Call(function, service, "Invoke", {"FunctionName": url.path.split("/")[3]}))
-        prefix, _, operation = self.headers.get("x-amz-target", "").partition(".")
+        prefix, _, operation = headers.get("x-amz-target", "").partition(".")
         if prefix != target:
             return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
         return account.answer(Call(function, service, operation, json.loads(content)))

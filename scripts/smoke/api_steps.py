@@ -1,12 +1,12 @@
 """Defines the smoke test's steps of ServeTasksApi."""
 
-import http.client
 import json
-import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+import httpx
 
 from scripts.smoke.account import REGION, Account, AwsResponse, Call
 from scripts.smoke.steps import (
@@ -19,8 +19,8 @@ from scripts.smoke.steps import (
     UNPROCESSED,
     Step,
     archived,
-    attributes,
     error,
+    found,
     moment,
     page,
     quarantined,
@@ -63,17 +63,15 @@ def _idempotency_record(state: str, **more: Any) -> dict[str, Any]:
 def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]:
     """Follows the redirect. Yields problems if the link is not signed for S3 or does not return the image."""
     link = urlsplit(response["headers"]["location"])
-    tls = ssl.create_default_context(cafile=str(aws.authority))
-    connection = http.client.HTTPSConnection("127.0.0.1", aws.port, context=tls)
-    connection.sock = tls.wrap_socket(
-        socket.create_connection(("127.0.0.1", aws.port)), server_hostname=link.hostname or ""
-    )
     aws.scripted["GetObject"].append(IMAGE)
-    connection.request("GET", f"{link.path}?{link.query}", headers={"Host": link.netloc})
-    answer = connection.getresponse()
-    if answer.status != 200 or answer.read() != PNG:
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(aws.authority)), trust_env=False) as http:
+        answer = http.get(
+            f"https://127.0.0.1:{aws.port}{link.path}?{link.query}",
+            headers={"Host": link.netloc},
+            extensions={"sni_hostname": link.hostname},
+        )
+    if answer.status_code != 200 or answer.content != PNG:
         yield f"the link {response['headers']['location']} does not return the image: {aws.problems}"
-    connection.close()
     if "X-Amz-Algorithm=AWS4-HMAC-SHA256" not in link.query or f".s3.{REGION}." not in link.netloc:
         yield f"the link {response['headers']['location']} is not signed with Signature Version 4 for {REGION}"
 
@@ -101,14 +99,14 @@ SERVE_TASKS_API = [
         "an image",
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}),
         {"statusCode": 302},
-        {"GetItem": [AwsResponse(body={"Item": attributes(archived())})]},
+        {"GetItem": [found(archived())]},
         _link_works,
     ),
     Step(
         "the bytes of a refused image",
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}, quarantined="true"),
         {"statusCode": 302},
-        {"GetItem": [AwsResponse(body={"Item": attributes(quarantined())})]},
+        {"GetItem": [found(quarantined())]},
         _link_works,
     ),
     Step(
@@ -128,7 +126,7 @@ SERVE_TASKS_API = [
         request("DELETE /submissions/{key}", {"key": "smoke-1"}),
         {"statusCode": 204},
         {
-            "GetItem": [AwsResponse(body={"Item": attributes(_idempotency_record("UNKNOWN_OUTCOME"))})],
+            "GetItem": [found(_idempotency_record("UNKNOWN_OUTCOME"))],
             "UpdateItem": [OK],
         },
     ),

@@ -9,10 +9,10 @@ from scripts.smoke.steps import (
     PENDING,
     THROTTLED,
     Step,
-    _sent_entry,
     archived,
     attributes,
     error,
+    sent,
     succeeded,
 )
 
@@ -43,19 +43,19 @@ DISPATCH_CHANGES = [
         "a task to poll for and one to archive",
         changes(PENDING, succeeded()),
         NOTHING_FAILED,
-        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")]})] * 2},
+        {"SendMessageBatch": [sent("0")] * 2},
     ),
     Step(
         "a throttled queue",
         changes(PENDING),
         NOTHING_FAILED,
-        {"SendMessageBatch": [error("RequestThrottled", 403), AwsResponse(body={"Successful": [_sent_entry("0")]})]},
+        {"SendMessageBatch": [error("RequestThrottled", 403), sent("0")]},
     ),
     Step(
         "a message that SQS does not accept",
         changes(succeeded(), succeeded() | {"task": f"{PENDING['task']}-2"}),
         NOTHING_FAILED,
-        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
+        {"SendMessageBatch": [AwsResponse(body=sent("0").body | {"Failed": [SQS_FAILURE]})]},
     ),
     Step(
         "a denied message, which is sent again",
@@ -67,7 +67,7 @@ DISPATCH_CHANGES = [
         "a record that cannot be read",
         {"Records": [change(PENDING, 1) | {"dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}]},
         NOTHING_FAILED,
-        {"SendMessageBatch": [AwsResponse(body={"Successful": [_sent_entry("0")]})]},
+        {"SendMessageBatch": [sent("0")]},
     ),
 ]
 

@@ -33,19 +33,21 @@ MAGIC_NUMBER_3_13 = (3571).to_bytes(2, "little") + b"\r\n"
 MAX_LAYER_BYTES = 10_500_000
 # Properties that `sam build` changes in a template, besides SamResourceId.
 _LOCATIONS = ("CodeUri", "ContentUri", "DefinitionUri")
-_PATH_IN_LAMBDA = {"layer": "/opt/python", "function": "/var/task"}
 
 
 @dataclass(frozen=True)
 class Target:
     """The machine and interpreter that a build is for."""
 
-    name: str
     machine: str
     python: str  # version, such as 3.13
     magic_number: bytes
-    cache_tag: str  # part of the names of bytecode files
     has_bytecode: bool = True
+
+    @property
+    def cache_tag(self) -> str:
+        """Part of the names of bytecode files, such as cpython-313."""
+        return f"cpython-{self.python.replace('.', '')}"
 
     @property
     def is_this_interpreter(self) -> bool:
@@ -107,8 +109,8 @@ def _without_locations(part: object) -> object:
 
 
 def _check_function(build: Build, folder: Path, source: Path) -> Iterator[str]:
-    expected = {path.name: path.read_bytes() for path in source.glob("*.py")}
-    yield from _check_files(build, folder, {Path(name): record_digest(content) for name, content in expected.items()})
+    expected = {Path(path.name): record_digest(path.read_bytes()) for path in source.glob("*.py")}
+    yield from _check_files(build, folder, expected)
 
 
 def _check_layer(build: Build) -> Iterator[str]:
@@ -219,7 +221,7 @@ def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
         loaded = marshal.loads(code)  # noqa: S302  # nosec B302
     except (EOFError, ValueError, TypeError):
         return "is damaged bytecode"
-    place = _PATH_IN_LAMBDA["layer" if folder.name == "python" else "function"]
+    place = "/opt/python" if folder.name == "python" else "/var/task"
     if not isinstance(loaded, CodeType) or loaded.co_filename != f"{place}/{source}":
         return f"names another file than {place}/{source} in tracebacks"
     return None
@@ -228,11 +230,10 @@ def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
 def lambda_target(*, has_bytecode: bool) -> Target:
     """Returns the target of the template: python3.13 on arm64."""
     magic_number = importlib.util.MAGIC_NUMBER if sys.version_info[:2] == (3, 13) else MAGIC_NUMBER_3_13
-    return Target("Lambda", "aarch64", "3.13", magic_number, "cpython-313", has_bytecode)
+    return Target("aarch64", "3.13", magic_number, has_bytecode)
 
 
 def target_here() -> Target:
     """Returns this machine and this interpreter as a target."""
     version = ".".join(map(str, sys.version_info[:2]))
-    tag = sys.implementation.cache_tag or ""
-    return Target("this machine", platform.machine(), version, importlib.util.MAGIC_NUMBER, tag)
+    return Target(platform.machine(), version, importlib.util.MAGIC_NUMBER)

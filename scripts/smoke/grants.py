@@ -78,7 +78,7 @@ def requests_of_lambda(template: Template, function: str) -> set[PermissionReque
 
 
 def check_grants(
-    function: str, granted: set[Grant], calls: Iterable[Call], by_lambda: Iterable[PermissionRequest] = ()
+    function: str, granted: set[Grant], calls: Iterable[Call], by_lambda: Iterable[PermissionRequest]
 ) -> Iterator[str]:
     """Yields calls that the role does not allow, and permissions that no call needs.
 

@@ -5,12 +5,13 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 from PIL import Image
 
+from catchlight.models import iso, utc_now
 from scripts.smoke.account import BUCKET, Account, Answering, AwsResponse, Call
 
 TOKEN = "smokeCallbackToken0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - not one of any stack
@@ -67,6 +68,11 @@ def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
     return dict(TypeSerializer().serialize(item)["M"])
 
 
+def found(item: Mapping[str, Any]) -> AwsResponse:
+    """Builds the response to GetItem with this item."""
+    return AwsResponse(body={"Item": attributes(item)})
+
+
 def _secret(call: Call) -> AwsResponse:
     if call.parameters["VersionStage"] != "AWSCURRENT":
         return error("ResourceNotFoundException")  # as for a secret that was never rotated
@@ -75,13 +81,10 @@ def _secret(call: Call) -> AwsResponse:
     return AwsResponse(body={"Name": "secret", "SecretString": value})
 
 
-def _sent(call: Call) -> AwsResponse:
-    entries = call.parameters["Entries"]
-    return AwsResponse(body={"Successful": [_sent_entry(entry["Id"]) for entry in entries]})
-
-
-def _sent_entry(entry_id: str) -> dict[str, str]:
-    return {"Id": entry_id, "MessageId": f"message-{entry_id}", "MD5OfMessageBody": "0" * 32}
+def sent(*ids: str) -> AwsResponse:
+    """Builds SQS's response to a batch of which it accepts the entries with these ids."""
+    accepted = [{"Id": each, "MessageId": f"message-{each}", "MD5OfMessageBody": "0" * 32} for each in ids]
+    return AwsResponse(body={"Successful": accepted})
 
 
 def _published(call: Call) -> AwsResponse:
@@ -91,19 +94,15 @@ def _published(call: Call) -> AwsResponse:
     )
 
 
-def _execution(call: Call) -> AwsResponse:
-    arn = f"{call.parameters['stateMachineArn']}:{call.parameters['name']}"
-    return AwsResponse(body={"executionArn": arn, "startDate": 1767658625.1})
-
-
 OK = AwsResponse()
+STARTED = AwsResponse(body={"executionArn": "arn", "startDate": 1767658625.1})
 THROTTLED = error("ThrottlingException")
 USUAL: dict[str, Answering] = {
     "GetSecretValue": _secret,
     "UpdateItem": lambda _: OK,
     "PutObject": lambda _: OK,
-    "StartExecution": _execution,
-    "SendMessageBatch": _sent,
+    "StartExecution": lambda _: STARTED,
+    "SendMessageBatch": lambda call: sent(*(entry["Id"] for entry in call.parameters["Entries"])),
     "ReceiveMessage": lambda _: OK,
     "ChangeMessageVisibility": lambda _: OK,
     "PutEvents": _published,
@@ -114,7 +113,7 @@ USUAL: dict[str, Answering] = {
 
 def moment(**ago: float) -> str:
     """Returns a past time (a future one for negative values) in the items' format."""
-    return (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(utc_now() - timedelta(**ago))
 
 
 def _png() -> bytes:
@@ -183,11 +182,11 @@ UNPROCESSED = AwsResponse(
         "UnprocessedKeys": {"TasksTable": {"Keys": [{"task": {"S": PENDING["task"]}}]}},
     }
 )
-FOUND = AwsResponse(body={"Item": attributes(succeeded(request={"prompt": "a lake"}))})
+FOUND = found(succeeded(request={"prompt": "a lake"}))
 
 
 def page(*items: Mapping[str, Any], more: bool = False) -> AwsResponse:
     """Builds a page of a Query's result; `more` adds a LastEvaluatedKey."""
     last = {"LastEvaluatedKey": attributes({"task": "flux-kontext#last", "status": "PENDING", "updatedAt": moment()})}
-    found = [attributes(item) for item in items]
-    return AwsResponse(body={"Items": found, "Count": len(found), "ScannedCount": len(found), **(last if more else {})})
+    count = {"Count": len(items), "ScannedCount": len(items)}
+    return AwsResponse(body={"Items": [attributes(item) for item in items], **count, **(last if more else {})})

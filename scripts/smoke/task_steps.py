@@ -23,13 +23,15 @@ from scripts.smoke.steps import (
     PNG,
     QUARANTINE_KEY,
     RECORD_INFO,
+    STARTED,
     STREAM_LABEL,
     THROTTLED,
     UNPROCESSED,
+    FollowUp,
     Step,
     archived,
-    attributes,
     error,
+    found,
     kept_until_confirmed,
     moment,
     page,
@@ -40,17 +42,22 @@ from scripts.smoke.steps import (
     succeeded,
 )
 
-OVERDUE_MESSAGES = {
-    "Records": [
-        {
-            "messageId": "message",
-            "receiptHandle": "receipt",
-            "body": json.dumps({"task": PENDING["task"], "change": "1"}),
-            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767658625200"},
-        }
-    ]
-}
-ALL_FAILED = {"batchItemFailures": [{"itemIdentifier": "message"}]}
+
+def messages(body: str = json.dumps({"task": PENDING["task"]}), **more: str) -> dict[str, Any]:
+    """Builds a batch of a queue with one message."""
+    record = {
+        "messageId": "message-1",
+        "receiptHandle": "receipt-1",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767658625000", **more},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+    }
+    return {"Records": [record]}
+
+
+RETRIED = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+OVERDUE_MESSAGES = messages(json.dumps({"task": PENDING["task"], "change": "1"}))
 START_POLLING = [
     Step(
         "a task whose callback is overdue",
@@ -58,7 +65,7 @@ START_POLLING = [
         NOTHING_FAILED,
         {
             "BatchGetItem": [UNPROCESSED, ITEM],
-            "StartExecution": [AwsResponse(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "StartExecution": [STARTED],
             "UpdateItem": [OK],
         },
     ),
@@ -74,14 +81,14 @@ START_POLLING = [
         NOTHING_FAILED,
         {
             "BatchGetItem": [THROTTLED, ITEM],
-            "StartExecution": [THROTTLED, AwsResponse(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "StartExecution": [THROTTLED, STARTED],
             "UpdateItem": [THROTTLED, OK],
         },
     ),
     Step(
         "a denied execution",
         OVERDUE_MESSAGES,
-        ALL_FAILED,
+        RETRIED,
         {"BatchGetItem": [ITEM], "StartExecution": [error("AccessDeniedException")]},
     ),
 ]
@@ -118,63 +125,51 @@ POLL_TASKS = [
 ]
 
 
-def messages(body: str = json.dumps({"task": PENDING["task"]}), **more: str) -> dict[str, Any]:
-    """Builds a batch of the archive queue with one message."""
-    record = {
-        "messageId": "message-1",
-        "receiptHandle": "receipt-1",
-        "body": body,
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767658625000", **more},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-    }
-    return {"Records": [record]}
-
-
 SIGN_IN_PAGE = b"<!DOCTYPE html><title>Sign in</title>"
 FETCH = f"GET {IMAGE_URL}"
-RETRIED = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
 
 
-def _image_is_stored(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
-    """Yields problems if the image was not sent to S3 unchanged, with the expected headers and trailer."""
-    put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == IMAGE_KEY]
-    if not put or put[-1]["Body"] != PNG:
-        yield f"{IMAGE_KEY} was not stored with the bytes that were served"
-        return
-    headers = put[-1]["Headers"]
-    for name, value in {
+def _is_stored(key: str, content: bytes, headers: Mapping[str, str]) -> FollowUp:
+    """Builds a check that yields problems if these bytes were not sent to S3 unchanged, with these headers."""
+
+    def check(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+        puts = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == key]
+        if not puts or puts[-1]["Body"] != content:
+            yield f"{key} was not stored with the bytes that were served"
+            return
+        for name, value in headers.items():
+            if (sent := puts[-1]["Headers"].get(name)) != value:
+                yield f"{key} was stored with {name}: {sent} instead of {value}"
+
+    return check
+
+
+_image_is_stored = _is_stored(
+    IMAGE_KEY,
+    PNG,
+    {
         "if-none-match": "*",
         "content-type": "image/png",
         "x-amz-meta-source-host": IMAGE_HOST,
-    }.items():
-        if headers.get(name) != value:
-            yield f"{IMAGE_KEY} was stored with {name}: {headers.get(name)} instead of {value}"
-    if headers.get("x-amz-trailer") != "x-amz-checksum-sha256":
-        yield f"{IMAGE_KEY} was stored without a SHA-256 in the trailer"
+        "x-amz-trailer": "x-amz-checksum-sha256",
+    },
+)
+# As a download.
+_page_is_kept = _is_stored(
+    QUARANTINE_KEY,
+    SIGN_IN_PAGE,
+    {
+        "content-type": "application/octet-stream",
+        "content-disposition": "attachment",
+        "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(SIGN_IN_PAGE).digest()).decode(),
+    },
+)
 
 
 def _checksum_is_requested(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
     heads = [call.parameters["Headers"] for call in calls if call.operation == "HeadObject"]
     if [head.get("x-amz-checksum-mode") for head in heads] != ["ENABLED"]:
         yield "HeadObject did not request the checksum"
-
-
-def _page_is_kept(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
-    """Yields problems if the page was not sent to S3 unchanged, as a download."""
-    put = [
-        call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == QUARANTINE_KEY
-    ]
-    if not put or put[-1]["Body"] != SIGN_IN_PAGE:
-        yield f"{QUARANTINE_KEY} was not stored with the bytes that were served"
-        return
-    for name, value in {
-        "content-type": "application/octet-stream",
-        "content-disposition": "attachment",
-        "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(SIGN_IN_PAGE).digest()).decode(),
-    }.items():
-        if put[-1]["Headers"].get(name) != value:
-            yield f"{QUARANTINE_KEY} was stored with {name}: {put[-1]['Headers'].get(name)} instead of {value}"
 
 
 ARCHIVE_IMAGES = [
@@ -217,7 +212,7 @@ ARCHIVE_IMAGES = [
         messages(),
         NOTHING_FAILED,
         {
-            "GetItem": [AwsResponse(body={"Item": attributes(kept_until_confirmed())})],
+            "GetItem": [found(kept_until_confirmed())],
             RECORD_INFO: [record_info()],
             "GetObject": [quarantined_object()],
             "PutObject": [OK],

@@ -1,4 +1,4 @@
-"""Provides the artefact for this machine, and copies of it that a test may damage."""
+"""Provides copies of the artefact for this machine that a test may damage."""
 
 import json
 import os
@@ -7,18 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from local import REPOSITORY
-from local.artefact import Artefact, built_artefact
+from local.artefact import Artefact
 from scripts.smoke.contents import Build, target_here
 
 HERE = target_here()
-
-
-@pytest.fixture(scope="session")
-def artefact() -> Artefact:
-    return built_artefact(print)
 
 
 class Copy(Build):

@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local import REPOSITORY, LocalStackError, artefact
+from local import LocalStackError, artefact
 from local.artefact import SOURCES, built_artefact
 from local.template.parse import read_template
+from scripts.rehearsal.updates import copy_sources
 from scripts.smoke.contents import Build, check_contents
 from tests.artefact.conftest import HERE
-
-
-def copy_of_sources(folder: Path) -> Path:
-    for source in SOURCES:
-        copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
-        folder.mkdir(exist_ok=True)
-        copy(REPOSITORY / source, folder / source)
-    return folder
 
 
 @pytest.fixture
@@ -74,7 +67,7 @@ def test_a_failed_build_is_repeated(project: Path) -> None:
 
 
 def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = copy_of_sources(tmp_path / "project")
+    project = copy_sources(tmp_path / "project")
     samconfig = (project / "samconfig.toml").read_text()
     heading = "[default.global.parameters]\n"
     assert heading in samconfig
@@ -88,3 +81,11 @@ def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pyte
     # The build was renamed after SAM had written paths that are relative to it.
     machine = read_template(found.template.read_text())["Resources"]["PollTasksStateMachine"]["Properties"]
     assert (found.folder / machine["DefinitionUri"]).resolve() == project / "statemachines" / "poll_tasks.asl.yaml"
+
+
+def test_no_test_of_the_artefact_runs_again_with_built(request: pytest.FixtureRequest) -> None:
+    # --built selects the tests with this fixture: those that run the local stack with the built functions.
+    tests = [item for item in request.session.items if item.path.parent == Path(__file__).parent]
+
+    assert tests
+    assert [item.nodeid for item in tests if "artefact" in getattr(item, "fixturenames", ())] == []

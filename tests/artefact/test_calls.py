@@ -104,9 +104,9 @@ FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
 
 
 @pytest.mark.parametrize("missing", FAULTS)
-def test_each_fault_of_the_layer_fails_a_call(artefact: Artefact, tmp_path: Path, missing: str) -> None:
+def test_each_fault_of_the_layer_fails_a_call(built: Artefact, tmp_path: Path, missing: str) -> None:
     function, fault = FAULTS[missing]
-    copy = copy_of(artefact, tmp_path / "build")
+    copy = copy_of(built, tmp_path / "build")
     fault(copy)
 
     problems = check_calls(copy.folder, copy.layer, only=[function])
@@ -115,8 +115,8 @@ def test_each_fault_of_the_layer_fails_a_call(artefact: Artefact, tmp_path: Path
     assert [problem for problem in problems if problem.startswith(f"{function}: ")]
 
 
-def test_modules_that_functions_import_later_are_checked(artefact: Artefact, tmp_path: Path) -> None:
-    copy = copy_of(artefact, tmp_path / "build")
+def test_modules_that_functions_import_later_are_checked(built: Artefact, tmp_path: Path) -> None:
+    copy = copy_of(built, tmp_path / "build")
     assert list(check_imports(copy.layer)) == []
     copy.remove(f"{LAYER}/httpcore")
     copy.change(f"{LAYER}/catchlight/providers/acedata.py", lambda source: source + b"\nimport no_such_module\n")
@@ -137,10 +137,10 @@ def test_a_missing_profile_of_the_user_has_no_effect(monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(scope="module")
-def calls(artefact: Artefact) -> Sequence[Call]:
+def calls(built: Artefact) -> Sequence[Call]:
     """Returns all calls of all functions."""
     made: list[Call] = []
-    assert list(check_calls(artefact.folder, artefact.layer, calls=made)) == []
+    assert list(check_calls(built.folder, built.layer, calls=made)) == []
     return made
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from catchlight.aws.clients import AwsClients
+from scripts.try_wheel import find_python
 
 REPOSITORY = Path(__file__).parents[2]
 LAYER = REPOSITORY / "layers" / "catchlight" / "python"
@@ -80,9 +81,7 @@ _Loader.add_multi_constructor("!", lambda *_: None)
 
 
 def test_find_python_returns_the_runtimes_version_only() -> None:
-    found = subprocess.run(
-        [REPOSITORY / "scripts" / "find-python", "--exactly", "3.13"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    found = find_python("3.13")
 
     if not found:
         pytest.skip("Python 3.13 is not installed")

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -16,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import botocore
 
-from local.environment import without_user_settings
+from local.artefact import run_sam
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / ".aws-sam" / "benchmarks"
@@ -34,11 +33,8 @@ def build() -> None:
     """Rebuilds `BUILD`, the functions and the layer, from the repository."""
     if sys.version_info[:2] != RUNTIME_VERSION:
         raise SystemExit(f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the version of Lambda's runtime.")
-    environment = without_user_settings(os.environ)
-    environment |= {"BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
-    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
-    command = [str(Path(sys.executable).parent / "sam"), "build", "--build-dir", str(BUILD)]
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    pythons = {"BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
+    run_sam(["build", "--build-dir", str(BUILD)], {"AWS_DEFAULT_REGION": "us-east-1", **pythons})
 
 
 @cache

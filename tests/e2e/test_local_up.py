@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -24,6 +23,7 @@ import pytest
 from catchlight.client.stack import find_local
 from catchlight.providers import PROVIDERS
 from local.artefact import Artefact
+from local.loopback import LoopbackHandler, LoopbackServer
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.image_server import picture
 from tests.waiting import TIMEOUT_SECONDS, eventually
@@ -31,12 +31,12 @@ from tests.waiting import TIMEOUT_SECONDS, eventually
 IMAGE = picture("JPEG")
 
 
-class Provider(BaseHTTPRequestHandler):
+class Provider(LoopbackHandler):
     """A minimal provider: returns the records in `records`, and serves one image."""
 
     records: dict[str, dict[str, Any]]
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
         if url.path.endswith("/record-info"):
             record = self.records.get(parse_qs(url.query)["taskId"][0])
@@ -45,32 +45,20 @@ class Provider(BaseHTTPRequestHandler):
             self._send("application/octet-stream", IMAGE)
 
     def _send(self, content_type: str, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(200, body, [("Content-Type", content_type)])
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[ThreadingHTTPServer]:
+def provider() -> Iterator[LoopbackServer]:
     handler = type("ProviderOfThisModule", (Provider,), {"records": {}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with LoopbackServer(handler) as server:
+        yield server
 
 
 class Stack:
     """The stack that stack.json describes, and its provider."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path, provider: ThreadingHTTPServer) -> None:
+    def __init__(self, process: subprocess.Popen[str], folder: Path, provider: LoopbackServer) -> None:
         self.process = process
         self.folder = folder
         self.path = folder / ".local" / "stack.json"
@@ -91,7 +79,7 @@ class Stack:
 
     def complete_at_provider(self, task_id: str) -> str:
         """Makes the provider report a task's success. Returns its image's URL."""
-        url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
+        url = f"http://127.0.0.1:{self.provider.port}/{task_id}.jpg?signature=abc"
         response = {"originImageUrl": None, "resultImageUrl": url}
         handler: Any = self.provider.RequestHandlerClass
         handler.records[task_id] = {"taskId": task_id, "successFlag": 1, "response": response}
@@ -133,10 +121,10 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(
-    provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None
+    provider: LoopbackServer, tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("up")
-    address = f"127.0.0.1:{provider.server_address[1]}"
+    address = f"127.0.0.1:{provider.port}"
     options = ["--port", "0", "--aws-port", "0", "--time-scale", "0.02"]
     options += ["--state-dir", str(folder / ".local")]
     options += ["--no-simulator", "--provider-url", f"flux-kontext=http://{address}", "--allow-image-host", address]

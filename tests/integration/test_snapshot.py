@@ -8,14 +8,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from catchlight.aws.clients import AwsClients
+from local.loopback import LoopbackHandler, LoopbackServer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -64,41 +63,32 @@ def test_the_search_finds_objects_that_must_not_be_in_a_snapshot() -> None:
     assert {"Dependencies", "RotatingSecret", "Session", "TlsContext"} < set(found)
 
 
-class RestoredEnvironment(BaseHTTPRequestHandler):
+class RestoredEnvironment(LoopbackHandler):
     """Lambda's endpoint for credentials in a restored environment, and a DynamoDB that records the callers."""
 
     callers: list[str]
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         assert self.headers["Authorization"] == "of this environment"
         self._answer(
             {"AccessKeyId": "RESTORED", "SecretAccessKey": "x", "Token": "x", "Expiration": "2099-01-01T00:00:00Z"}
         )
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
         self.rfile.read(int(self.headers["Content-Length"]))
         self.callers.append(self.headers["Authorization"])
         self._answer({})
 
     def _answer(self, body: dict[str, str]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(200, json.dumps(body).encode(), [])
 
 
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The environment after a restore: it has no access keys, but the URL that returns them. Yields the callers."""
     RestoredEnvironment.callers = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), RestoredEnvironment)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
+    server = LoopbackServer(RestoredEnvironment)
+    url = f"http://127.0.0.1:{server.port}"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/credentials")
@@ -106,10 +96,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    yield RestoredEnvironment.callers
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with server:
+        yield RestoredEnvironment.callers
 
 
 def test_a_restored_function_uses_the_credentials_of_its_environment(restored: list[str]) -> None:

@@ -2,12 +2,10 @@
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -27,6 +25,7 @@ from catchlight.polling.provider_client import (
     ProviderClient,
 )
 from catchlight.providers import PROVIDERS
+from local.loopback import LoopbackHandler, LoopbackServer
 from tests.fake_http import FakeHttp
 from tests.hostile.internet import listening, read_request
 
@@ -210,34 +209,23 @@ def test_an_answer_without_the_requested_task_is_an_error(monkeypatch: pytest.Mo
 # ------------------------------------------------------------------------------------------------ connections
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(LoopbackHandler):
     connections = 0
 
     def setup(self) -> None:
         type(self).connections += 1
         super().setup()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         code, body = (500, b"{}") if "bad" in self.path else (200, b'{"code": 200, "data": null}')
-        self.send_response(code)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parent's name
-        """Keeps the output of tests clean."""
+        self.answer(code, body, [])
 
 
 @contextmanager
 def serving() -> Iterator[tuple[str, type[Handler]]]:
     handler = type("Counting", (Handler,), {"connections": 0})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", handler
-        server.shutdown()
-        thread.join()
+    with LoopbackServer(handler) as server:
+        yield f"http://127.0.0.1:{server.port}", handler
 
 
 @pytest.mark.parametrize("first", ["good", "bad"])

@@ -44,7 +44,7 @@ def test_scripts_are_run_as_modules_because_they_import_from_the_checkout() -> N
     text = "\n".join((REPOSITORY / name).read_text() for name in files)
 
     assert re.findall(r"python[\d.]* (?:\S*/)?(?:scripts|local|tests)/\S+\.py", text) == []
-    assert {"scripts.scan", "scripts.fuzz", "scripts.lint_state_machine"} <= set(re.findall(r"-m (scripts\.\w+)", text))
+    assert {"scripts.scan", "scripts.fuzz", "scripts.smoke"} <= set(re.findall(r"-m (scripts\.\w+)", text))
 
 
 def test_the_newest_version_is_that_of_the_package() -> None:

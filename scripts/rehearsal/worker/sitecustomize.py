@@ -18,7 +18,8 @@ if layers := os.environ.get("_LAMBDA_LAYERS_DIRS", ""):
     if {"ADDITIONAL_IMAGE_HOSTS", "WEBHOOK_URL"} & os.environ.keys():
         # The worker adds the layer to the path only later, and the sandbox module imports from it.
         sys.path[:0] = [str(Path(layer) / "python") for layer in layers.split(os.pathsep)]
-        spec = importlib.util.spec_from_file_location("sandbox", os.environ["CATCHLIGHT_SANDBOX"])
+        repository = Path(__file__).parents[3]
+        spec = importlib.util.spec_from_file_location("sandbox", repository / "local" / "lambda_" / "sandbox.py")
         assert spec is not None
         assert spec.loader is not None
         sandbox = importlib.util.module_from_spec(spec)

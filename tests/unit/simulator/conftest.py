@@ -1,15 +1,14 @@
 """Provides a receiver of callbacks, and a fast simulator."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 
+from local.loopback import LoopbackHandler, LoopbackServer
 from local.simulator import Delivery, SimulatedTask, Simulator
 
 
@@ -28,25 +27,16 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     received = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(LoopbackHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
             received.paths.append(self.path)
             received.headers.append(dict(self.headers.items()))
             received.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(received.answers.pop(0) if received.answers else 200)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
+            self.answer(received.answers.pop(0) if received.answers else 200, b"", [("Location", "/elsewhere")])
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        received.url = f"http://127.0.0.1:{server.server_address[1]}/callbacks/x/token"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with LoopbackServer(Handler) as server:
+        received.url = f"http://127.0.0.1:{server.port}/callbacks/x/token"
         yield received
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
