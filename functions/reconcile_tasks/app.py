@@ -29,7 +29,7 @@ from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.event_publication import publish
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
-from catchlight.recovery.stream_positions import StreamPositions, tasks_of
+from catchlight.recovery.stream_positions import StreamPositions, task_of
 from catchlight.settings import ReconcileTasksSettings
 from catchlight.tasks.task import Task
 
@@ -162,14 +162,22 @@ def restart(dead_letters: Sequence[DeadLetter], failures: list[Exception]) -> li
 
 def read_tasks(dead_letter: DeadLetter) -> list[str] | None:
     """Returns the tasks of a message; None if they are unknown, or could not be read."""
+    if dead_letter.task:
+        # A message whose own `task` is not a task key stays for an operator. Keys in stream records need not be task
+        # keys: the table contains other items, too.
+        return [dead_letter.task] if is_task_key(dead_letter.task) else None
     try:
-        tasks = tasks_of(dead_letter, dependencies().streams)
+        records = read_records(dead_letter)
     except Exception as exc:  # noqa: BLE001 - reported, and the other messages are redriven
         report_failure(logger, "stream records not read, the next run tries again", exc, message_id=dead_letter.id)
         return None
-    # A message whose own `task` is not a task key stays for an operator. Keys in stream records need not be task keys:
-    # the table contains other items, too.
-    return None if dead_letter.task and not is_task_key(dead_letter.task) else tasks
+    return None if records is None else list(dict.fromkeys(map(task_of, records)))
+
+
+def read_records(dead_letter: DeadLetter) -> list[dict[str, Any]] | None:
+    """Reads the stream records of a message; None if it has no positions, or the stream no longer has the records."""
+    positions = StreamPositions.of(dead_letter)
+    return positions.records(dependencies().streams()) if positions else None
 
 
 def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[DeadLetter]:
@@ -179,8 +187,7 @@ def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[D
     """
     for dead_letter in dead_letters:
         try:
-            positions = StreamPositions.of(dead_letter)
-            records = positions.records(dependencies().streams()) if positions else None
+            records = read_records(dead_letter)
             is_published = records and publish(
                 dependencies().functions(), dependencies().settings.publish_events_function, records
             )

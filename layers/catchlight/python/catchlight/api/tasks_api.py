@@ -54,7 +54,10 @@ class TasksApi:
     def register(self, registration: Registration) -> RegisteredTasks:
         """Registers tasks. If an id occurs twice in a request, the outcome of its second occurrence is `known`."""
         ids = list(dict.fromkeys(registration.task_ids))
-        is_new = dict(zip(ids, self._register(registration, ids), strict=True))
+        are_new = self.registry.register(
+            registration.provider, ids, now=self.now(), metadata=registration.metadata, ref=registration.ref
+        )
+        is_new = dict(zip(ids, are_new, strict=True))
         return RegisteredTasks(
             tasks=tuple(
                 NewTask(
@@ -65,11 +68,6 @@ class TasksApi:
                 )
                 for task_id in registration.task_ids
             )
-        )
-
-    def _register(self, registration: Registration, task_ids: list[str]) -> list[bool]:
-        return self.registry.register(
-            registration.provider, task_ids, now=self.now(), metadata=registration.metadata, ref=registration.ref
         )
 
     def page(self, query: PageQuery) -> TaskPage:

@@ -20,7 +20,6 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
-    UnreadableAnswerError,
 )
 from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, ResponseTooLargeError
 from catchlight.models import TaskReport
@@ -114,7 +113,9 @@ class ProviderClient:
             if stop.is_set() or self._clock() >= deadline:
                 return []
             try:
-                return [_Sent(request.task_ids, self._send(provider, request, api_key, now()))]
+                requested_at = now()  # not later than the time from which the URLs in the answer are valid
+                answer = self.exchange(provider, request, api_key)
+                return [_Sent(request.task_ids, provider.parse_poll(request, *answer, received_at=requested_at))]
             except RequestRefusedError as exc:
                 ids = request.task_ids
                 if len(ids) == 1:
@@ -146,26 +147,6 @@ class ProviderClient:
             results.failed = dict.fromkeys(unsent, stopped[0]) | results.failed
         return results
 
-    def request_status(
-        self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]
-    ) -> TaskReport:
-        """Requests the status of a single task and returns the provider's report.
-
-        Raises:
-            ProviderError: the request failed, or the answer does not contain the task.
-            Exception: a bug in Catchlight, raised while the answer was parsed.
-        """
-        results = self.request_statuses(provider, [task_id], api_key=api_key, now=now)
-        if results.errors:
-            raise results.errors[0]
-        if not results.reports:
-            raise ProviderUnavailableError(f"the answer of {provider.id} does not contain the task")
-        report = results.reports[0]
-        if report.unreadable is not None:
-            # Such an answer neither confirms nor contradicts a callback, whose URLs may be usable.
-            raise UnreadableAnswerError(report.failure.message if report.failure else "")
-        return report
-
     def credits(self, provider: Provider, *, api_key: str) -> float | None:
         """Requests the account's credits; None if the provider accepts the key, but does not report its credits.
 
@@ -173,29 +154,18 @@ class ProviderClient:
             ProviderRefusedError: the provider refuses the key.
             ProviderError: the answer, if any, does not show whether the provider accepts the key.
         """
-        return provider.parse_credits(*self._exchange(provider, provider.credits_request(), api_key))
-
-    def download_url(self, provider: Provider, url: str, *, api_key: str) -> str | None:
-        """Requests another URL of a provider's file; None if the provider has no such request.
-
-        Raises:
-            ProviderError: the request failed, or its answer has no URL.
-        """
-        if provider.download_urls is None:
-            return None
-        answer = self._exchange(provider, provider.download_urls.request(url), api_key)
-        return provider.download_urls.parse(*answer)
+        return provider.parse_credits(*self.exchange(provider, provider.credits_request(), api_key))
 
     def close(self) -> None:
         """Closes the idle connections."""
         self._http.close()
 
-    def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
-        http_status, body = self._exchange(provider, request, api_key)
-        return provider.parse_poll(request, http_status, body, received_at=now)
+    def exchange(self, provider: Provider, request: PollRequest, api_key: str) -> tuple[int, Any]:
+        """Sends a request and returns the HTTP status and the decoded JSON; None if the body is not JSON.
 
-    def _exchange(self, provider: Provider, request: PollRequest, api_key: str) -> tuple[int, Any]:
-        """Sends a request and returns the HTTP status and the decoded JSON; None if the body is not JSON."""
+        Raises:
+            ProviderUnavailableError: the provider did not answer, or its answer is too long.
+        """
         url = self._base_urls.get(provider.id, provider.base_url) + request.path
         if request.params:
             url += f"?{urlencode(request.params)}"

@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
+from catchlight.aws.dynamodb import store_errors
 from catchlight.models import Reporter, TaskStatus, iso
+from catchlight.tasks.table import readable_tasks
 from catchlight.tasks.task import UNANSWERED, Task
 
 if TYPE_CHECKING:
@@ -70,25 +69,17 @@ class TasksByStatus:
         *,
         since: datetime | None = None,
         before: datetime | None = None,
-        newest_first: bool = False,
         page_size: int | None = None,
         only: Only | None = None,
     ) -> Iterator[Task]:
         """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
-        They are sorted by the time of this change, oldest first by default. A malformed item, for example one that was
-        edited by hand, is omitted, and `unreadable` is called.
+        They are sorted by the time of this change, oldest first. A malformed item, for example one that was edited by
+        hand, is omitted, and `unreadable` is called.
         """
         limit = {"Limit": page_size} if page_size else {}
-        for page in self._pages(status, since, before, only, ScanIndexForward=not newest_first, **limit):
-            for item in page["Items"]:
-                try:
-                    task = Task.model_validate(deserialized(item))
-                except ValidationError as exc:
-                    if self._unreadable:
-                        self._unreadable(item["task"]["S"], malformed_attributes(exc))
-                else:
-                    yield task
+        for page in self._pages(status, since, before, only, **limit):
+            yield from readable_tasks(page["Items"], self._unreadable)
 
     def count(
         self,

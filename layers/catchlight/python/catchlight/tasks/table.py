@@ -1,6 +1,6 @@
 """Reads the tasks table, and updates its items conditionally: the basis of the other modules of this package."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,18 +54,9 @@ class TasksTable:
 
         A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
-        found: dict[str, Task] = {}
         keys = [_key(task) for task in dict.fromkeys(tasks)]
-        for item in batch_get(self._client, self._name, keys, consistent_read=True):
-            # Users can edit items by hand: a malformed item must not prevent reading the other ones.
-            try:
-                task = Task.model_validate(deserialized(item))
-            except ValidationError as exc:
-                if unreadable:
-                    unreadable(item["task"]["S"], malformed_attributes(exc))
-            else:
-                found[task.task] = task
-        return found
+        items = batch_get(self._client, self._name, keys, consistent_read=True)
+        return {task.task: task for task in readable_tasks(items, unreadable)}
 
     def update(
         self,
@@ -115,6 +106,19 @@ def parse_item(item: Mapping[str, Any]) -> Task:
     except ValidationError as exc:
         attributes = malformed_attributes(exc)
         raise StoreUnavailableError(f"the task's item is malformed, repair it by hand: {attributes}") from exc
+
+
+def readable_tasks(items: Iterable[Mapping[str, Any]], unreadable: Callable[[str, str], None] | None) -> Iterator[Task]:
+    """Converts items to tasks, without the malformed ones: calls `unreadable` as `TasksTable.get_many` does."""
+    for item in items:
+        # Users can edit items by hand: a malformed item must not prevent reading the other ones.
+        try:
+            task = Task.model_validate(deserialized(item))
+        except ValidationError as exc:
+            if unreadable:
+                unreadable(item["task"]["S"], malformed_attributes(exc))
+        else:
+            yield task
 
 
 def document(model: Model) -> dict[str, Any]:
