@@ -13,8 +13,7 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.dispatch import PollState
 from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
 from catchlight.models import TaskReport, TaskStatus, split_task_key, utc_now
-from catchlight.observability.failures import count_failure, report_failure, reports_failures
-from catchlight.observability.log_lines import log_line
+from catchlight.observability.failures import count_failure, log_line, report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
@@ -57,13 +56,8 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
-def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tasks of a round, as log fields."""
-    return {"tasks": event["tasks"]}
-
-
 @logger.inject_lambda_context(clear_state=True)
-@reports_failures(logger, about)
+@reports_failures(logger, lambda event: {"tasks": event["tasks"]})
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Runs one polling round: reads a `PollState` from the event and returns the next one.
 

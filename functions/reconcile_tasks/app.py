@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
@@ -22,15 +22,15 @@ from catchlight.aws.batches import batches
 from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import is_task_key, split_task_key, utc_now
-from catchlight.observability.failures import count_failure, report_failure, reports_failures
-from catchlight.observability.log_lines import log_line
+from catchlight.models import is_task_key, parse_time, split_task_key, utc_now
+from catchlight.observability.failures import count_failure, log_line, report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.event_publication import publish
-from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
+from catchlight.recovery.reconcile import Reconciliation, Repaired
 from catchlight.recovery.stream_positions import StreamPositions, task_of
 from catchlight.settings import ReconcileTasksSettings
+from catchlight.tasks.restarts import POLLING_SLACK
 from catchlight.tasks.task import Task
 
 # Per queue and run. The next runs process the remaining messages.
@@ -202,11 +202,8 @@ def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[D
 
 def age_seconds(task: Task | None) -> float:
     """Returns the seconds since a task was registered or, without that time, last changed; 0 without a valid time."""
-    try:
-        since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
-        return max(0.0, (utc_now() - since).total_seconds())
-    except (ValueError, TypeError):  # items written by hand may have no time, or one without a time zone
-        return 0.0
+    since = parse_time(task.registered_at or task.updated_at) if task else None
+    return max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
 
 
 def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: list[Exception]) -> int:

@@ -34,7 +34,6 @@ OWN_MODULES = {
     "models",
     "observability",
     "observability.failures",
-    "observability.log_lines",
     "observability.metrics",
     "providers",
     "providers.flux_kontext",

@@ -8,13 +8,12 @@ from datetime import datetime
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.problems import (
     IMAGE_NOT_ARCHIVED,
-    INVALID_PARAMETER,
     NO_SUCH_IMAGE,
     NO_SUCH_TASK,
     UNREADABLE_ITEM,
     APIError,
 )
-from catchlight.api.queries import InvalidCursorError, TaskQueries
+from catchlight.api.queries import TaskQueries
 from catchlight.api.request_models import ImageQuery, PageQuery, Registration, TaskQuery
 from catchlight.api.response_models import FINAL_STATUSES, NewTask, RegisteredTasks, TaskPage, TaskResponse
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
@@ -72,16 +71,7 @@ class TasksApi:
 
     def page(self, query: PageQuery) -> TaskPage:
         """Returns one page of tasks, newest first."""
-        try:
-            page = self.queries.page(query)
-        except InvalidCursorError as exc:
-            raise APIError(
-                INVALID_PARAMETER,
-                f"cursor: {exc}",
-                advice="Pass on `cursor` of the previous page unchanged, with the same filters, or begin with the "
-                "first page.",
-            ) from None
-        return page_answer(page, self.links(query.link_seconds))
+        return page_answer(self.queries.page(query), self.links(query.link_seconds))
 
     def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> AwaitedTask:
         """Returns one task. Waits until its status is final, for `query.wait` or `max_wait_seconds` at most.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from threading import Event
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -49,29 +48,25 @@ class LookupResults:
 
     reports: list[TaskReport] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)  # an error other than ProviderError is a bug in Catchlight
-    failed: dict[str, Exception] = field(
-        default_factory=dict
-    )  # by task id: the error because of which it has no report
+    failed: dict[str, Exception] = field(default_factory=dict)  # by task id: why the task has no report
     requests: int = 0
 
     @classmethod
-    def of_error(cls, error: Exception, task_ids: Sequence[str]) -> Self:
-        """Returns the results if this error prevents the requests for all of the tasks."""
-        return cls(errors=[error], failed=dict.fromkeys(task_ids, error))
+    def of_error(cls, error: Exception, task_ids: Sequence[str], *, requests: int = 0) -> Self:
+        """Returns the results if none of the tasks has a report because of this error."""
+        return cls(errors=[error], failed=dict.fromkeys(task_ids, error), requests=requests)
+
+    def add(self, other: "LookupResults") -> None:
+        """Adds the results of further requests."""
+        self.reports += other.reports
+        self.errors += other.errors
+        self.failed |= other.failed
+        self.requests += other.requests
 
     @property
     def is_busy(self) -> bool:
         """Whether the provider answered that it is busy (rate limit or maintenance)."""
         return any(isinstance(error, ProviderBusyError) for error in self.errors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A request that was sent, with the reports in its answer or with its error; with neither if it was split."""
-
-    task_ids: Sequence[str]
-    reports: Sequence[TaskReport] = ()
-    error: Exception | None = None
 
 
 class ProviderClient:
@@ -109,37 +104,32 @@ class ProviderClient:
         results = LookupResults()
         stop = Event()
 
-        def send(request: PollRequest) -> list[_Sent]:
+        def send(request: PollRequest) -> LookupResults:
             if stop.is_set() or self._clock() >= deadline:
-                return []
+                return LookupResults()
+            ids = request.task_ids
             try:
                 requested_at = now()  # not later than the time from which the URLs in the answer are valid
                 answer = self.exchange(provider, request, api_key)
-                return [_Sent(request.task_ids, provider.parse_poll(request, *answer, received_at=requested_at))]
-            except RequestRefusedError as exc:
-                ids = request.task_ids
-                if len(ids) == 1:
-                    return [_Sent(ids, error=exc)]
-                half = len(ids) // 2
-                parts = (provider.poll_request(part) for part in (ids[:half], ids[half:]))
-                return [_Sent(ids), *(sent for part in parts for sent in send(part))]
-            except _STOPPING as exc:
-                stop.set()
-                return [_Sent(request.task_ids, error=exc)]
+                return LookupResults(provider.parse_poll(request, *answer, received_at=requested_at), requests=1)
             except Exception as exc:  # noqa: BLE001 - the caller reports it; the reports of other tasks must be kept
-                return [_Sent(request.task_ids, error=exc)]
+                if isinstance(exc, _STOPPING):
+                    stop.set()
+                if not isinstance(exc, RequestRefusedError) or len(ids) == 1:
+                    return LookupResults.of_error(exc, ids, requests=1)
+            parts = LookupResults(requests=1)
+            half = len(ids) // 2
+            for part in (ids[:half], ids[half:]):
+                parts.add(send(provider.poll_request(part)))
+            return parts
 
         requests = list(_poll_requests(provider, task_ids))
         # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
         # the CPU time. A hundred waiting threads cost 8 MB.
         with ThreadPoolExecutor(max_workers=min(provider.max_concurrent_polls, len(requests) or 1)) as pool:
             for part in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
-                for sent in chain.from_iterable(pool.map(send, part)):
-                    results.requests += 1
-                    results.reports += sent.reports
-                    if sent.error:
-                        results.errors.append(sent.error)
-                        results.failed |= dict.fromkeys(sent.task_ids, sent.error)
+                for sent in pool.map(send, part):
+                    results.add(sent)
         if stopped := [error for error in results.errors if isinstance(error, _STOPPING)]:
             # The error that stopped the requests is also the reason for those that were not sent.
             reported = {report.task_id for report in results.reports}

@@ -31,10 +31,6 @@ from catchlight.tasks.task import Task
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The state machine counts only its planned waits, of six hours by default. The polls themselves, their retries and the
-# waits after errors take additional time. Restarting too early costs duplicate requests; too late, the images' URLs may
-# expire.
-POLLING_SLACK = timedelta(hours=1)
 # Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
 # of its message within half an hour.
 MAX_STARTING_TIME = timedelta(hours=1)

@@ -14,6 +14,7 @@ from catchlight.tasks.task import UNANSWERED, Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryOutputTypeDef
 
 INDEX_NAME = "byStatus"
 # The resolution of `updatedAt`. BETWEEN includes both bounds: subtracting it makes the upper bound exclusive.
@@ -34,11 +35,6 @@ class Only(StrEnum):
         " OR attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt))"
         f" AND {_MAY_BE_KNOWN}"
     )
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the attributes in the filter."""
-        return set(re.findall(r"#(\w+)", self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,38 +92,30 @@ class TasksByStatus:
 
     def _pages(
         self, status: TaskStatus, since: datetime | None, before: datetime | None, only: Only | None, **options: Any
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator["QueryOutputTypeDef"]:
         if since and before and since >= before:
             return
         is_status, is_in_period = "#status = :status", None
         values = {":status": {"S": status.value}}
-        names = {"#status": "status"}
         if since:
             values[":first"] = {"S": iso(since)}
             is_in_period = "#updatedAt >= :first"
         if before:
             values[":last"] = {"S": iso(before - _RESOLUTION)}
             is_in_period = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
-        if is_in_period:
-            names["#updatedAt"] = "updatedAt"
+        condition = " AND ".join(filter(None, (is_status, is_in_period)))
         if only:
             options["FilterExpression"] = only.value
-            names |= {f"#{name}": name for name in only.names}
-            if only is Only.UNCONFIRMED:
-                values[":callback"] = {"S": Reporter.CALLBACK.value}
-            else:
-                values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
+        if only is Only.UNCONFIRMED:
+            values[":callback"] = {"S": Reporter.CALLBACK.value}
+        elif only is Only.AWAITED:
+            values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
         arguments = options | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,
-            "KeyConditionExpression": " AND ".join(filter(None, (is_status, is_in_period))),
-            "ExpressionAttributeNames": names,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": {f"#{name}": name for name in re.findall(r"#(\w+)", f"{condition} {only}")},
             "ExpressionAttributeValues": values,
         }
-        while True:
-            with store_errors():
-                page: Any = self._client.query(**arguments)
-            yield page
-            if "LastEvaluatedKey" not in page:
-                return
-            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        with store_errors():
+            yield from self._client.get_paginator("query").paginate(**arguments)

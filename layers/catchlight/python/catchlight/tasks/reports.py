@@ -10,7 +10,15 @@ from typing import Any
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import GenerationRequest, Image, Reporter, TaskReport, TaskStatus, iso
-from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
+from catchlight.tasks.table import (
+    TasksTable,
+    complete_request,
+    document,
+    parse_item,
+    set_arrival,
+    set_required,
+    set_status,
+)
 from catchlight.tasks.task import Conflict, Task
 
 # Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the callback token
@@ -79,9 +87,8 @@ class Reports:
         written = self._table.update(report.task, update, condition=condition, returns="UPDATED_OLD")
         if not written.is_applied:
             stored = parse_item(written.attributes)
-            if (
-                report.ref and not stored.ref
-            ):  # a poll came before the callback, and only the callback has the reference
+            if report.ref and not stored.ref:
+                # A poll came before the callback, and only the callback has the reference.
                 self._add_reference(report)
             outcome = self._keep_if_contradicting(report, stored)
             is_repeated = outcome is ReportOutcome.DUPLICATE and report.reported_by is Reporter.CALLBACK
@@ -104,16 +111,12 @@ class Reports:
         if report.reported_by is Reporter.POLL:
             return self._note_original(report)
         update = UpdateExpression()
-        update.set_once("provider", report.provider)
-        update.set_once("taskId", report.task_id)
+        # `updatedAt` of a known task stays, so that an execution that was started since then counts as polling for it.
+        set_required(update, report.provider, report.task_id, TaskStatus.PENDING, report.reported_at)
         update.set_once("status", TaskStatus.PENDING.value)
-        update.set_once("rank", TaskStatus.PENDING.rank)
-        set_arrival(update, report.reported_at)
         if report.ref:
             update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
-        # The time of a known task stays, so that an execution that was started since then counts as polling for it.
-        update.set_once("updatedAt", iso(report.reported_at))
         update.add("deliveries", 1)
         has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)

@@ -137,6 +137,18 @@ def set_arrival(update: UpdateExpression, moment: datetime) -> None:
     update.set_once("arrivedAt", iso(moment))
 
 
+def set_required(update: UpdateExpression, provider_id: str, task_id: str, status: TaskStatus, now: datetime) -> None:
+    """Adds the attributes that an item needs to be in the indexes and to be updated by the archiver, if it lacks them.
+
+    `status`: the status that the item has or gets.
+    """
+    update.set_once("provider", provider_id)
+    update.set_once("taskId", task_id)
+    update.set_once("rank", status.rank)
+    update.set_once("updatedAt", iso(now))
+    set_arrival(update, now)
+
+
 def set_status(update: UpdateExpression, status: TaskStatus, now: datetime) -> None:
     """Sets a task's status, its rank and the time of this change."""
     update.set("status", status.value)
