@@ -41,9 +41,9 @@ def retry_after(description: str) -> dict[str, Any]:
     return {"Retry-After": {"description": description, "schema": {"type": "integer"}}}
 
 
-def responses(status: HTTPStatus, success: dict[str, Any], *problems: Problem) -> dict[int, Any]:
+def responses(status: HTTPStatus, successful: dict[str, Any], *problems: Problem) -> dict[int, Any]:
     """Returns a route's `responses`: the successful one, its problems, and those that all routes have in common."""
-    described = {status: success}
+    described = {status: successful}
     for problem in (*problems, UNAVAILABLE):
         _add(described, problem.status, f"`{problem.name}`: {problem.title}")
         content = described[problem.status]["content"]

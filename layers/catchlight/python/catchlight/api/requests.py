@@ -69,12 +69,8 @@ def read_idempotency_key(key: str | None) -> str:
             "value when you repeat the request.",
         )
     if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
-        raise APIError(
-            INVALID_PARAMETER,
-            "Idempotency-Key should be 1 to 128 letters, digits, - and _",
-            advice="Use a UUID.",
-            errors=(FieldProblem(at="Idempotency-Key", detail="should be 1 to 128 letters, digits, - and _"),),
-        )
+        error = FieldProblem(at="Idempotency-Key", detail="should be 1 to 128 letters, digits, - and _")
+        raise APIError(INVALID_PARAMETER, f"{error.at} {error.detail}", advice="Use a UUID.", errors=(error,))
     return key
 
 

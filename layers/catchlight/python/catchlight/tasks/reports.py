@@ -33,6 +33,9 @@ MAX_URL_LENGTH_IN_CONFLICT = 1024
 HINTS_AT_LEAST_APART = timedelta(seconds=60)
 # Callbacks of a task with more deliveries than this start no poll. A provider sends a callback at most four times.
 MAX_DELIVERIES_BEFORE_A_HINT = 10
+# The table does not contain the task, because a callback may arrive before its registration; or the item has no rank,
+# because a user wrote it.
+_HAS_NO_RANK = "attribute_not_exists(#rank)"
 # A condition of the write, because concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
@@ -74,15 +77,12 @@ class Reports:
         """
         if report.is_hint:
             return self._note_hint(report)
-        # The table does not contain the task, because a callback may arrive before its registration; or the item has no
-        # rank, because a user wrote it.
-        has_no_rank = "attribute_not_exists(#rank)"
         # Reports only move a task to a higher rank: their order and repetitions do not affect the final status.
         moves_up = "#rank < :rank"
         update = update_by_report(report, known_request)
-        condition = f"{has_no_rank} OR {moves_up}"
+        condition = f"{_HAS_NO_RANK} OR {moves_up}"
         if report.reported_by is Reporter.CALLBACK:
-            condition = f"{has_no_rank} OR ({moves_up} AND {_may_replace_result(update)})"
+            condition = f"{_HAS_NO_RANK} OR ({moves_up} AND {_may_replace_result(update)})"
         self._table.set_delete_after(update, report.status, report.reported_at)
         written = self._table.update(report.task, update, condition=condition, returns="UPDATED_OLD")
         if not written.is_applied:
@@ -118,14 +118,13 @@ class Reports:
             update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
         update.add("deliveries", 1)
-        has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
         is_new = _is_no_repetition(update, report)
         if report.images:
             # Not replaced if the item has images: they may have been downloaded already.
             update.set_once("images", [document(image) for image in report.images])
             is_new = f"(attribute_not_exists(#images) OR {is_new})"
-        condition = f"({has_no_rank} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
+        condition = f"({_HAS_NO_RANK} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
         written = self._table.update(report.task, update, condition=condition)
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
@@ -141,8 +140,7 @@ class Reports:
         update.set_once("hintedAt", iso(report.reported_at))
         update.set("confirmedAt", iso(report.reported_at))  # the provider itself reported the URL: any host is allowed
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
-        has_no_rank = "attribute_not_exists(#rank)"
-        condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({has_no_rank} OR {has_no_result})"
+        condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({_HAS_NO_RANK} OR {has_no_result})"
         is_applied = self._table.update(report.task, update, condition=condition).is_applied
         return Recorded(ReportOutcome.APPLIED if is_applied else ReportOutcome.DUPLICATE, None)
 
