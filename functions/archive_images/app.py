@@ -40,12 +40,12 @@ from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
 from catchlight.observability.failures import (
     count_failure,
-    log_line,
     message_task,
     message_tasks,
     report_failure,
     reports_failures,
 )
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, UNREADABLE_TASK_LIFETIME, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient

@@ -29,14 +29,8 @@ from catchlight.aws.outages import OutageWait
 from catchlight.dispatch import TaskQueue
 from catchlight.errors import NotQueuedError, StoreUnavailableError
 from catchlight.models import PROBE_STATUS, Reporter, TaskStatus, is_task_key, utc_now
-from catchlight.observability.failures import (
-    count_failure,
-    log_line,
-    report_failure,
-    reports_failures,
-    stream_task,
-    stream_tasks,
-)
+from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
 from catchlight.tasks.registration import Registry, is_complete
 from catchlight.tasks.table import TasksTable

@@ -13,7 +13,8 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.dispatch import PollState
 from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
 from catchlight.models import TaskReport, TaskStatus, split_task_key, utc_now
-from catchlight.observability.failures import count_failure, log_line, report_failure, reports_failures
+from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient

@@ -23,14 +23,8 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
 from catchlight.events import SOURCE, TaskEvent, is_published
 from catchlight.models import is_task_key, split_task_key
-from catchlight.observability.failures import (
-    count_failure,
-    log_line,
-    report_failure,
-    reports_failures,
-    stream_task,
-    stream_tasks,
-)
+from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.settings import PublishEventsSettings
 

@@ -38,7 +38,8 @@ from catchlight.errors import (
     UnknownProviderError,
 )
 from catchlight.models import REFERENCE_PATTERN, TaskReport, TaskStatus, utc_now
-from catchlight.observability.failures import log_line, report_failure
+from catchlight.observability.failures import report_failure
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json

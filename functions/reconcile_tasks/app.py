@@ -23,7 +23,8 @@ from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import is_task_key, parse_time, split_task_key, utc_now
-from catchlight.observability.failures import count_failure, log_line, report_failure, reports_failures
+from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.event_publication import publish

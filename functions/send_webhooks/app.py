@@ -21,7 +21,8 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import InvalidMessageError, WebhookGoneError, WebhookNotAcceptedError
 from catchlight.models import utc_now
-from catchlight.observability.failures import log_line, report_failure, reports_failures
+from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.settings import SendWebhooksSettings
 from catchlight.webhooks.retries import retry_after_seconds

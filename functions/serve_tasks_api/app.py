@@ -46,7 +46,8 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import MalformedBodyError, SettingsError, StoreUnavailableError
 from catchlight.models import TASK_ID_PATTERN, utc_now
-from catchlight.observability.failures import log_line, report_failure, reports_failures
+from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDER_ID_PATTERN
 from catchlight.settings import ServeTasksApiSettings

@@ -23,12 +23,12 @@ from catchlight.errors import InvalidMessageError
 from catchlight.models import is_task_key, utc_now
 from catchlight.observability.failures import (
     count_failure,
-    log_line,
     message_task,
     message_tasks,
     report_failure,
     reports_failures,
 )
+from catchlight.observability.log_lines import log_line
 from catchlight.settings import StartPollingSettings
 from catchlight.tasks.concurrent_writes import write_all
 from catchlight.tasks.restarts import POLLING_SLACK, Restarts

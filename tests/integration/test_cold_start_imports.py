@@ -34,6 +34,7 @@ OWN_MODULES = {
     "models",
     "observability",
     "observability.failures",
+    "observability.log_lines",
     "observability.metrics",
     "providers",
     "providers.flux_kontext",

@@ -14,7 +14,7 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from catchlight.observability.failures import log_line
+from catchlight.observability.log_lines import log_line
 from catchlight_cli.console import SafeConsole, json_text
 from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output

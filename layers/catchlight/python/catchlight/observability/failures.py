@@ -1,11 +1,11 @@
-"""Logs and counts failures in the same way for all functions, and formats log lines.
+"""Logs and counts failures in the same way for all functions.
 
 Lambda's own metric does not count exceptions that a function handles.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Event = dict[str, Any]
 Handler = Callable[[Event, "LambdaContext"], Result]
-
-# A JSON serializer for Powertools' Logger that escapes all non-ASCII characters, which the default one does not. Logs
-# contain messages of services, and terminals execute C1 controls and reorder text at bidirectional controls.
-log_line = partial(json.dumps, default=str, separators=(",", ":"))
 
 
 def report_failure(logger: Logger, message: str, error: BaseException, **fields: Any) -> None:
