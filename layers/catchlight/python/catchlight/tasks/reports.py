@@ -99,7 +99,11 @@ class Reports:
         evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
             # A success replaces a failure. One of the two reports was wrong: the failure is kept as evidence.
-            evidence_error = self._keep_replaced_failure(previous)
+            try:
+                # The delivery that reported the failure is counted already.
+                self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
+            except StoreUnavailableError as exc:  # the report itself is written: the caller logs the missing evidence
+                evidence_error = exc
         return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def _note_hint(self, report: TaskReport) -> Recorded:
@@ -166,14 +170,6 @@ class Reports:
         if not is_known and len(stored.conflicts) < MAX_CONFLICTS:
             self._append_evidence(stored.task, evidence, is_delivery=report.reported_by is Reporter.CALLBACK)
         return ReportOutcome.CONFLICT
-
-    def _keep_replaced_failure(self, previous: Task) -> StoreUnavailableError | None:
-        try:
-            # The delivery that reported the failure is counted already.
-            self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
-        except StoreUnavailableError as exc:  # the report itself is written: the caller logs the missing evidence
-            return exc
-        return None
 
     def _append_evidence(self, task: str, evidence: Conflict, *, is_delivery: bool) -> None:
         update = UpdateExpression()
