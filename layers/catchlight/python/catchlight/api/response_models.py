@@ -131,6 +131,8 @@ class SkippedResponse(ResponseModel):
 class FailureResponse(Failure, ResponseModel):
     """Why a task has no archived images, with the provider's code and message. All providers have the same reasons."""
 
+    message: str = ""  # without the limit of stored messages: a later version of the stack may have a higher one
+
 
 class ProviderRecordResponse(ProviderRecord, ResponseModel):
     """Fields of the provider's own record of the task, other than its result, as far as the provider reported them.
