@@ -11,11 +11,12 @@ from catchlight.dispatch import Dispatcher
 from catchlight.models import utc_now
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
-from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation
+from catchlight.recovery.reconcile import Reconciliation
 from catchlight.recovery.redrive import Redrive
 from catchlight.settings import parse_base_urls
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight.tasks.images import TaskImages
+from catchlight.tasks.restarts import POLLING_SLACK
 from catchlight.tasks.table import TasksTable
 
 _DEFAULT_FIRST_POLL_AFTER_SECONDS = 120

@@ -57,13 +57,8 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
-def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tasks of a round, as log fields."""
-    return {"tasks": event["tasks"]}
-
-
 @logger.inject_lambda_context(clear_state=True)
-@reports_failures(logger, about)
+@reports_failures(logger, lambda event: {"tasks": event["tasks"]})
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Runs one polling round: reads a `PollState` from the event and returns the next one.
 

@@ -7,7 +7,7 @@ once: a record that is read again is published again with the same `eventId`.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from catchlight.aws.batches import MAX_EVENTS_PER_CALL, batch_item_failures, batches
+from catchlight.aws.batches import MAX_EVENTS_PER_CALL, batch_item_failures
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
 from catchlight.events import SOURCE, TaskEvent, is_published
@@ -42,29 +42,12 @@ logger = Logger(json_serializer=log_line)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A stream record of a task that has reached a final status."""
-
-    task: str
-    item: Mapping[str, Any]  # in DynamoDB's attribute format
-    written_at: datetime  # to the second
-    sequence_number: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A stream record that could not be read."""
-
-    task: str | None
-    sequence_number: str
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry for PutEvents, and its task."""
+    """A stream record of a task that has reached a final status, as an entry for PutEvents."""
 
-    task: str
-    event: "PutEventsRequestEntryTypeDef"
+    task: str  # empty if the record does not name a task
+    sequence_number: str
+    event: "PutEventsRequestEntryTypeDef | None"  # None: no event can be made of the record
 
 
 class Dependencies:
@@ -86,41 +69,48 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     Returns the first unpublished record, if any, as `batchItemFailures`. Lambda reads the stream again from that record
     on, so later entries that the same call accepted are published twice.
     """
-    arrivals = list(read_arrivals(event["Records"]))
+    # If settings are missing, the whole batch fails here, instead of each entry separately.
+    dependencies()
+    entries = list(read_entries(event["Records"]))
     wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
-    entries = list(make_entries(arrivals))
-    published = put_events(entries, wait)
+    published = put_events([entry for entry in entries if entry.event], wait)
     for provider, count in Counter(split_task_key(entry.task)[0] for entry in entries[:published]).items():
         with metrics_by(provider=provider) as metrics:
             metrics.add_metric("EventsPublished", MetricUnit.Count, count)
-    logger.info("events published", records=len(event["Records"]), arrivals=len(arrivals), published=published)
-    first_failed = arrivals[published : published + 1]
-    for arrival in first_failed:
-        logger.error("event not published, the stream will be read again from here", task=arrival.task)
-    return batch_item_failures(arrival.sequence_number for arrival in first_failed)
+    logger.info("events published", records=len(event["Records"]), arrivals=len(entries), published=published)
+    first_failed = entries[published : published + 1]
+    for entry in first_failed:
+        logger.error("event not published, the stream will be read again from here", task=entry.task)
+    return batch_item_failures(entry.sequence_number for entry in first_failed)
 
 
-def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unreadable]:
-    """Yields the arrivals in stream records, in their order. A record that cannot be read becomes an Unreadable.
+def read_entries(records: Iterable[dict[str, Any]]) -> Iterator[Entry]:
+    """Yields the entries of stream records, in their order, up to the first one without an event.
 
-    The event source's filter excludes most other records.
+    The event source's filter excludes most records for which no event is published.
     """
     for record in records:
         try:
-            arrival = read_arrival(record)
-        except Exception as exc:  # noqa: BLE001 - reported, and read again separately: records before it are published
+            entry = read_entry(record)
+        except Exception as exc:  # noqa: BLE001 - reported, and the events of the records before it are published
+            # The record is not skipped, because its event would be lost without an alarm. After the event source's
+            # retries Lambda puts the record's position into the dead-letter queue, which has an alarm.
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
-            report_failure(
-                logger, "stream record not read, it will be read again", exc, task=task, sequence_number=number
-            )
-            yield Unreadable(task, number)
-        else:
-            if arrival:
-                yield arrival
+            message = "no event can be made of the stream record, repair its item by hand"
+            # `reason` is a separate field, because the exception's text is at the end of a long traceback.
+            report_failure(logger, message, exc, task=task, sequence_number=number, reason=str(exc))
+            yield Entry(task or "", number, None)
+            return
+        if entry:
+            yield entry
 
 
-def read_arrival(record: dict[str, Any]) -> Arrival | None:
-    """Returns the arrival in a stream record; None if no event is published for the record."""
+def read_entry(record: dict[str, Any]) -> Entry | None:
+    """Returns the entry of a stream record; None if no event is published for the record.
+
+    Raises:
+        TaskEventError: the item was edited by hand.
+    """
     change = record["dynamodb"]
     new = change.get("NewImage", {})
     old_status = change.get("OldImage", {}).get("status", {}).get("S")
@@ -132,66 +122,34 @@ def read_arrival(record: dict[str, Any]) -> Arrival | None:
         logger.error("not a task key, expected provider#taskId: no event is published", task=task)
         count_failure("InvalidTaskKey")
         return None
-    written_at = datetime.fromtimestamp(change["ApproximateCreationDateTime"], UTC)
-    return Arrival(task, new, written_at, change["SequenceNumber"])
-
-
-def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
-    """Yields an entry for each arrival, in their order, up to the first one from which no event can be made."""
-    for arrival in arrivals:
-        if isinstance(arrival, Unreadable):
-            return
-        try:
-            event = TaskEvent.of(arrival.item, written_at=arrival.written_at)
-            detail = event.detail()
-        except Exception as exc:  # noqa: BLE001 - reported, and the arrivals before it are published
-            # The record is not skipped, because its event would be lost without an alarm. After the event source's
-            # retries Lambda puts the record's position into the dead-letter queue, which has an alarm.
-            report_failure(
-                logger,
-                "no event can be made of the item, repair it by hand",
-                exc,
-                task=arrival.task,
-                # A separate field, because the exception's text is at the end of a long traceback.
-                reason=str(exc),
-            )
-            return
-        yield Entry(
-            arrival.task,
-            {
-                "EventBusName": dependencies().settings.event_bus,
-                "Source": SOURCE,
-                "DetailType": event.detail_type,
-                "Detail": detail,
-                "Time": datetime.fromisoformat(event.changed_at),
-            },
-        )
+    event = TaskEvent.of(new, written_at=datetime.fromtimestamp(change["ApproximateCreationDateTime"], UTC))
+    return Entry(
+        task,
+        change["SequenceNumber"],
+        {
+            "Source": SOURCE,
+            "DetailType": event.detail_type,
+            "Detail": event.detail(),
+            "Time": datetime.fromisoformat(event.changed_at),
+        },
+    )
 
 
 def put_events(entries: Sequence[Entry], wait: OutageWait) -> int:
-    """Puts entries onto the bus in their order. Returns how many EventBridge accepted before the first rejected one."""
-    accepted = 0
-    for batch in batches(entries, MAX_EVENTS_PER_CALL):
-        count = put_batch(batch, wait)
-        accepted += count
-        if count < len(batch):
-            break
-    return accepted
-
-
-def put_batch(entries: Sequence[Entry], wait: OutageWait) -> int:
-    """Puts a batch onto the bus, and retries after temporary errors while there is time.
+    """Puts entries onto the bus in their order, and retries after temporary errors while there is time.
 
     Returns how many entries EventBridge accepted before the first rejected one.
     """
     accepted = 0
-    while True:
-        count, is_temporary = put_call(entries[accepted:])
+    while accepted < len(entries):
+        batch = entries[accepted : accepted + MAX_EVENTS_PER_CALL]
+        count, is_temporary = put_call(batch)
         accepted += count
         if count:
             wait.restart()
-        if accepted == len(entries) or not is_temporary or not wait.pause():
-            return accepted
+        if count < len(batch) and not (is_temporary and wait.pause()):
+            break
+    return accepted
 
 
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
@@ -200,7 +158,10 @@ def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
     Returns how many entries EventBridge accepted before the first rejected one, and whether its error is temporary.
     """
     try:
-        answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
+        bus = dependencies().settings.event_bus
+        answer = dependencies().events.put_events(
+            Entries=[{"EventBusName": bus, **entry.event} for entry in entries if entry.event]
+        )
     except Exception as exc:  # noqa: BLE001 - reported; entries that were published before must not be published again
         tasks = [entry.task for entry in entries]
         report_failure(logger, "EventBridge did not accept a call, it is retried while there is time", exc, tasks=tasks)

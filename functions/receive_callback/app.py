@@ -17,11 +17,9 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +38,12 @@ from catchlight.errors import (
     UnknownProviderError,
 )
 from catchlight.models import REFERENCE_PATTERN, TaskReport, TaskStatus, utc_now
-from catchlight.observability import failures
+from catchlight.observability.failures import report_failure
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json
-from catchlight.recovery.deliveries import (
-    ACCEPTED_PREFIX,
-    KEPT_HEADERS,
-    DeliveryStore,
-    StoredDelivery,
-)
+from catchlight.recovery.deliveries import ACCEPTED_PREFIX, KEPT_HEADERS, DeliveryStore, StoredDelivery
 from catchlight.settings import ReceiveCallbackSettings
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
 from catchlight.tasks.table import TasksTable
@@ -86,26 +79,17 @@ class Dependencies:
 
     def __init__(self) -> None:
         settings = ReceiveCallbackSettings.from_environment()
-        self._clients = AwsClients()
-        secrets_manager = self._clients.secrets_manager()
+        clients = AwsClients()
+        secrets_manager = clients.secrets_manager()
         self.callback_token = RotatingSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
-        # Created on first use: most callbacks need no store, and creating a client takes a tenth of a second.
-        self._bucket = settings.images_bucket
-        self.keeps_accepted = settings.keep_deliveries > 0
         self.reports = Reports(
-            TasksTable(settings.tasks_table, self._clients.dynamodb(), retention=settings.task_retention_days)
+            TasksTable(settings.tasks_table, clients.dynamodb(), retention=settings.task_retention_days)
         )
-
-    @cached_property
-    def rejected_deliveries(self) -> DeliveryStore:
-        """The store of deliveries that cannot be parsed."""
-        return DeliveryStore(self._clients.s3(), self._bucket)
-
-    @cached_property
-    def accepted_deliveries(self) -> DeliveryStore:
-        """The store of accepted deliveries, which is used only if the stack keeps them."""
-        return DeliveryStore(self._clients.s3(), self._bucket, ACCEPTED_PREFIX)
+        self.keeps_accepted = settings.keep_deliveries > 0
+        # Created on first use: most callbacks need no store, and creating a client takes a tenth of a second.
+        self.rejected_deliveries = cache(lambda: DeliveryStore(clients.s3(), settings.images_bucket))
+        self.accepted_deliveries = cache(lambda: DeliveryStore(clients.s3(), settings.images_bucket, ACCEPTED_PREFIX))
 
 
 dependencies = cache(Dependencies)
@@ -115,9 +99,11 @@ dependencies = cache(Dependencies)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Handles a callback. Answers 200 `{"status": "received"}`, 4xx with the reason, or 503 if it was not written."""
     try:
+        # Added to every log line: API Gateway's id of the request. Its access log has the same id, but not the task.
+        logger.append_keys(request_id=(event.get("requestContext") or {}).get("requestId"))
         return receive(event)
     except Exception as exc:
-        report_failure("callback failed, API Gateway answers 500 and the provider will send it again", exc, event)
+        report_failure(logger, "callback failed, API Gateway answers 500 and the provider will send it again", exc)
         raise
 
 
@@ -130,17 +116,22 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
         request = decode(event)
         verify_token(request.token, dependencies().callback_token.versions())
         request = redacted(request)
-        with unreadable_deliveries_kept(request, event):
+        try:
             report = parse(request)
+        except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
+            # UnknownProviderError: with a valid token it is a typing error in the callback URL that a caller has
+            # submitted.
+            keep(request, str(exc))
+            raise
         verify_signature(report, request)
-        keep_unanswerable_hint(report, request, event)
+        keep_unanswerable_hint(report, request)
         recorded = dependencies().reports.record(report)
-        keep_accepted(request, report, recorded, event)
+        keep_accepted(request, report, recorded)
     except RequestError as exc:
-        return refuse(exc, event)
+        return refuse(exc)
     except StoreUnavailableError as exc:
         return defer(exc, event, report)
-    return acknowledge(report, recorded, event)
+    return acknowledge(report, recorded)
 
 
 def decode(event: dict[str, Any]) -> CallbackRequest:
@@ -214,41 +205,24 @@ def parse(request: CallbackRequest) -> TaskReport:
     return report.model_copy(update={"ref": request.ref}) if request.ref else report
 
 
-@contextmanager
-def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) -> Iterator[None]:
-    """Stores the delivery in the bucket if the block cannot parse it, and raises the error again.
+def keep(request: CallbackRequest, reason: str) -> None:
+    """Stores a delivery in the bucket, under rejected/, and logs and counts it.
 
     Raises:
         StoreUnavailableError: S3 did not accept it; the provider is to send it again.
     """
-    try:
-        yield
-    except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
-        # UnknownProviderError: with a valid token it is a typing error in the callback URL that a caller has submitted.
-        keep(request, str(exc), event)
-        raise
-
-
-def keep(request: CallbackRequest, reason: str, event: dict[str, Any]) -> None:
-    """Stores a delivery in the bucket, under rejected/, and logs and counts it.
-
-    Raises:
-        StoreUnavailableError: S3 did not accept it.
-    """
-    key = dependencies().rejected_deliveries.keep(
-        StoredDelivery(request.provider_id, request.received_at, reason, request.headers, request.body)
+    key = (
+        dependencies()
+        .rejected_deliveries()
+        .keep(StoredDelivery(request.provider_id, request.received_at, reason, request.headers, request.body))
     )
-    logger.error("a delivery could not be parsed and was stored", key=key, reason=reason, request_id=request_id(event))
+    logger.error("a delivery could not be parsed and was stored", key=key, reason=reason)
     with metrics_by() as metrics:
         metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
 
 
-def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest, event: dict[str, Any]) -> None:
-    """Stores a hint whose provider cannot be polled, because no usable API key is configured.
-
-    Raises:
-        StoreUnavailableError: S3 did not accept it; the provider is to send it again.
-    """
+def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest) -> None:
+    """Stores a hint whose provider cannot be polled, because no usable API key is configured. Raises as `keep`."""
     if not report.is_hint:
         return
     try:
@@ -256,10 +230,10 @@ def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest, event: 
     except SettingsError:
         api_key = None
     if api_key is None:
-        keep(request, report.remark, event)
+        keep(request, report.remark)
 
 
-def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> None:
+def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Recorded) -> None:
     """Stores an accepted delivery in the bucket, under deliveries/, if the stack keeps accepted deliveries.
 
     A failure of S3 is only logged and counted: the report is written, so the provider need not send it again.
@@ -270,9 +244,9 @@ def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Record
         request.provider_id, request.received_at, recorded.outcome.value, request.headers, request.body
     )
     try:
-        dependencies().accepted_deliveries.keep(delivery)
+        dependencies().accepted_deliveries().keep(delivery)
     except StoreUnavailableError as exc:
-        report_failure("an accepted delivery was not kept; its report is written", exc, event, task=report.task)
+        report_failure(logger, "an accepted delivery was not kept; its report is written", exc, task=report.task)
 
 
 def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
@@ -294,7 +268,7 @@ def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
     find_provider(report.provider).verify_callback(report, request.headers, valid_keys)
 
 
-def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> dict[str, Any]:
+def acknowledge(report: TaskReport, recorded: Recorded) -> dict[str, Any]:
     """Logs and counts a callback that was recorded and returns a 200 response."""
     logger.info(
         "callback received",
@@ -303,13 +277,11 @@ def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -
         hint=report.remark or None,
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
-        # The API's access log has the same id, but not the task.
-        request_id=request_id(event),
     )
     count(report, recorded)
     if recorded.evidence_error:
         message = "the replaced failure was not added to `conflicts`"
-        report_failure(message, recorded.evidence_error, event, task=report.task)
+        report_failure(logger, message, recorded.evidence_error, task=report.task)
     return answer(HTTPStatus.OK, {"status": "received"})
 
 
@@ -323,9 +295,9 @@ def count(report: TaskReport, recorded: Recorded) -> None:
             metrics.add_metric("ResolvedByCallback", MetricUnit.Count, 1)
 
 
-def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
+def refuse(error: RequestError) -> dict[str, Any]:
     """Logs and counts an invalid callback and returns a 4xx response."""
-    logger.warning("callback refused", reason=error.code, detail=str(error), request_id=request_id(event))
+    logger.warning("callback refused", reason=error.code, detail=str(error))
     with metrics_by(reason=error.code) as metrics:
         metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
     return answer(error.status, {"error": error.code, "message": str(error)})
@@ -333,27 +305,14 @@ def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
 
 def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskReport | None) -> dict[str, Any]:
     """Logs and counts a callback that could not be written and returns a 503 response: the provider sends it again."""
-    report_failure(
-        "callback not written, the provider will send it again", error, event, task=report.task if report else None
-    )
+    message = "callback not written, the provider will send it again"
+    report_failure(logger, message, error, task=report.task if report else None)
     provider_id = event["pathParameters"]["provider"]
     # The token may not be verified yet: otherwise a sender without it could invent accounts, each of which would be a
     # new value of the dimension `provider` and cost money.
     with metrics_by(provider=provider_id if provider_id in [*PROVIDERS] else "unknown") as metrics:
         metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
-
-
-def report_failure(message: str, error: Exception, event: dict[str, Any], task: str | None = None) -> None:
-    """Logs and counts a failure, with its task if known."""
-    failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
-
-
-def request_id(event: dict[str, Any]) -> str | None:
-    """Returns API Gateway's id of the request, which the access log contains too."""
-    context = event.get("requestContext") or {}
-    found: str | None = context.get("requestId")
-    return found
 
 
 def answer(status: HTTPStatus, body: dict[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
@@ -22,15 +22,16 @@ from catchlight.aws.batches import batches
 from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import is_task_key, split_task_key, utc_now
+from catchlight.models import is_task_key, parse_time, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.event_publication import publish
-from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
-from catchlight.recovery.stream_positions import StreamPositions, tasks_of
+from catchlight.recovery.reconcile import Reconciliation, Repaired
+from catchlight.recovery.stream_positions import StreamPositions, task_of
 from catchlight.settings import ReconcileTasksSettings
+from catchlight.tasks.restarts import POLLING_SLACK
 from catchlight.tasks.task import Task
 
 # Per queue and run. The next runs process the remaining messages.
@@ -162,14 +163,22 @@ def restart(dead_letters: Sequence[DeadLetter], failures: list[Exception]) -> li
 
 def read_tasks(dead_letter: DeadLetter) -> list[str] | None:
     """Returns the tasks of a message; None if they are unknown, or could not be read."""
+    if dead_letter.task:
+        # A message whose own `task` is not a task key stays for an operator. Keys in stream records need not be task
+        # keys: the table contains other items, too.
+        return [dead_letter.task] if is_task_key(dead_letter.task) else None
     try:
-        tasks = tasks_of(dead_letter, dependencies().streams)
+        records = read_records(dead_letter)
     except Exception as exc:  # noqa: BLE001 - reported, and the other messages are redriven
         report_failure(logger, "stream records not read, the next run tries again", exc, message_id=dead_letter.id)
         return None
-    # A message whose own `task` is not a task key stays for an operator. Keys in stream records need not be task keys:
-    # the table contains other items, too.
-    return None if dead_letter.task and not is_task_key(dead_letter.task) else tasks
+    return None if records is None else list(dict.fromkeys(map(task_of, records)))
+
+
+def read_records(dead_letter: DeadLetter) -> list[dict[str, Any]] | None:
+    """Reads the stream records of a message; None if it has no positions, or the stream no longer has the records."""
+    positions = StreamPositions.of(dead_letter)
+    return positions.records(dependencies().streams()) if positions else None
 
 
 def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[DeadLetter]:
@@ -179,8 +188,7 @@ def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[D
     """
     for dead_letter in dead_letters:
         try:
-            positions = StreamPositions.of(dead_letter)
-            records = positions.records(dependencies().streams()) if positions else None
+            records = read_records(dead_letter)
             is_published = records and publish(
                 dependencies().functions(), dependencies().settings.publish_events_function, records
             )
@@ -195,11 +203,8 @@ def republish(dead_letters: Sequence[DeadLetter], deadline: float) -> Iterator[D
 
 def age_seconds(task: Task | None) -> float:
     """Returns the seconds since a task was registered or, without that time, last changed; 0 without a valid time."""
-    try:
-        since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
-        return max(0.0, (utc_now() - since).total_seconds())
-    except (ValueError, TypeError):  # items written by hand may have no time, or one without a time zone
-        return 0.0
+    since = parse_time(task.registered_at or task.updated_at) if task else None
+    return max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
 
 
 def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: list[Exception]) -> int:

@@ -19,7 +19,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Pat
 from aws_lambda_powertools.metrics import MetricUnit
 
 from catchlight.api import problems
-from catchlight.api.documentation import DocumentedResponse, responses
+from catchlight.api.documentation import location, responses, retry_after, success
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
 from catchlight.api.problems import ACCOUNT_REFUSED, UNAVAILABLE, UNKNOWN_OUTCOME, APIError
 from catchlight.api.queries import TaskQueries
@@ -56,7 +56,6 @@ from catchlight.tasks.table import TasksTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from mypy_boto3_s3.client import S3Client
 
     from catchlight.api.submissions import Submissions
 
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
 RESERVED_SECONDS = 3
 # After a failed call to AWS, which is usually temporary.
 RETRY_AFTER_SECONDS = 2
-BUSY_HEADERS = {"Retry-After": "Seconds; present if the request did not wait because too many others were waiting"}
 
 logger = Logger(json_serializer=log_line)
 
@@ -79,11 +77,14 @@ class Dependencies:
         # less than the function's timeout of 29 s.
         self._dynamodb = self._clients.dynamodb()
         table = TasksTable(self._settings.tasks_table, self._dynamodb)
+        # Created on first use: only presigned links need it, and creating a client takes a tenth of a second.
+        s3 = cache(lambda: self._clients.s3(S3_CONFIG))
+        bucket = self._settings.images_bucket
         self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
             Registry(table),
             WaitSlots(table, self._settings.tasks_api_wait_limit, now=utc_now),
-            links=self._links,
+            links=lambda seconds: PresignedLinks(s3, bucket, seconds=seconds, now=utc_now()),
             now=utc_now,
         )
 
@@ -105,20 +106,12 @@ class Dependencies:
             now=utc_now,
         )
 
-    @cached_property
-    def _s3(self) -> "S3Client":
-        # Created on first use: only presigned links need it, and creating a client takes a tenth of a second.
-        return self._clients.s3(S3_CONFIG)
-
-    def _links(self, seconds: int) -> PresignedLinks:
-        return PresignedLinks(lambda: self._s3, self._settings.images_bucket, seconds=seconds, now=utc_now())
-
 
 dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the log fields that identify a request: its route, its task, and its id in API Gateway's access log."""
+    """Returns the fields of every log line of a request: route, task, and its id in API Gateway's access log."""
     path = event.get("pathParameters") or {}
     task = f"{path['provider']}#{path['taskId']}" if "taskId" in path else None
     return {"route": event.get("routeKey"), "task": task, "request_id": event["requestContext"]["requestId"]}
@@ -128,6 +121,7 @@ def about(event: dict[str, Any]) -> dict[str, Any]:
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Handles a request to the tasks API. Answers with JSON, a redirect or a problem body."""
+    logger.append_keys(**about(event))
     # Powertools refuses or converts bodies of other types. HTTP clients such as curl send JSON with the type of a form.
     headers = {**(event.get("headers") or {}), "content-type": "application/json"}
     return api.resolve({**event, "headers": headers}, context)
@@ -152,11 +146,8 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
         "with permission for this route only cannot cause costs there.\n"
     ),
     responses=responses(
-        {
-            HTTPStatus.OK: DocumentedResponse(
-                "All tasks are registered; `outcome` shows which ones were before", RegisteredTasks
-            )
-        },
+        HTTPStatus.OK,
+        success("All tasks are registered; `outcome` shows which ones were before", RegisteredTasks),
         *(problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.INVALID_REQUEST),
     ),
 )
@@ -177,14 +168,13 @@ def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None
         "provider creates. A request that contains a callback URL is refused.\n"
     ),
     responses=responses(
-        {
-            HTTPStatus.CREATED: DocumentedResponse(
-                "The provider accepted the request, and the task is registered. The same request with the same key "
-                "gets the same response",
-                NewTask,
-                {"Location": "Path of the task in this API"},
-            ),
-        },
+        HTTPStatus.CREATED,
+        success(
+            "The provider accepted the request, and the task is registered. The same request with the same key gets "
+            "the same response",
+            NewTask,
+            location("Path of the task in this API"),
+        ),
         *(problems.MALFORMED_BODY, problems.INVALID_PARAMETER, problems.KEY_MISSING, problems.BODY_TOO_LARGE),
         *(problems.IN_PROGRESS, problems.UNKNOWN_OUTCOME, problems.INVALID_REQUEST, problems.KEY_USED),
         *(problems.REQUEST_REFUSED, problems.ACCOUNT_REFUSED, problems.PROVIDER_BUSY, problems.PROVIDER_UNAVAILABLE),
@@ -208,7 +198,8 @@ def submit_task(
     except APIError as exc:
         count_and_report(exc, body.provider, key)
         raise
-    return answer(HTTPStatus.CREATED, new, {"location": f"/tasks/{new.provider}/{new.task_id}"}, task=new.task)
+    logger.append_keys(task=new.task)
+    return answer(HTTPStatus.CREATED, new, {"location": f"/tasks/{new.provider}/{new.task_id}"})
 
 
 def count_and_report(error: APIError, provider: str, key: str) -> None:
@@ -241,7 +232,7 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
         "user has written to the table without `feed` and `arrivedAt` is listed once Catchlight has added these "
         "attributes, usually within seconds.\n"
     ),
-    responses=responses({HTTPStatus.OK: DocumentedResponse("One page of tasks", TaskPage)}, problems.INVALID_PARAMETER),
+    responses=responses(HTTPStatus.OK, success("One page of tasks", TaskPage), problems.INVALID_PARAMETER),
 )
 def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     """Returns a page of tasks."""
@@ -259,11 +250,12 @@ def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
         "requests are waiting already, it is sent at once, with Retry-After.\n"
     ),
     responses=responses(
-        {
-            HTTPStatus.OK: DocumentedResponse(
-                "The task at the time of the response", TaskResponse, optional_headers=BUSY_HEADERS
-            )
-        },
+        HTTPStatus.OK,
+        success(
+            "The task at the time of the response",
+            TaskResponse,
+            retry_after("Seconds; present if the request did not wait because too many others were waiting"),
+        ),
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
     ),
 )
@@ -276,9 +268,9 @@ def get_task(
     refuse_unknown_parameters(TaskQuery, api.current_event.raw_query_string)
     seconds = api.lambda_context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     found = dependencies().api.task(provider, taskId, query, max_wait_seconds=seconds)
-    retry_after = found.retry_after_seconds
-    headers = None if retry_after is None else {"retry-after": str(retry_after)}
-    return answer(HTTPStatus.OK, found.task, headers, task=found.task.task)
+    seconds_to_wait = found.retry_after_seconds
+    headers = None if seconds_to_wait is None else {"retry-after": str(seconds_to_wait)}
+    return answer(HTTPStatus.OK, found.task, headers)
 
 
 @api.get(
@@ -288,12 +280,11 @@ def get_task(
     summary="Redirects to an archived image",
     description="The URL in `Location` is presigned: anyone can read the image with it, by GET, without credentials.\n",
     responses=responses(
-        {
-            HTTPStatus.FOUND: DocumentedResponse(
-                "The image is at the URL in `Location`",
-                headers={"Location": "Presigned URL, valid for `linkSeconds` seconds"},
-            )
-        },
+        HTTPStatus.FOUND,
+        success(
+            "The image is at the URL in `Location`",
+            headers=location("Presigned URL, valid for `linkSeconds` seconds"),
+        ),
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.NO_SUCH_IMAGE),
         *(problems.IMAGE_NOT_ARCHIVED, problems.UNREADABLE_ITEM),
     ),
@@ -326,11 +317,8 @@ def get_image(
         "caller may pay for the images twice.\n"
     ),
     responses=responses(
-        {
-            HTTPStatus.NO_CONTENT: DocumentedResponse(
-                "The key is released: the next request with it is sent to the provider"
-            )
-        },
+        HTTPStatus.NO_CONTENT,
+        success("The key is released: the next request with it is sent to the provider"),
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.OUTCOME_KNOWN),
     ),
 )
@@ -354,14 +342,10 @@ def delete_submission(
 
 
 def answer(
-    status: HTTPStatus,
-    message: ResponseModel | None = None,
-    headers: dict[str, str] | None = None,
-    task: str | None = None,
+    status: HTTPStatus, message: ResponseModel | None = None, headers: dict[str, str] | None = None
 ) -> Response[str | None]:
-    """Returns a successful response. Logs the request's route and id, the status, and `task`."""
-    named = about(api.current_event.raw_event)
-    logger.info("answered", status=status.value, **named | {"task": task})
+    """Logs and returns a successful response."""
+    logger.info("answered", status=status.value)
     if message is None:
         # API Gateway's documentation allows a string as body, not null.
         return Response(status.value, body="", headers=headers)
@@ -374,8 +358,7 @@ def refuse(error: APIError) -> Response[str | None]:
     # An error with a cause is not the caller's alone: a provider, an AWS service or a stored item has failed.
     write = logger.warning if error.__cause__ else logger.info
     name = type(error.__cause__ or error).__name__
-    named = about(api.current_event.raw_event)
-    write("refused", problem=error.problem.name, error=name, detail=str(error), **named)
+    write("refused", problem=error.problem.name, error=name, detail=str(error))
     return problem_response(error)
 
 
@@ -390,8 +373,7 @@ def problem_response(error: APIError) -> Response[str | None]:
 
 def unavailable(error: Exception) -> Response[str | None]:
     """Logs and counts a failed call to AWS, or invalid settings, and returns a problem body with Retry-After."""
-    message = "the request failed, its caller is asked to repeat it"
-    report_failure(logger, message, error, **about(api.current_event.raw_event))
+    report_failure(logger, "the request failed, its caller is asked to repeat it", error)
     return problem_response(
         APIError(
             UNAVAILABLE,

@@ -8,10 +8,9 @@ it to the dead-letter queue.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -31,14 +30,10 @@ from catchlight.observability.failures import (
 )
 from catchlight.observability.log_lines import log_line
 from catchlight.settings import StartPollingSettings
-from catchlight.tasks.restarts import Restarts
+from catchlight.tasks.concurrent_writes import write_all
+from catchlight.tasks.restarts import POLLING_SLACK, Restarts
 from catchlight.tasks.table import TasksTable
 from catchlight.tasks.task import Task
-
-# Equal to the size of botocore's connection pool.
-MAX_CONCURRENT_WRITES = 10
-# GiveUpAfterSeconds limits the planned waits only. Polls, their retries and waits after errors add at most this time.
-POLLING_SLACK = timedelta(hours=1)
 
 logger = Logger(json_serializer=log_line)
 
@@ -154,8 +149,6 @@ def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:
 
 def note_start(tasks: Sequence[Task], now: datetime) -> None:
     """Notes the start of polling in the items of tasks. ReconcileTasks starts polling of tasks without this note."""
-    with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
-        writes = {task.task: pool.submit(dependencies().restarts.note_start, task, now=now) for task in tasks}
-    for task, write in writes.items():
-        if exc := write.exception():
-            report_failure(logger, "start of polling not noted, the hourly run may start it again", exc, task=task)
+    _, errors = write_all({task.task: partial(dependencies().restarts.note_start, task, now=now) for task in tasks})
+    for task, exc in errors.items():
+        report_failure(logger, "start of polling not noted, the hourly run may start it again", exc, task=task)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catchlight.aws.secrets import CACHE_SECONDS
-from catchlight.polling.poll_round import MAX_CONCURRENT_WRITES
+from catchlight.tasks.concurrent_writes import MAX_CONCURRENT_WRITES
 from local.template.expand import Template, load_template
 from local.template.intrinsic_functions import Resolver
 from tests.benchmarks.bill_run import CountedStack, Invocation, Usage, counted_stack

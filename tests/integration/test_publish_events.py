@@ -375,7 +375,7 @@ def test_a_malformed_record_is_logged_with_its_sequence_number(
 
     publish([record], context)
 
-    (error,) = [vars(each) for each in caplog.records if each.message.startswith("stream record not read")]
+    (error,) = [vars(each) for each in caplog.records if each.message.startswith("no event can be made")]
     assert error["sequence_number"] == record["dynamodb"]["SequenceNumber"]
 
 

@@ -19,9 +19,9 @@ from catchlight.recovery.reconcile import (
     MAX_ARCHIVING_TIME,
     MAX_CONFIRMING_TIME,
     MAX_STARTING_TIME,
-    POLLING_SLACK,
     REPEAT_ARCHIVING_AFTER,
 )
+from catchlight.tasks.restarts import POLLING_SLACK
 from functions.reconcile_tasks import app
 from local.lambda_.runtime_api import InvocationResult
 from local.moto.patches.execution import functions_run_by

@@ -225,7 +225,7 @@ def test_a_delivery_without_a_valid_signature_is_not_kept(s3: Any, context: Lamb
     ids=["refused", "unreachable"],
 )
 def test_a_delivery_is_answered_with_503_if_s3_fails(s3: Any, context: LambdaContext, fault: Exception) -> None:
-    events = app.dependencies().rejected_deliveries._s3.meta.events
+    events = app.dependencies().rejected_deliveries()._s3.meta.events
 
     def fail(**_: Any) -> None:
         raise fault

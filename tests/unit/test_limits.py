@@ -54,12 +54,10 @@ LIMITS: dict[str, object] = {
     "catchlight.dispatch.MAX_TASKS_PER_EXECUTION": 50,
     "catchlight.polling.poll_round.BUSY_FACTOR": 4,
     "catchlight.polling.poll_round.MAX_BUSY_WAIT_SECONDS": 300,
-    "catchlight.polling.poll_round.MAX_CONCURRENT_WRITES": 10,
     "catchlight.polling.provider_client.FIRST_REQUESTS": 10,
     "catchlight.polling.provider_client.REQUEST_TIMEOUT_SECONDS": 10.0,
     "catchlight.polling.provider_client.MAX_ANSWER_BYTES": 4 * MIB,
     "functions.poll_tasks.app.RESERVED_SECONDS": 20,
-    "functions.start_polling.app.MAX_CONCURRENT_WRITES": 10,
     # Images.
     "catchlight.images.fetcher.MAX_REDIRECTS": 3,
     "catchlight.images.url_policy.HTTPS_PORT": 443,
@@ -90,7 +88,7 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.intervals.UNREADABLE_TASK_LIFETIME": timedelta(days=1),
     # Repairs.
     "catchlight.recovery.reconcile.MAX_STARTING_TIME": timedelta(hours=1),
-    "catchlight.recovery.reconcile.POLLING_SLACK": timedelta(hours=1),
+    "catchlight.tasks.restarts.POLLING_SLACK": timedelta(hours=1),
     "catchlight.recovery.reconcile.MAX_ARCHIVING_TIME": timedelta(hours=1),
     "catchlight.recovery.reconcile.MAX_CONFIRMING_TIME": timedelta(hours=1),
     "catchlight.recovery.reconcile.FAILURES_SEARCHED": timedelta(days=14),
@@ -103,7 +101,7 @@ LIMITS: dict[str, object] = {
     "catchlight.aws.outages.PAUSES_SECONDS": (1, 2, 4, 8, 15),
     "functions.publish_events.app.RESERVED_SECONDS": 10,
     # The tasks API.
-    "catchlight.tasks.registration.MAX_CONCURRENT_WRITES": 10,
+    "catchlight.tasks.concurrent_writes.MAX_CONCURRENT_WRITES": 10,
     "catchlight.api.request_models.MAX_TASKS_PER_REGISTRATION": 100,
     "catchlight.api.request_models.MAX_TASKS_PER_PAGE": 100,
     "catchlight.api.request_models.DEFAULT_TASKS_PER_PAGE": 50,

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from catchlight.aws.secrets import ProviderKeys
 from catchlight.errors import (
     ProviderBusyError,
     ProviderRefusedError,
@@ -24,6 +25,7 @@ from catchlight.polling.provider_client import (
     MAX_ANSWER_BYTES,
     ProviderClient,
 )
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.providers import PROVIDERS
 from local.loopback import LoopbackHandler, LoopbackServer
 from tests.fake_http import FakeHttp
@@ -191,19 +193,23 @@ def test_a_batch_of_refused_ids_only_has_one_error_per_id() -> None:
 # ------------------------------------------------------------------------------------------------ one task
 
 
+def status_lookup(respond: Respond) -> StatusLookup:
+    client = ProviderClient({}, http=FakeHttp(respond))
+    return StatusLookup(client, lambda provider: ProviderKeys(provider, {"apiKey": "k3y"}), now=lambda: NOW)
+
+
 def test_the_error_of_a_request_for_one_task_is_raised() -> None:
-    client = ProviderClient({}, http=FakeHttp(lambda _: httpx.Response(200, json={"code": 401})))
+    lookup = status_lookup(lambda _: httpx.Response(200, json={"code": 401}))
 
     with pytest.raises(ProviderRefusedError):
-        client.request_status(FLUX, "t1", api_key="k3y", now=lambda: NOW)
+        lookup.request_status("flux-kontext#t1")
 
 
 def test_an_answer_without_the_requested_task_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = ProviderClient({}, http=FakeHttp(running))
     monkeypatch.setattr(type(FLUX), "parse_poll", lambda *_, **__: [])
 
     with pytest.raises(ProviderUnavailableError, match="the answer of flux-kontext does not contain the task"):
-        client.request_status(FLUX, "t1", api_key="k3y", now=lambda: NOW)
+        status_lookup(running).request_status("flux-kontext#t1")
 
 
 # ------------------------------------------------------------------------------------------------ connections

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from catchlight.models import FailureReason, ImageKind, Reporter, utc_now
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.recovery.acceptance import Acceptance, Refusal
+from catchlight.recovery.acceptance import Acceptance
 from catchlight.tasks.reports import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes.app import FollowUp
@@ -632,7 +632,7 @@ def test_an_accepted_task_is_archived_without_a_request_to_the_provider(
     item = archiver.item()
     assert (item["status"], "acceptedAt" in item, "confirmedAt" in item) == ("ARCHIVED", True, False)
     assert (archiver.images(), providers.requests) == ({"images/flux-kontext/task12345/result-0.png": PNG}, [])
-    assert acceptance.accept(TASK).reason == Refusal.ARCHIVED
+    assert acceptance.accept(TASK).reason == "its images are archived already"
 
 
 def test_an_accepted_image_without_quarantined_bytes_becomes_expired(
@@ -650,18 +650,18 @@ def test_tasks_without_a_result_or_without_quarantined_bytes_are_not_accepted(
     archiver: Archiver, providers: Providers, store: Store
 ) -> None:
     acceptance = Acceptance(store.table, now=utc_now)
-    assert acceptance.accept("flux-kontext#nothing").reason == Refusal.MISSING
+    assert acceptance.accept("flux-kontext#nothing").reason == "there is no such task"
 
     unconfirmed(archiver, providers, archiver.serve("gone", status(403)))
     before = archiver.item()
-    assert acceptance.accept(TASK).reason == Refusal.NOT_QUARANTINED
+    assert acceptance.accept(TASK).reason == "none of its images is in quarantine"
     assert archiver.item() == before
 
     providers.answers[FLUX_PATH] = failed
     poll(TASK)
     before = archiver.item()
     assert before["status"] == "FAILED"
-    assert acceptance.accept(TASK).reason == Refusal.NOT_UNCONFIRMED
+    assert acceptance.accept(TASK).reason == "it has no unconfirmed result of a callback"
     assert archiver.item() == before
 
 

@@ -110,7 +110,7 @@ def test_a_page_of_the_largest_tasks_fits_into_a_lambda_response(api: TasksApiHa
         for number in range(100)
     ]
 
-    page = routes.page_answer(queries.Page(rows, None), app.dependencies()._links(60))
+    page = routes.page_answer(queries.Page(rows, None), app.dependencies().api.links(60))
 
     assert 0 < len(page.tasks) < 100
     assert page.cursor == str(len(page.tasks) - 1)

@@ -21,6 +21,7 @@ from catchlight.images.stream import ImageStream
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, are_negative_answers_final, count_of_tries
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
+from catchlight.recovery import reconcile
 from catchlight.recovery.reconcile import Reconciliation
 from catchlight.recovery.redrive import Redrive
 from catchlight.tasks.images import TaskImages
@@ -117,6 +118,7 @@ class Harness:
         )
         self._patches.setattr(archiver, "are_negative_answers_final", is_final)
         self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
+        self._patches.setattr(reconcile, "MAX_ARCHIVING_TIME", timedelta(0))
         self._reconciliation = Reconciliation(
             TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.runner.now
         )
@@ -151,7 +153,7 @@ class Harness:
         """Restarts polling and archiving as ReconcileTasks does, of tasks of any age."""
         for batches in (
             self._reconciliation.restart_polling(timedelta(0)),
-            self._reconciliation.repeat_archiving(timedelta(0)),
+            self._reconciliation.repeat_archiving(),
         ):
             for _batch in batches:
                 pass

@@ -15,7 +15,7 @@ from tests.unit.template.expanded import referred as referred_to
 MAX_PATTERNS = 5  # Lambda's limit; AWS raises it to ten on request
 HANDLED = {
     "DispatchChangesFunction": dispatch_changes.read_changes,
-    "PublishEventsFunction": publish_events.read_arrivals,
+    "PublishEventsFunction": publish_events.read_entries,
 }
 PATTERNS = {
     referred_to(source["FunctionName"]): [found["Pattern"] for found in source["FilterCriteria"]["Filters"]]

@@ -1,7 +1,5 @@
 """Describes the responses of the tasks API's routes, for its OpenAPI document."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -24,50 +22,39 @@ class ApiMessage(BaseModel):
     message: str
 
 
-@dataclass(frozen=True)
-class DocumentedResponse:
-    """The description of a successful response."""
+def success(
+    description: str, model: type[BaseModel] | None = None, headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Describes a successful response. `headers` are in OpenAPI's format."""
+    content = {"application/json": {"model": model}} if model else {}
+    response = {"description": description, "content": content}
+    return response | {"headers": headers} if headers else response
 
-    description: str
-    model: type[BaseModel] | None = None
-    headers: dict[str, str] = field(default_factory=dict)  # required headers: description by name
-    optional_headers: dict[str, str] = field(default_factory=dict)  # headers with integers: description by name
+
+def location(description: str) -> dict[str, Any]:
+    """Describes the header Location of a response, which is always present."""
+    return {"Location": {"description": description, "required": True, "schema": {"type": "string"}}}
 
 
-def responses(successful: Mapping[HTTPStatus, DocumentedResponse], *problems: Problem) -> dict[int, Any]:
-    """Returns a route's `responses`: its successful ones, its problems, and those that all routes have in common."""
-    described = {status: _successful_response(documented) for status, documented in successful.items()}
+def retry_after(description: str) -> dict[str, Any]:
+    """Describes the header Retry-After of a response, which has a number of seconds."""
+    return {"Retry-After": {"description": description, "schema": {"type": "integer"}}}
+
+
+def responses(status: HTTPStatus, successful: dict[str, Any], *problems: Problem) -> dict[int, Any]:
+    """Returns a route's `responses`: the successful one, its problems, and those that all routes have in common."""
+    described = {status: successful}
     for problem in (*problems, UNAVAILABLE):
         _add(described, problem.status, f"`{problem.name}`: {problem.title}")
         content = described[problem.status]["content"]
         types = content.setdefault("application/problem+json", _problem_body())["schema"]["allOf"][1]
         types["properties"]["type"]["enum"].append(problem.type)
         if problem in WORTH_WAITING:
-            retry_after = {
-                "description": "Seconds after which the request may be repeated",
-                "schema": {"type": "integer"},
-            }
-            described[problem.status]["headers"] = {"Retry-After": retry_after}
+            described[problem.status]["headers"] = retry_after("Seconds after which the request may be repeated")
     for status, description in GATEWAY_RESPONSES.items():
         _add(described, status, description)
         described[status]["content"]["application/json"] = {"model": ApiMessage}
     return {status.value: described[status] for status in sorted(described)}
-
-
-def _successful_response(documented: DocumentedResponse) -> dict[str, Any]:
-    content = {"application/json": {"model": documented.model}} if documented.model else {}
-    response: dict[str, Any] = {"description": documented.description, "content": content}
-    if documented.headers:
-        response["headers"] = {
-            name: {"description": description, "required": True, "schema": {"type": "string"}}
-            for name, description in documented.headers.items()
-        }
-    if documented.optional_headers:
-        response["headers"] = {
-            name: {"description": description, "schema": {"type": "integer"}}
-            for name, description in documented.optional_headers.items()
-        }
-    return response
 
 
 def _add(described: dict[HTTPStatus, dict[str, Any]], status: HTTPStatus, description: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from catchlight.aws.dynamodb import UpdateExpression, deserialized, store_errors
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Model, task_key
+from catchlight.tasks.table import TasksTable, document
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -70,42 +71,30 @@ class IdempotencyStore:
     def __init__(self, table: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self._table = table
         self._client = client
+        self._items = TasksTable(table, client)
         # Records expire like tasks; None means never.
         self._retention = retention
 
     def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Reserves a key. Returns the stored record: `record` itself, or an earlier one if the key is in use."""
-        is_new = "attribute_not_exists(#task)"
-        is_released = "#state = :released"
         update = UpdateExpression()
-        for name, value in record.model_dump(by_alias=True, exclude_none=True).items():
+        is_new = "attribute_not_exists(task)"
+        is_released = update.equals("state", IdempotencyState.RELEASED.value)
+        for name, value in document(record).items():
             update.set(name, value)
         for name in ("reason", "taskId"):
             update.remove(name)
         if self._retention:
             expires_at = datetime.fromisoformat(record.asked_at) + self._retention
             update.set("deleteAfter", int(expires_at.timestamp()))
-        arguments = update.arguments()
-        arguments["ExpressionAttributeNames"]["#task"] = "task"
-        arguments["ExpressionAttributeValues"][":released"] = {"S": IdempotencyState.RELEASED.value}
-        try:
-            with store_errors():
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=_key(record.key),
-                    ConditionExpression=f"{is_new} OR {is_released}",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **arguments,
-                )
-        except self._client.exceptions.ConditionalCheckFailedException as exc:
-            # If botocore repeated the call because the first response was lost, the stored item is this same record.
-            return _record(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
-        return record
+        written = self._items.update(_key(record.key), update, condition=f"{is_new} OR {is_released}")
+        # If botocore repeated the call because the first response was lost, the stored item is this same record.
+        return record if written.is_applied else _record(written.attributes)
 
     def find(self, key: str) -> IdempotencyRecord | None:
         """Returns the record of a key, read consistently; None if the key was never used."""
         with store_errors():
-            answer = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
+            answer = self._client.get_item(TableName=self._table, Key={"task": {"S": _key(key)}}, ConsistentRead=True)
         return _record(answer["Item"]) if "Item" in answer else None
 
     def release(self, record: IdempotencyRecord) -> bool:
@@ -142,7 +131,7 @@ class IdempotencyStore:
             {
                 "Update": {
                     "TableName": self._table,
-                    "Key": _key(record.key),
+                    "Key": {"task": {"S": _key(record.key)}},
                     "ConditionExpression": is_same_attempt,
                     **update.arguments(),
                 }
@@ -165,19 +154,12 @@ class IdempotencyStore:
         is_unchanged = " AND ".join(
             (update.equals("attempt", record.attempt), update.equals("state", record.state.value))
         )
-        try:
-            with store_errors():
-                self._client.update_item(
-                    TableName=self._table, Key=_key(record.key), ConditionExpression=is_unchanged, **update.arguments()
-                )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        return self._items.update(_key(record.key), update, condition=is_unchanged).is_applied
 
 
-def _key(key: str) -> dict[str, Any]:
+def _key(key: str) -> str:
     # A task's key begins with its provider's id, never with `#`: the keys cannot collide.
-    return {"task": {"S": f"#submission#{key}"}}
+    return f"#submission#{key}"
 
 
 def _record(item: Mapping[str, Any]) -> IdempotencyRecord:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from catchlight.api.problems import INVALID_PARAMETER, APIError
 from catchlight.api.request_models import MAX_TASKS_PER_PAGE, PageQuery
 from catchlight.api.response_models import FINAL_STATUSES
 from catchlight.aws.dynamodb import batch_get, deserialized, store_errors
-from catchlight.errors import ImageTasksError
 from catchlight.models import iso
 from catchlight.tasks.table import FEED
 
@@ -30,10 +30,6 @@ EXAMINED_BY_STATUS = 100
 WAIT_STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 # DynamoDB's limit for the value of a partition key.
 MAX_KEY_BYTES = 2048
-
-
-class InvalidCursorError(ImageTasksError):
-    """The cursor is malformed, or belongs to a list with other filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,34 +99,31 @@ class TaskQueries:
         """Reads one page: one Query, plus one BatchGetItem for the index byArrival, whose entries are not whole items.
 
         Raises:
-            InvalidCursorError: the query's cursor is malformed, or belongs to other filters.
+            APIError: the query's cursor is malformed, or belongs to other filters.
         """
         index, partition = (_BY_STATUS, query.status.value) if query.status else (_BY_ARRIVAL, FEED)
         filters_hash = _filters_hash(query)
         position = _decode_cursor(query.cursor, filters_hash) if query.cursor else None
         answer = self._query(index, partition, query, position)
+
+        def cursor_after(entry: Item) -> str:
+            return _encode_cursor(filters_hash, entry["task"], entry[index.order])
+
+        more = cursor_after(deserialized(answer["LastEvaluatedKey"])) if "LastEvaluatedKey" in answer else None
         entries = [deserialized(item) for item in answer["Items"]]
-        cursors = [_encode_cursor(filters_hash, entry["task"], entry[index.order]) for entry in entries]
-        is_filtered = _filters_items(query)
-        more = cursors[query.limit - 1] if len(entries) > query.limit and not is_filtered else None
-        if more is None and "LastEvaluatedKey" in answer:
-            last = deserialized(answer["LastEvaluatedKey"])
-            more = _encode_cursor(filters_hash, last["task"], last[index.order])
-        if not is_filtered:
+        if len(entries) > query.limit and not _filters_items(query):
             del entries[query.limit :]
+            more = cursor_after(entries[-1])
         items = {entry["task"]: entry for entry in entries} if query.status else self._items(entries)
         # The index is eventually consistent: it may still contain a task that was just deleted.
         rows = [
-            Row(entry["task"], items[entry["task"]], cursor)
-            for entry, cursor in zip(entries, cursors, strict=False)
-            if entry["task"] in items
+            Row(entry["task"], items[entry["task"]], cursor_after(entry)) for entry in entries if entry["task"] in items
         ]
-        if is_filtered:
-            # The entries of byArrival do not contain these attributes: whole items are filtered here.
-            rows = [row for row in rows if _matches(row.item, query)]
-            if len(rows) > query.limit:
-                rows = rows[: query.limit]
-                more = rows[-1].cursor
+        # The entries of byArrival do not contain all attributes: whole items are filtered here.
+        rows = [row for row in rows if _matches(row.item, query)]
+        if len(rows) > query.limit:
+            del rows[query.limit :]
+            more = rows[-1].cursor
         return Page(rows, more)
 
     def _query(
@@ -159,7 +152,7 @@ class TaskQueries:
         if position:
             task, moment = position
             if query.since and moment < iso(query.since):
-                raise InvalidCursorError("its position is before `since`")
+                raise _invalid_cursor("its position is before `since`")
             key = {"task": task, index.partition: partition, index.order: moment}
             arguments["ExclusiveStartKey"] = {name: {"S": value} for name, value in key.items()}
         with store_errors():
@@ -217,7 +210,7 @@ def _decode_cursor(cursor: str, filters_hash: str) -> tuple[str, str]:
     determines which tasks are listed.
 
     Raises:
-        InvalidCursorError: the cursor is malformed, or belongs to other filters.
+        APIError: the cursor is malformed, or belongs to other filters.
     """
     try:
         match json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)):
@@ -225,7 +218,15 @@ def _decode_cursor(cursor: str, filters_hash: str) -> tuple[str, str]:
                 return task, moment
     except (binascii.Error, ValueError, RecursionError):
         pass
-    raise InvalidCursorError("it is malformed, or belongs to a list with other filters")
+    raise _invalid_cursor("it is malformed, or belongs to a list with other filters")
+
+
+def _invalid_cursor(reason: str) -> APIError:
+    return APIError(
+        INVALID_PARAMETER,
+        f"cursor: {reason}",
+        advice="Pass on `cursor` of the previous page unchanged, with the same filters, or begin with the first page.",
+    )
 
 
 def _is_key(value: str) -> bool:

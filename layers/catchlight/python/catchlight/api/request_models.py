@@ -6,7 +6,7 @@ Field names are in camelCase, as in the items of the tasks table.
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from catchlight.models import (
     MAX_METADATA_VALUE_LENGTH,
@@ -61,8 +61,6 @@ ProviderId = Annotated[
 Moment = Annotated[
     datetime, BeforeValidator(_time_with_zone), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
-LinkSeconds = Annotated[int, Field(ge=MIN_LINK_SECONDS, le=MAX_LINK_SECONDS)]
 
 
 class RequestModel(Model):
@@ -126,10 +124,12 @@ class LinkQuery(RequestModel):
     """Query parameters of requests that return image links."""
 
     link_seconds: Annotated[
-        LinkSeconds,
+        int,
         Field(
+            ge=MIN_LINK_SECONDS,
+            le=MAX_LINK_SECONDS,
             description="Lifetime of image links in seconds. A link expires earlier if the session of the function's "
-            "role ends, which is rare within an hour."
+            "role ends, which is rare within an hour.",
         ),
     ] = DEFAULT_LINK_SECONDS
 

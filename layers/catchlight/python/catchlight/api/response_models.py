@@ -11,14 +11,13 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
-    MAX_PARAMETERS_BYTES,
-    FailureReason,
+    Failure,
     ImageKind,
     ImageState,
-    LastAnswer,
     Media,
     Metadata,
     Model,
+    ProviderRecord,
     Reference,
     Reporter,
     TaskStatus,
@@ -129,37 +128,17 @@ class SkippedResponse(ResponseModel):
     ] = None
 
 
-class FailureResponse(ResponseModel):
+class FailureResponse(Failure, ResponseModel):
     """Why a task has no archived images, with the provider's code and message. All providers have the same reasons."""
 
-    reason: FailureReason
-    code: str | None = None
-    message: str = ""
-    last_answer: Annotated[
-        LastAnswer | None,
-        Field(description="Outcome of the last status request. Only for the statuses TIMED_OUT and UNCONFIRMED."),
-    ] = None
+    message: str = ""  # without the limit of stored messages: a later version of the stack may have a higher one
 
 
-class ProviderRecordResponse(ResponseModel):
+class ProviderRecordResponse(ProviderRecord, ResponseModel):
     """Fields of the provider's own record of the task, other than its result, as far as the provider reported them.
 
     Times are ISO 8601 in UTC. A time that cannot be parsed is stored as the provider sent it.
     """
-
-    created_at: Annotated[str | None, Field(description="Time at which the provider created the task.")] = None
-    completed_at: Annotated[str | None, Field(description="Time at which the provider completed the task.")] = None
-    trace_id: Annotated[
-        str | None, Field(description="The provider's id of the task for questions to its support.")
-    ] = None
-    timings: Annotated[
-        str | None,
-        Field(description="Duration of the generation, as JSON. Ace Data: one entry per image; kie-market: seconds."),
-    ] = None
-    parameters: Annotated[
-        str | None,
-        Field(description=f"The request as the provider reports it: JSON, cut off at {MAX_PARAMETERS_BYTES} bytes."),
-    ] = None
 
 
 class ConflictResponse(ResponseModel):

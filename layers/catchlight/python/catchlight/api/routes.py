@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.queries import Page
 from catchlight.api.response_models import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
+from catchlight.aws.dynamodb import malformed_attributes
 from catchlight.errors import ImageTasksError
 from catchlight.models import Image, ImageKind, by_place, split_task_key
 from catchlight.tasks.task import Task
@@ -40,7 +41,7 @@ def stored_task(item: Mapping[str, Any]) -> StoredTask:
         task = StoredTask.model_validate(item)
         split_task_key(task.task)
     except ValidationError as exc:
-        raise UnreadableItemError(", ".join(str(error["loc"][0]) for error in exc.errors(include_input=False))) from exc
+        raise UnreadableItemError(malformed_attributes(exc)) from exc
     except ValueError as exc:
         raise UnreadableItemError("task") from exc
     return task

@@ -49,7 +49,6 @@ class Submissions:
         *,
         callback_base_url: str,
         now: Callable[[], datetime],
-        new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._records = records
         self._client = client
@@ -57,7 +56,6 @@ class Submissions:
         self._callback_token = callback_token
         self._callback_base_url = callback_base_url
         self._now = now
-        self._new_id = new_id
 
     def submit(self, submission: Submission, key: str) -> NewTask:
         """Sends a request to its provider and registers the task. Returns the first task if the key was used before.
@@ -74,7 +72,7 @@ class Submissions:
             key=key,
             provider=provider.id,
             fingerprint=_fingerprint(submission),
-            attempt=self._new_id(),
+            attempt=uuid4().hex,
             asked_at=iso(self._now()),
         )
         holder = self._records.reserve(record)

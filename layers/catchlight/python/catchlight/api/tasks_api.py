@@ -8,13 +8,12 @@ from datetime import datetime
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.problems import (
     IMAGE_NOT_ARCHIVED,
-    INVALID_PARAMETER,
     NO_SUCH_IMAGE,
     NO_SUCH_TASK,
     UNREADABLE_ITEM,
     APIError,
 )
-from catchlight.api.queries import InvalidCursorError, TaskQueries
+from catchlight.api.queries import TaskQueries
 from catchlight.api.request_models import ImageQuery, PageQuery, Registration, TaskQuery
 from catchlight.api.response_models import FINAL_STATUSES, NewTask, RegisteredTasks, TaskPage, TaskResponse
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
@@ -54,7 +53,10 @@ class TasksApi:
     def register(self, registration: Registration) -> RegisteredTasks:
         """Registers tasks. If an id occurs twice in a request, the outcome of its second occurrence is `known`."""
         ids = list(dict.fromkeys(registration.task_ids))
-        is_new = dict(zip(ids, self._register(registration, ids), strict=True))
+        are_new = self.registry.register(
+            registration.provider, ids, now=self.now(), metadata=registration.metadata, ref=registration.ref
+        )
+        is_new = dict(zip(ids, are_new, strict=True))
         return RegisteredTasks(
             tasks=tuple(
                 NewTask(
@@ -67,23 +69,9 @@ class TasksApi:
             )
         )
 
-    def _register(self, registration: Registration, task_ids: list[str]) -> list[bool]:
-        return self.registry.register(
-            registration.provider, task_ids, now=self.now(), metadata=registration.metadata, ref=registration.ref
-        )
-
     def page(self, query: PageQuery) -> TaskPage:
         """Returns one page of tasks, newest first."""
-        try:
-            page = self.queries.page(query)
-        except InvalidCursorError as exc:
-            raise APIError(
-                INVALID_PARAMETER,
-                f"cursor: {exc}",
-                advice="Pass on `cursor` of the previous page unchanged, with the same filters, or begin with the "
-                "first page.",
-            ) from None
-        return page_answer(page, self.links(query.link_seconds))
+        return page_answer(self.queries.page(query), self.links(query.link_seconds))
 
     def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> AwaitedTask:
         """Returns one task. Waits until its status is final, for `query.wait` or `max_wait_seconds` at most.

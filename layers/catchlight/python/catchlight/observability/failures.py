@@ -4,7 +4,7 @@ Lambda's own metric does not count exceptions that a function handles.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ Event = dict[str, Any]
 Handler = Callable[[Event, "LambdaContext"], Result]
 
 
-def report_failure(logger: Logger, message: str, error: BaseException, **fields: Any) -> None:
+def report_failure(logger: Logger, message: str, error: Exception, **fields: Any) -> None:
     """Writes a log line of level ERROR with the exception and these fields, and counts the failure by exception type.
 
     The message must say what happens next. `fields` identify the failed operation: `task`, `tasks`, `request_id`.
@@ -68,7 +68,7 @@ def _fields(about: Callable[[Event], Mapping[str, Any]], event: Event) -> Mappin
 
 def stream_tasks(event: Event) -> dict[str, list[str | None]]:
     """Returns the task keys of all records in a DynamoDB stream event, as log fields."""
-    return {"tasks": [stream_task(record) for record in _dicts(event.get("Records"))]}
+    return {"tasks": [stream_task(record) for record in event["Records"]]}
 
 
 def stream_task(record: Event) -> str | None:
@@ -82,7 +82,7 @@ def stream_task(record: Event) -> str | None:
 
 def message_tasks(event: Event) -> dict[str, Any]:
     """Returns the task keys of all messages in an SQS event, as log fields."""
-    return {"tasks": [message_task(message) for message in _dicts(event.get("Records"))]}
+    return {"tasks": [message_task(message) for message in event["Records"]]}
 
 
 def message_task(message: Event) -> str | None:
@@ -92,7 +92,3 @@ def message_task(message: Event) -> str | None:
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return task if isinstance(task, str) else None
-
-
-def _dicts(records: Any) -> Iterable[Event]:
-    return records if isinstance(records, list) else ()

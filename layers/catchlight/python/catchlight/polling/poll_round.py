@@ -1,10 +1,11 @@
 """Runs one polling round: requests the status of pending tasks, records it, and computes the next wait."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TypeGuard
 
 from catchlight.aws.secrets import ProviderKeys
@@ -25,7 +26,8 @@ from catchlight.polling.no_result import had_callback, no_result_failure
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
+from catchlight.tasks.concurrent_writes import write_all
+from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.reports import Recorded, Reports
 from catchlight.tasks.table import TasksTable
 from catchlight.tasks.task import Task
@@ -44,9 +46,6 @@ MAX_FREQUENT_POLLS = 240
 MAX_POLLS_OF_UNKNOWN_TASKS = 5
 # A quarter of the shortest URL lifetime, 600 s: polls are never further apart (`longest_poll_gap_seconds`).
 SPARSE_POLL_INTERVAL_SECONDS = 150
-# The size of botocore's connection pool. Writing the reports of 50 tasks with missed callbacks takes as long as five
-# calls.
-MAX_CONCURRENT_WRITES = 10
 
 
 @dataclass(slots=True)
@@ -61,7 +60,8 @@ class PollRound:
     unknown: list[str] = field(default_factory=list)  # unregistered tasks that their provider does not know
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
     taken_over: list[str] = field(default_factory=list)  # tasks for which an execution polls that was started later
-    failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
+    # By task: why its report could not be written. The next round tries again.
+    failures: dict[str, Exception] = field(default_factory=dict)
 
 
 class Polling:
@@ -138,21 +138,27 @@ class Polling:
             for task in pending
             if task not in reports and task in received and received[task].images and not items[task].images
         }
-        recorded, failures = self._record(reports | originals, items)
-        settled: dict[str, ConfirmationResult | None] = {}
-        for task in unconfirmed:
-            # An answer that cannot be read neither confirms nor contradicts a result.
-            if _has_result(report := received.get(task)) and report.unreadable is None:
-                try:
-                    settled[task] = self._confirmations.settle(items[task], report)
-                except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
-                    failures[task] = exc
-        for task in unknown:
-            if task not in settled and task not in failures:
-                try:
-                    self._confirmations.note_not_found(items[task], now=self._now())
-                except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
-                    failures[task] = exc
+        written = reports | originals
+        recorded, failures = write_all(
+            {task: partial(self._record, report, items[task]) for task, report in written.items()}
+        )
+        # An answer that cannot be read neither confirms nor contradicts a result.
+        settled, errors = write_all(
+            {
+                task: partial(self._confirmations.settle, items[task], report)
+                for task in unconfirmed
+                if _has_result(report := received.get(task)) and report.unreadable is None
+            }
+        )
+        failures |= errors
+        _, errors = write_all(
+            {
+                task: partial(self._confirmations.note_not_found, items[task], now=self._now())
+                for task in unknown
+                if task not in settled and task not in failures
+            }
+        )
+        failures |= errors
         running = [task for task in pending if task not in reports or task in failures]
         running += [
             task
@@ -169,7 +175,7 @@ class Polling:
         )
         return PollRound(
             next_state,
-            recorded,
+            [(written[task], outcome) for task, outcome in recorded.items()],
             answers,
             contradicted=[task for task, result in settled.items() if result and result.is_contradicted],
             unanswered=_by_provider(task for task in (*pending, *unconfirmed) if task not in received),
@@ -179,28 +185,10 @@ class Polling:
             failures=failures,
         )
 
-    def _record(
-        self, reports: Mapping[str, TaskReport], items: Mapping[str, Task]
-    ) -> tuple[list[tuple[TaskReport, Recorded]], dict[str, Exception]]:
-        """Writes reports in parallel. If a write fails, the other reports are still written and counted.
-
-        Returns the written reports with their outcomes, and the errors by task.
-        """
-
-        def keep_and_record(task: str, report: TaskReport) -> Recorded:
-            if report.unreadable is not None:
-                self._keep_unreadable(report)
-            return self._reports.record(report, known_request=items[task].request)
-
-        with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
-            writes = {task: pool.submit(keep_and_record, task, report) for task, report in reports.items()}
-        recorded, failures = [], {}
-        for task, write in writes.items():
-            try:
-                recorded.append((reports[task], write.result()))
-            except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
-                failures[task] = exc
-        return recorded, failures
+    def _record(self, report: TaskReport, item: Task) -> Recorded:
+        if report.unreadable is not None:
+            self._keep_unreadable(report)
+        return self._reports.record(report, known_request=item.request)
 
     def _is_unknown(self, item: Task, report: TaskReport | None, error: Exception | None) -> bool:
         """Decides whether a task counts as unknown to its provider.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from threading import Event
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -20,7 +19,6 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
-    UnreadableAnswerError,
 )
 from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, ResponseTooLargeError
 from catchlight.models import TaskReport
@@ -50,29 +48,25 @@ class LookupResults:
 
     reports: list[TaskReport] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)  # an error other than ProviderError is a bug in Catchlight
-    failed: dict[str, Exception] = field(
-        default_factory=dict
-    )  # by task id: the error because of which it has no report
+    failed: dict[str, Exception] = field(default_factory=dict)  # by task id: why the task has no report
     requests: int = 0
 
     @classmethod
-    def of_error(cls, error: Exception, task_ids: Sequence[str]) -> Self:
-        """Returns the results if this error prevents the requests for all of the tasks."""
-        return cls(errors=[error], failed=dict.fromkeys(task_ids, error))
+    def of_error(cls, error: Exception, task_ids: Sequence[str], *, requests: int = 0) -> Self:
+        """Returns the results if none of the tasks has a report because of this error."""
+        return cls(errors=[error], failed=dict.fromkeys(task_ids, error), requests=requests)
+
+    def add(self, other: "LookupResults") -> None:
+        """Adds the results of further requests."""
+        self.reports += other.reports
+        self.errors += other.errors
+        self.failed |= other.failed
+        self.requests += other.requests
 
     @property
     def is_busy(self) -> bool:
         """Whether the provider answered that it is busy (rate limit or maintenance)."""
         return any(isinstance(error, ProviderBusyError) for error in self.errors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A request that was sent, with the reports in its answer or with its error; with neither if it was split."""
-
-    task_ids: Sequence[str]
-    reports: Sequence[TaskReport] = ()
-    error: Exception | None = None
 
 
 class ProviderClient:
@@ -110,61 +104,38 @@ class ProviderClient:
         results = LookupResults()
         stop = Event()
 
-        def send(request: PollRequest) -> list[_Sent]:
+        def send(request: PollRequest) -> LookupResults:
             if stop.is_set() or self._clock() >= deadline:
-                return []
+                return LookupResults()
+            ids = request.task_ids
             try:
-                return [_Sent(request.task_ids, self._send(provider, request, api_key, now()))]
-            except RequestRefusedError as exc:
-                ids = request.task_ids
-                if len(ids) == 1:
-                    return [_Sent(ids, error=exc)]
-                half = len(ids) // 2
-                parts = (provider.poll_request(part) for part in (ids[:half], ids[half:]))
-                return [_Sent(ids), *(sent for part in parts for sent in send(part))]
-            except _STOPPING as exc:
-                stop.set()
-                return [_Sent(request.task_ids, error=exc)]
+                requested_at = now()  # not later than the time from which the URLs in the answer are valid
+                answer = self._exchange(provider, request, api_key)
+                return LookupResults(provider.parse_poll(request, *answer, received_at=requested_at), requests=1)
             except Exception as exc:  # noqa: BLE001 - the caller reports it; the reports of other tasks must be kept
-                return [_Sent(request.task_ids, error=exc)]
+                if isinstance(exc, _STOPPING):
+                    stop.set()
+                if not isinstance(exc, RequestRefusedError) or len(ids) == 1:
+                    return LookupResults.of_error(exc, ids, requests=1)
+            parts = LookupResults(requests=1)
+            half = len(ids) // 2
+            for part in (ids[:half], ids[half:]):
+                parts.add(send(provider.poll_request(part)))
+            return parts
 
         requests = list(_poll_requests(provider, task_ids))
         # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
         # the CPU time. A hundred waiting threads cost 8 MB.
         with ThreadPoolExecutor(max_workers=min(provider.max_concurrent_polls, len(requests) or 1)) as pool:
             for part in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
-                for sent in chain.from_iterable(pool.map(send, part)):
-                    results.requests += 1
-                    results.reports += sent.reports
-                    if sent.error:
-                        results.errors.append(sent.error)
-                        results.failed |= dict.fromkeys(sent.task_ids, sent.error)
+                for sent in pool.map(send, part):
+                    results.add(sent)
         if stopped := [error for error in results.errors if isinstance(error, _STOPPING)]:
             # The error that stopped the requests is also the reason for those that were not sent.
             reported = {report.task_id for report in results.reports}
             unsent = (task_id for task_id in task_ids if task_id not in reported)
             results.failed = dict.fromkeys(unsent, stopped[0]) | results.failed
         return results
-
-    def request_status(
-        self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]
-    ) -> TaskReport:
-        """Requests the status of a single task and returns the provider's report.
-
-        Raises:
-            ProviderError: the request failed, or the answer does not contain the task.
-            Exception: a bug in Catchlight, raised while the answer was parsed.
-        """
-        results = self.request_statuses(provider, [task_id], api_key=api_key, now=now)
-        if results.errors:
-            raise results.errors[0]
-        if not results.reports:
-            raise ProviderUnavailableError(f"the answer of {provider.id} does not contain the task")
-        report = results.reports[0]
-        if report.unreadable is not None:
-            # Such an answer neither confirms nor contradicts a callback, whose URLs may be usable.
-            raise UnreadableAnswerError(report.failure.message if report.failure else "")
-        return report
 
     def credits(self, provider: Provider, *, api_key: str) -> float | None:
         """Requests the account's credits; None if the provider accepts the key, but does not report its credits.
@@ -187,12 +158,12 @@ class ProviderClient:
         """Closes the idle connections."""
         self._http.close()
 
-    def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
-        http_status, body = self._exchange(provider, request, api_key)
-        return provider.parse_poll(request, http_status, body, received_at=now)
-
     def _exchange(self, provider: Provider, request: PollRequest, api_key: str) -> tuple[int, Any]:
-        """Sends a request and returns the HTTP status and the decoded JSON; None if the body is not JSON."""
+        """Sends a request and returns the HTTP status and the decoded JSON; None if the body is not JSON.
+
+        Raises:
+            ProviderUnavailableError: the provider did not answer, or its answer is too long.
+        """
         url = self._base_urls.get(provider.id, provider.base_url) + request.path
         if request.params:
             url += f"?{urlencode(request.params)}"

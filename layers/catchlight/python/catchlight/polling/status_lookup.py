@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from catchlight.aws.secrets import ProviderKeys
+from catchlight.errors import ProviderUnavailableError, UnreadableAnswerError
 from catchlight.models import TaskReport, split_task_key
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.providers import PROVIDERS, Provider
@@ -27,11 +28,21 @@ class StatusLookup:
         Raises:
             ProviderError: the provider did not answer, or the answer does not contain the task.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
+            Exception: a bug in Catchlight, raised while the answer was parsed.
         """
         provider, task_id, api_key = self._find(task)
         if not (provider and api_key):
             return None
-        return self._client.request_status(provider, task_id, api_key=api_key, now=self._now)
+        results = self._client.request_statuses(provider, [task_id], api_key=api_key, now=self._now)
+        if results.errors:
+            raise results.errors[0]
+        if not results.reports:
+            raise ProviderUnavailableError(f"the answer of {provider.id} does not contain the task")
+        report = results.reports[0]
+        if report.unreadable is not None:
+            # Such an answer neither confirms nor contradicts a callback, whose URLs may be usable.
+            raise UnreadableAnswerError(report.failure.message if report.failure else "")
+        return report
 
     def download_url(self, task: str, url: str) -> tuple[str, datetime] | None:
         """Requests another URL of a task's file from its provider, and returns it with the time when it expires.

@@ -2,22 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum
 
 from catchlight.errors import ImageTasksError, UnconfirmedError
 from catchlight.models import Model, TaskStatus, is_task_key
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.table import TasksTable
 from catchlight.tasks.task import Task
-
-
-class Refusal(StrEnum):
-    """Why a task cannot be accepted."""
-
-    MISSING = "there is no such task"
-    NOT_UNCONFIRMED = "it has no unconfirmed result of a callback"
-    NOT_QUARANTINED = "none of its images is in quarantine"
-    ARCHIVED = "its images are archived already"
 
 
 class Accepted(Model):
@@ -67,7 +57,7 @@ class Acceptance:
 
 def _plan(task_key: str, task: Task | None) -> Accepted:
     if task is None:
-        return Accepted(task=task_key, status=None, reason=Refusal.MISSING)
+        return Accepted(task=task_key, status=None, reason="there is no such task")
     quarantined = sum(image.quarantine is not None for image in task.images)
     return Accepted(
         task=task_key,
@@ -78,9 +68,10 @@ def _plan(task_key: str, task: Task | None) -> Accepted:
     )
 
 
-def _refusal(task: Task, quarantined: int) -> Refusal | None:
+def _refusal(task: Task, quarantined: int) -> str | None:
+    """Returns why a task cannot be accepted; None if it can."""
     if task.status is TaskStatus.ARCHIVED:
-        return Refusal.ARCHIVED
+        return "its images are archived already"
     if task.status is not TaskStatus.UNCONFIRMED or not task.is_unconfirmed:
-        return Refusal.NOT_UNCONFIRMED
-    return None if quarantined else Refusal.NOT_QUARANTINED
+        return "it has no unconfirmed result of a callback"
+    return None if quarantined else "none of its images is in quarantine"

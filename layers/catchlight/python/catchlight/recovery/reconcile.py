@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher, execution_name
@@ -31,10 +31,6 @@ from catchlight.tasks.task import Task
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The state machine counts only its planned waits, of six hours by default. The polls themselves, their retries and the
-# waits after errors take additional time. Restarting too early costs duplicate requests; too late, the images' URLs may
-# expire.
-POLLING_SLACK = timedelta(hours=1)
 # Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
 # of its message within half an hour.
 MAX_STARTING_TIME = timedelta(hours=1)
@@ -53,11 +49,6 @@ REPEAT_ARCHIVING_AFTER = timedelta(days=1)
 MAX_TASKS_PER_RUN = 2000
 # Concurrent writes.
 _THREADS = 8
-
-
-class _Search(TypedDict):
-    since: datetime
-    before: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +79,19 @@ class Reconciliation:
 
     def pending_too_long(self, longer_than: timedelta) -> int:
         """Counts the tasks that are PENDING and have not changed for `longer_than`."""
-        pages = self._index.count(TaskStatus.PENDING, before=self._now() - longer_than)
-        return sum(page.tasks for page in pages)
+        return self._count(TaskStatus.PENDING, before=self._now() - longer_than)
 
-    def archiving_too_long(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> int:
-        """Counts the tasks that are SUCCEEDED and have not changed for `longer_than`."""
-        pages = self._index.count(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
-        return sum(page.tasks for page in pages)
+    def archiving_too_long(self) -> int:
+        """Counts the tasks that are SUCCEEDED and have not changed for MAX_ARCHIVING_TIME."""
+        return self._count(TaskStatus.SUCCEEDED, before=self._now() - MAX_ARCHIVING_TIME)
 
     def unconfirmed_failures(self) -> int:
         """Counts the tasks that an unconfirmed callback has made FAILED longer than MAX_CONFIRMING_TIME ago."""
-        pages = self._index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED, **self._unsettled())
-        return sum(page.tasks for page in pages)
+        since, before = self._confirming_period()
+        return self._count(TaskStatus.FAILED, since=since, before=before, only=Only.UNCONFIRMED)
+
+    def _count(self, status: TaskStatus, **search: Any) -> int:
+        return sum(page.tasks for page in self._index.count(status, **search))
 
     def oldest_pending(self) -> Task | None:
         """Returns the PENDING task that has not changed for the longest time; None if no task is PENDING."""
@@ -119,9 +111,9 @@ class Reconciliation:
             if (task.updated_at or "") < iso(last_change) or (task.polling_since or "") < (task.updated_at or "")
         )
 
-    def unarchived(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> Iterator[Task]:
-        """Yields the tasks that are SUCCEEDED and have not changed for `longer_than`, the oldest first."""
-        tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
+    def unarchived(self) -> Iterator[Task]:
+        """Yields the tasks that are SUCCEEDED and have not changed for MAX_ARCHIVING_TIME, the oldest first."""
+        tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - MAX_ARCHIVING_TIME)
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
@@ -136,7 +128,8 @@ class Reconciliation:
             (TaskStatus.UNCONFIRMED, Only.UNCONFIRMED),
             (TaskStatus.TIMED_OUT, Only.AWAITED),
         )
-        found = (self._index.tasks(status, only=only, **self._unsettled()) for status, only in searched)
+        since, before = self._confirming_period()
+        found = (self._index.tasks(status, since=since, before=before, only=only) for status, only in searched)
         tasks = self._with_valid_keys(chain.from_iterable(found))
         return (
             task
@@ -154,18 +147,18 @@ class Reconciliation:
         is_new = (task.hinted_at or "") > iso(self._now() - MAX_STARTING_TIME)
         return is_new or task.is_being_polled(since=self._now() - longest_polling)
 
-    def _unsettled(self) -> "_Search":
+    def _confirming_period(self) -> tuple[datetime, datetime]:
         now = self._now()
-        return {"since": now - FAILURES_SEARCHED, "before": now - MAX_CONFIRMING_TIME}
+        return now - FAILURES_SEARCHED, now - MAX_CONFIRMING_TIME
 
     def read_stuck(self, longest_polling: timedelta) -> None:
         """Reads all tasks whose processing has stopped. Afterwards `unreadable` contains the malformed ones."""
         for tasks in (self.overdue(longest_polling), self.unarchived(), self.unconfirmed(longest_polling)):
             deque(tasks, maxlen=0)
 
-    def due_for_archiving(self, longer_than: timedelta = MAX_ARCHIVING_TIME) -> Iterator[Task]:
+    def due_for_archiving(self) -> Iterator[Task]:
         """Yields the `unarchived` tasks that were not queued again within REPEAT_ARCHIVING_AFTER."""
-        return (task for task in self.unarchived(longer_than) if _is_due(task, self._now(), REPEAT_ARCHIVING_AFTER))
+        return (task for task in self.unarchived() if _is_due(task, self._now(), REPEAT_ARCHIVING_AFTER))
 
     def restart_polling(self, longer_than: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
         """Starts polling for overdue tasks in batches, and sets `updatedAt` and `reconciledAt` of each task.
@@ -187,15 +180,13 @@ class Reconciliation:
             start = partial(self._dispatcher.start_polling, keys, name=name)
             yield self._repair(batch, start, note)
 
-    def repeat_archiving(
-        self, longer_than: timedelta = MAX_ARCHIVING_TIME, *, limit: int = MAX_TASKS_PER_RUN
-    ) -> Iterator[Repaired]:
+    def repeat_archiving(self, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
         """Queues tasks that wait for archiving again, in batches, and sets `reconciledAt` of each task.
 
         Their messages may also be in the dead-letter queue, but the URLs may expire before an operator redrives them. A
         second message does no harm, and each task is queued at most once a day.
         """
-        return self._repeat_archiving(islice(self.due_for_archiving(longer_than), limit))
+        return self._repeat_archiving(islice(self.due_for_archiving(), limit))
 
     def _repeat_archiving(self, tasks: Iterable[Task]) -> Iterator[Repaired]:
         for batch in batches(tasks, MAX_MESSAGES_PER_CALL):

@@ -81,7 +81,9 @@ class Redrive:
     def _take_step(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
         match planned.step:
             case Step.ARCHIVE:
-                return self._archive(task, planned, nonce)
+                redriven = self._retry_images(task, planned)
+                self._dispatcher.queue_archiving([task.task], nonce=nonce)
+                return redriven
             case Step.REOPEN:
                 return self._retry_images(task, planned)
             case Step.RESTART:
@@ -92,11 +94,6 @@ class Redrive:
                     raise UnconfirmedError("the task has changed meanwhile")
                 self._dispatcher.start_polling([task.task], name=execution_name("redrive", (task.task, nonce)))
         return planned
-
-    def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
-        redriven = self._retry_images(task, planned)
-        self._dispatcher.queue_archiving([task.task], nonce=nonce)
-        return redriven
 
     def _retry_images(self, task: Task, planned: Redriven) -> Redriven:
         """Makes all images that are not archived PENDING, with a fresh URL if the provider returns one."""

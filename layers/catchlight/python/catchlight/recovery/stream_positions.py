@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,18 +101,3 @@ def new_status_of(record: dict[str, Any]) -> str | None:
     """Returns the task's status after the change; None if the item has no status or was deleted."""
     status: str | None = record["dynamodb"].get("NewImage", {}).get("status", {}).get("S")
     return status
-
-
-def tasks_of(dead_letter: DeadLetter, streams: Callable[[], Any]) -> list[str] | None:
-    """Returns the tasks that a message refers to: the task in an archive message, or those of its stream records.
-
-    None if it has neither, or the stream no longer has the records. `streams` returns a client of DynamoDB's streams.
-
-    Raises:
-        As `StreamPositions.records`.
-    """
-    if dead_letter.task:
-        return [dead_letter.task]
-    positions = StreamPositions.of(dead_letter)
-    records = positions.records(streams()) if positions else None
-    return None if records is None else list(dict.fromkeys(map(task_of, records)))

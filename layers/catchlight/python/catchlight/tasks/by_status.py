@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
+from catchlight.aws.dynamodb import store_errors
 from catchlight.models import Reporter, TaskStatus, iso
+from catchlight.tasks.table import readable_tasks
 from catchlight.tasks.task import UNANSWERED, Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryOutputTypeDef
 
 INDEX_NAME = "byStatus"
 # The resolution of `updatedAt`. BETWEEN includes both bounds: subtracting it makes the upper bound exclusive.
@@ -35,11 +35,6 @@ class Only(StrEnum):
         " OR attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt))"
         f" AND {_MAY_BE_KNOWN}"
     )
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the attributes in the filter."""
-        return set(re.findall(r"#(\w+)", self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +65,17 @@ class TasksByStatus:
         *,
         since: datetime | None = None,
         before: datetime | None = None,
-        newest_first: bool = False,
         page_size: int | None = None,
         only: Only | None = None,
     ) -> Iterator[Task]:
         """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
-        They are sorted by the time of this change, oldest first by default. A malformed item, for example one that was
-        edited by hand, is omitted, and `unreadable` is called.
+        They are sorted by the time of this change, oldest first. A malformed item, for example one that was edited by
+        hand, is omitted, and `unreadable` is called.
         """
         limit = {"Limit": page_size} if page_size else {}
-        for page in self._pages(status, since, before, only, ScanIndexForward=not newest_first, **limit):
-            for item in page["Items"]:
-                try:
-                    task = Task.model_validate(deserialized(item))
-                except ValidationError as exc:
-                    if self._unreadable:
-                        self._unreadable(item["task"]["S"], malformed_attributes(exc))
-                else:
-                    yield task
+        for page in self._pages(status, since, before, only, **limit):
+            yield from readable_tasks(page["Items"], self._unreadable)
 
     def count(
         self,
@@ -105,38 +92,30 @@ class TasksByStatus:
 
     def _pages(
         self, status: TaskStatus, since: datetime | None, before: datetime | None, only: Only | None, **options: Any
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator["QueryOutputTypeDef"]:
         if since and before and since >= before:
             return
         is_status, is_in_period = "#status = :status", None
         values = {":status": {"S": status.value}}
-        names = {"#status": "status"}
         if since:
             values[":first"] = {"S": iso(since)}
             is_in_period = "#updatedAt >= :first"
         if before:
             values[":last"] = {"S": iso(before - _RESOLUTION)}
             is_in_period = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
-        if is_in_period:
-            names["#updatedAt"] = "updatedAt"
+        condition = " AND ".join(filter(None, (is_status, is_in_period)))
         if only:
             options["FilterExpression"] = only.value
-            names |= {f"#{name}": name for name in only.names}
-            if only is Only.UNCONFIRMED:
-                values[":callback"] = {"S": Reporter.CALLBACK.value}
-            else:
-                values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
+        if only is Only.UNCONFIRMED:
+            values[":callback"] = {"S": Reporter.CALLBACK.value}
+        elif only is Only.AWAITED:
+            values |= {f":{answer}": {"S": answer.value} for answer in UNANSWERED}
         arguments = options | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,
-            "KeyConditionExpression": " AND ".join(filter(None, (is_status, is_in_period))),
-            "ExpressionAttributeNames": names,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": {f"#{name}": name for name in re.findall(r"#(\w+)", f"{condition} {only}")},
             "ExpressionAttributeValues": values,
         }
-        while True:
-            with store_errors():
-                page: Any = self._client.query(**arguments)
-            yield page
-            if "LastEvaluatedKey" not in page:
-                return
-            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        with store_errors():
+            yield from self._client.get_paginator("query").paginate(**arguments)

@@ -6,10 +6,8 @@ from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import GenerationRequest, TaskStatus, iso, split_task_key, task_key
-from catchlight.tasks.table import TasksTable, document, set_arrival
-
-# As many as botocore's connection pool has connections. A hundred registrations take about half a second.
-MAX_CONCURRENT_WRITES = 10
+from catchlight.tasks.concurrent_writes import MAX_CONCURRENT_WRITES
+from catchlight.tasks.table import TasksTable, document, set_required
 
 
 def new_task(
@@ -24,13 +22,9 @@ def new_task(
 ) -> UpdateExpression:
     """Builds the update that registers a task. It keeps existing attributes: the callback may have arrived before."""
     update = UpdateExpression()
-    update.set_once("provider", provider_id)
-    update.set_once("taskId", task_id)
+    set_required(update, provider_id, task_id, TaskStatus.PENDING, now)
     update.set_once("status", TaskStatus.PENDING.value)
-    update.set_once("rank", TaskStatus.PENDING.rank)
     update.set_once("registeredAt", iso(now))
-    update.set_once("updatedAt", iso(now))
-    set_arrival(update, now)
     if request:
         update.set_once("request", document(request))
     if idempotency_key:
@@ -46,8 +40,7 @@ def _set_metadata_and_ref(update: UpdateExpression, metadata: Mapping[str, str] 
         update.set_once("ref", ref)
 
 
-# Attributes that an item needs to be in the indexes and to be updated by the archiver. Items that users wrote may lack
-# them.
+# The attributes that `set_required` sets. Items that users wrote may lack them.
 _REQUIRED = {"provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"}
 
 
@@ -90,11 +83,7 @@ class Registry:
         """
         provider_id, task_id = split_task_key(task)
         update = UpdateExpression()
-        update.set_once("provider", provider_id)
-        update.set_once("taskId", task_id)
-        update.set_once("rank", status.rank)
-        update.set_once("updatedAt", iso(now))
-        set_arrival(update, now)
+        set_required(update, provider_id, task_id, status, now)
         # The condition: `rank` must be that of the stored status.
         self._table.update(task, update, condition=update.equals("status", status.value))
 

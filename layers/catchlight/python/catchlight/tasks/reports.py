@@ -10,7 +10,15 @@ from typing import Any
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import GenerationRequest, Image, Reporter, TaskReport, TaskStatus, iso
-from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
+from catchlight.tasks.table import (
+    TasksTable,
+    complete_request,
+    document,
+    parse_item,
+    set_arrival,
+    set_required,
+    set_status,
+)
 from catchlight.tasks.task import Conflict, Task
 
 # Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the callback token
@@ -25,6 +33,9 @@ MAX_URL_LENGTH_IN_CONFLICT = 1024
 HINTS_AT_LEAST_APART = timedelta(seconds=60)
 # Callbacks of a task with more deliveries than this start no poll. A provider sends a callback at most four times.
 MAX_DELIVERIES_BEFORE_A_HINT = 10
+# The table does not contain the task, because a callback may arrive before its registration; or the item has no rank,
+# because a user wrote it.
+_HAS_NO_RANK = "attribute_not_exists(#rank)"
 # A condition of the write, because concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
@@ -66,22 +77,18 @@ class Reports:
         """
         if report.is_hint:
             return self._note_hint(report)
-        # The table does not contain the task, because a callback may arrive before its registration; or the item has no
-        # rank, because a user wrote it.
-        has_no_rank = "attribute_not_exists(#rank)"
         # Reports only move a task to a higher rank: their order and repetitions do not affect the final status.
         moves_up = "#rank < :rank"
         update = update_by_report(report, known_request)
-        condition = f"{has_no_rank} OR {moves_up}"
+        condition = f"{_HAS_NO_RANK} OR {moves_up}"
         if report.reported_by is Reporter.CALLBACK:
-            condition = f"{has_no_rank} OR ({moves_up} AND {_may_replace_result(update)})"
+            condition = f"{_HAS_NO_RANK} OR ({moves_up} AND {_may_replace_result(update)})"
         self._table.set_delete_after(update, report.status, report.reported_at)
         written = self._table.update(report.task, update, condition=condition, returns="UPDATED_OLD")
         if not written.is_applied:
             stored = parse_item(written.attributes)
-            if (
-                report.ref and not stored.ref
-            ):  # a poll came before the callback, and only the callback has the reference
+            if report.ref and not stored.ref:
+                # A poll came before the callback, and only the callback has the reference.
                 self._add_reference(report)
             outcome = self._keep_if_contradicting(report, stored)
             is_repeated = outcome is ReportOutcome.DUPLICATE and report.reported_by is Reporter.CALLBACK
@@ -92,7 +99,11 @@ class Reports:
         evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
             # A success replaces a failure. One of the two reports was wrong: the failure is kept as evidence.
-            evidence_error = self._keep_replaced_failure(previous)
+            try:
+                # The delivery that reported the failure is counted already.
+                self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
+            except StoreUnavailableError as exc:  # the report itself is written: the caller logs the missing evidence
+                evidence_error = exc
         return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def _note_hint(self, report: TaskReport) -> Recorded:
@@ -104,25 +115,20 @@ class Reports:
         if report.reported_by is Reporter.POLL:
             return self._note_original(report)
         update = UpdateExpression()
-        update.set_once("provider", report.provider)
-        update.set_once("taskId", report.task_id)
+        # `updatedAt` of a known task stays, so that an execution that was started since then counts as polling for it.
+        set_required(update, report.provider, report.task_id, TaskStatus.PENDING, report.reported_at)
         update.set_once("status", TaskStatus.PENDING.value)
-        update.set_once("rank", TaskStatus.PENDING.rank)
-        set_arrival(update, report.reported_at)
         if report.ref:
             update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
-        # The time of a known task stays, so that an execution that was started since then counts as polling for it.
-        update.set_once("updatedAt", iso(report.reported_at))
         update.add("deliveries", 1)
-        has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
         is_new = _is_no_repetition(update, report)
         if report.images:
             # Not replaced if the item has images: they may have been downloaded already.
             update.set_once("images", [document(image) for image in report.images])
             is_new = f"(attribute_not_exists(#images) OR {is_new})"
-        condition = f"({has_no_rank} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
+        condition = f"({_HAS_NO_RANK} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
         written = self._table.update(report.task, update, condition=condition)
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
@@ -138,8 +144,7 @@ class Reports:
         update.set_once("hintedAt", iso(report.reported_at))
         update.set("confirmedAt", iso(report.reported_at))  # the provider itself reported the URL: any host is allowed
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
-        has_no_rank = "attribute_not_exists(#rank)"
-        condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({has_no_rank} OR {has_no_result})"
+        condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({_HAS_NO_RANK} OR {has_no_result})"
         is_applied = self._table.update(report.task, update, condition=condition).is_applied
         return Recorded(ReportOutcome.APPLIED if is_applied else ReportOutcome.DUPLICATE, None)
 
@@ -165,14 +170,6 @@ class Reports:
         if not is_known and len(stored.conflicts) < MAX_CONFLICTS:
             self._append_evidence(stored.task, evidence, is_delivery=report.reported_by is Reporter.CALLBACK)
         return ReportOutcome.CONFLICT
-
-    def _keep_replaced_failure(self, previous: Task) -> StoreUnavailableError | None:
-        try:
-            # The delivery that reported the failure is counted already.
-            self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
-        except StoreUnavailableError as exc:  # the report itself is written: the caller logs the missing evidence
-            return exc
-        return None
 
     def _append_evidence(self, task: str, evidence: Conflict, *, is_delivery: bool) -> None:
         update = UpdateExpression()

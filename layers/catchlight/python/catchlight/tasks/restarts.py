@@ -1,11 +1,16 @@
 """Records in tasks' items that polling was started, or that polling or archiving was restarted."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import TaskStatus, iso
 from catchlight.tasks.table import TasksTable, is_as_read, set_status
 from catchlight.tasks.task import Task
+
+# The state machine counts only its planned waits, of six hours by default (GiveUpAfterSeconds). The polls themselves,
+# their retries and the waits after errors take at most this time in addition. Restarting too early costs duplicate
+# requests; too late, the images' URLs may expire.
+POLLING_SLACK = timedelta(hours=1)
 
 
 class Restarts:

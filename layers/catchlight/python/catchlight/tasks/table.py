@@ -1,6 +1,6 @@
 """Reads the tasks table, and updates its items conditionally: the basis of the other modules of this package."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,18 +54,9 @@ class TasksTable:
 
         A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
-        found: dict[str, Task] = {}
         keys = [_key(task) for task in dict.fromkeys(tasks)]
-        for item in batch_get(self._client, self._name, keys, consistent_read=True):
-            # Users can edit items by hand: a malformed item must not prevent reading the other ones.
-            try:
-                task = Task.model_validate(deserialized(item))
-            except ValidationError as exc:
-                if unreadable:
-                    unreadable(item["task"]["S"], malformed_attributes(exc))
-            else:
-                found[task.task] = task
-        return found
+        items = batch_get(self._client, self._name, keys, consistent_read=True)
+        return {task.task: task for task in readable_tasks(items, unreadable)}
 
     def update(
         self,
@@ -117,6 +108,19 @@ def parse_item(item: Mapping[str, Any]) -> Task:
         raise StoreUnavailableError(f"the task's item is malformed, repair it by hand: {attributes}") from exc
 
 
+def readable_tasks(items: Iterable[Mapping[str, Any]], unreadable: Callable[[str, str], None] | None) -> Iterator[Task]:
+    """Converts items to tasks, without the malformed ones: calls `unreadable` as `TasksTable.get_many` does."""
+    for item in items:
+        # Users can edit items by hand: a malformed item must not prevent reading the other ones.
+        try:
+            task = Task.model_validate(deserialized(item))
+        except ValidationError as exc:
+            if unreadable:
+                unreadable(item["task"]["S"], malformed_attributes(exc))
+        else:
+            yield task
+
+
 def document(model: Model) -> dict[str, Any]:
     """Returns a model in the form in which it is stored: without the fields that are None."""
     return model.model_dump(by_alias=True, exclude_none=True)
@@ -131,6 +135,18 @@ def set_arrival(update: UpdateExpression, moment: datetime) -> None:
     """Adds a task to the index byArrival with the time of its first write. Later writes do not change this time."""
     update.set_once("feed", FEED)
     update.set_once("arrivedAt", iso(moment))
+
+
+def set_required(update: UpdateExpression, provider_id: str, task_id: str, status: TaskStatus, now: datetime) -> None:
+    """Adds the attributes that an item needs to be in the indexes and to be updated by the archiver, if it lacks them.
+
+    `status`: the status that the item has or gets.
+    """
+    update.set_once("provider", provider_id)
+    update.set_once("taskId", task_id)
+    update.set_once("rank", status.rank)
+    update.set_once("updatedAt", iso(now))
+    set_arrival(update, now)
 
 
 def set_status(update: UpdateExpression, status: TaskStatus, now: datetime) -> None:

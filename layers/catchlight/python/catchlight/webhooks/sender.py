@@ -1,8 +1,8 @@
 """Sends signed task events to the receiver's URL, each within a deadline."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -104,12 +104,17 @@ class WebhookSender:
             **signed_headers(self._keys(), message_id=webhook.event_id, sent_at=now, body=webhook.body),
         }
         exchange = Exchange(Deadline(SEND_DEADLINE_SECONDS))
-        with (
-            _connection_errors(),
-            self._http.send("POST", self._request_url(), headers, webhook.body, exchange=exchange) as response,
-        ):
-            _check_status(response)
-            return response.status
+        url = self._request_url()
+        try:
+            with self._http.send("POST", url, headers, webhook.body, exchange=exchange) as response:
+                _check_status(response)
+                return response.status
+        except httpcore.TimeoutException as exc:
+            raise WebhookNotAcceptedError(f"the receiver did not answer within {SEND_DEADLINE_SECONDS:g} s") from exc
+        except HTTP_ERRORS as exc:
+            raise WebhookNotAcceptedError(f"the connection to the receiver failed: {failure_text(exc)}") from exc
+        except ImageUnavailableError as exc:  # raised by the URL policy if it cannot resolve the host name
+            raise WebhookNotAcceptedError(str(exc)) from exc
 
     def _request_url(self) -> httpcore.URL:
         try:
@@ -130,15 +135,3 @@ def _retry_after(response: HttpResponse) -> int | None:
     """Returns the seconds of the Retry-After header; None if it is missing or has a date."""
     value = response.headers.get("retry-after", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
-
-
-@contextmanager
-def _connection_errors() -> Iterator[None]:
-    try:
-        yield
-    except httpcore.TimeoutException as exc:
-        raise WebhookNotAcceptedError(f"the receiver did not answer within {SEND_DEADLINE_SECONDS:g} s") from exc
-    except HTTP_ERRORS as exc:
-        raise WebhookNotAcceptedError(f"the connection to the receiver failed: {failure_text(exc)}") from exc
-    except ImageUnavailableError as exc:  # raised by the URL policy if it cannot resolve the host name
-        raise WebhookNotAcceptedError(str(exc)) from exc
