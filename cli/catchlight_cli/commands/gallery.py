@@ -29,7 +29,6 @@ class Gallery(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `gallery` to its parser."""
     parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: a free port)")
     parser.add_argument("--open", action="store_true", help="open the gallery in your browser")
 

@@ -23,7 +23,6 @@ _MAX_RATE = 1000.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `import` to its parser."""
     parser.add_argument(
         "file", metavar="FILE", help="CSV with a header, JSON lines, or one provider#taskId per line; - reads stdin"
     )

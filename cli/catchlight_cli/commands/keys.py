@@ -64,7 +64,6 @@ class ChangedKey(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `keys` to its parser."""
     parser.add_argument(
         "action", choices=("set", "list", "remove"), help="set or remove a key of a provider, or list the keys of all"
     )
@@ -159,8 +158,7 @@ def _render(keys: Keys) -> Iterable[RenderableType]:
     yield table
     for api_key in keys.api_keys:
         if api_key.next_step:
-            details = "; ".join(filter(None, (api_key.detail, api_key.status.consequence)))
-            yield _advice(f"{api_key.provider} API key {api_key.status}: {details}", api_key.next_step)
+            yield _advice(f"{api_key.provider} API key {api_key.status}: {api_key.explanation}", api_key.next_step)
     for webhook_key in keys.webhook_keys:
         if webhook_key.problem:
             yield _advice(f"{webhook_key.provider} webhook key: {webhook_key.problem}", webhook_key.next_step)

@@ -39,11 +39,6 @@ class Reconciled(Model):
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
     has_more: bool  # the limit was reached: there may be more
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether a restart failed or an item was malformed."""
-        return bool(self.failed or self.unreadable)
-
 
 @dataclass(frozen=True)
 class _Kind:
@@ -116,7 +111,6 @@ class _Restarts:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `reconcile` to its parser."""
     parser.add_argument(
         "--older-than",
         type=duration,
@@ -139,7 +133,7 @@ def run(session: Session) -> ExitStatus:
     result = restarts.result()
     output.show(result, lambda: render(result, stack))
     output.malformed_items(repair.unreadable)
-    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+    return ExitStatus.FAILURE if result.failed or result.unreadable else ExitStatus.SUCCESS
 
 
 def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:

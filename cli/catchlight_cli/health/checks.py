@@ -12,6 +12,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
+from catchlight.aws.batches import batches
 from catchlight.aws.secrets import TOKEN_PATTERN, character_problem
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
@@ -130,7 +131,7 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
 
 
 def _check_of(key: ApiKey) -> Check:
-    detail = "; ".join(filter(None, (key.detail, key.status.consequence)))
+    detail = key.explanation
     if key.credits is not None:
         detail = f"{key.credits:,g} credits" + (f"; {detail}" if detail else "")
     status = {
@@ -243,8 +244,7 @@ def check_alarms(stack: Stack) -> Iterator[Check]:
     names = sorted(name for logical_id, name in stack.resources.items() if logical_id.endswith("Alarm"))
     active = []
     try:
-        for start in range(0, len(names), _MAX_ALARMS_PER_CALL):
-            batch = names[start : start + _MAX_ALARMS_PER_CALL]
+        for batch in batches(names, _MAX_ALARMS_PER_CALL):
             found = stack.client("cloudwatch").describe_alarms(AlarmNames=batch)
             active += [alarm for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
     except (ClientError, BotoCoreError) as exc:
