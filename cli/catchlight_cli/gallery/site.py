@@ -252,21 +252,21 @@ def _image_headers(content_type: str) -> dict[str, str]:
 
 
 def _json(model: BaseModel, exclude: dict[str, Any] | None = None) -> Response:
-    content = model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude).encode()
-    return Response(HTTPStatus.OK, _json_headers(), [content], len(content))
+    return _json_text(HTTPStatus.OK, model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude))
 
 
 def _error(status: HTTPStatus, detail: str) -> Response:
-    content = json.dumps({"detail": detail}).encode()
-    return Response(status, _json_headers(), [content], len(content))
+    return _json_text(status, json.dumps({"detail": detail}))
 
 
-def _json_headers() -> dict[str, str]:
-    return {
+def _json_text(status: HTTPStatus, text: str) -> Response:
+    headers = {
         "Content-Type": "application/json",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         "Cache-Control": "no-store",
     }
+    content = text.encode()
+    return Response(status, headers, [content], len(content))
 
 
 class _LinkCache:

@@ -36,8 +36,8 @@ export function number(value) {
   return NUMBER.format(value);
 }
 
-export function count(number, one, many = `${one}s`) {
-  return `${NUMBER.format(number)} ${number === 1 ? one : many}`;
+export function count(number, noun) {
+  return `${NUMBER.format(number)} ${number === 1 ? noun : `${noun}s`}`;
 }
 
 /** Formats a size in bytes in decimal units, as file managers do. */
@@ -105,10 +105,9 @@ export function namedImages(task) {
   return images.sort((one, other) => (other.kind === "result") - (one.kind === "result"));
 }
 
-/** Returns the image shown for the task: its first archived result, else its first archived image, else null. */
-export function cover(images) {
-  const archived = images.filter((image) => image.state === "ARCHIVED");
-  return archived.find((image) => image.kind === "result") ?? archived[0] ?? null;
+/** Returns the task's archived images, named and in the same order. The first one is shown for the task. */
+export function archivedImages(task) {
+  return namedImages(task).filter((image) => image.state === "ARCHIVED");
 }
 
 /** Returns the URL of an image on the gallery's server. */

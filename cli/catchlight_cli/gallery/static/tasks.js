@@ -55,6 +55,11 @@ export function keyOf(task) {
   return `${task.provider}#${task.taskId}`;
 }
 
+/** Returns the path of a task in the API of the gallery's server. */
+export function pathOf({ provider, taskId }) {
+  return `api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`;
+}
+
 /** Returns the later one of two ISO times in UTC; `other` may be missing. */
 function later(time, other) {
   return other && other > time ? other : time;
@@ -249,7 +254,7 @@ export class Tasks extends EventTarget {
 
   async #fetch(provider, taskId) {
     try {
-      return await get(`api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`);
+      return await get(pathOf({ provider, taskId }));
     } catch (error) {
       if (error.status === 404) return null;
       throw error;
