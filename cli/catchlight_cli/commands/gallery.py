@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterable, Iterator
@@ -52,7 +51,6 @@ def run(session: Session) -> ExitStatus:
             GalleryServer(api, port=options.port, actions=actions, thumbnails=thumbnails, reader=reader) as server,
         ):
             session.output.show(Gallery(url=server.url), lambda: render(server.url))
-            sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
             with redirecting_page(server.url) as page, contextlib.suppress(KeyboardInterrupt):
                 if options.open:
                     webbrowser.open(page.as_uri())

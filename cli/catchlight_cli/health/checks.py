@@ -152,26 +152,25 @@ def check_endpoint(
     further callbacks that are sent for this measurement.
     """
     checks: list[Check] = []
-    accepted: list[ProbeResponse] = []
+    responses: list[ProbeResponse] = []
     try:
         with ProbeItem.put(stack.client("dynamodb"), stack.table, now) as item:
             for check, response in _calls(endpoint, item):
                 checks.append(check)
-                accepted += [response] if response.status == httpx.codes.OK else []
+                responses.append(response)
                 on_progress()
             checks.append(_check_get(endpoint.call(item.task_id, method="GET")))
             for _ in range(samples):
-                response = endpoint.call(item.task_id)
-                accepted += [response] if response.status == httpx.codes.OK else []
+                responses.append(endpoint.call(item.task_id))
                 on_progress()
     except httpx.HTTPError as exc:
         problem = f"{endpoint.api_url} does not respond: {type(exc).__name__}"
         checks.append(_failed("endpoint", problem, "check your network and the API in the API Gateway console"))
     except (ClientError, BotoCoreError) as exc:
         checks.append(_failed("endpoint", "the probe item could not be written, read or deleted", describe_error(exc)))
-    if not accepted:
+    seconds = [response.seconds for response in responses if response.status == httpx.codes.OK]
+    if not seconds:
         return checks, None
-    seconds = [response.seconds for response in accepted]
     latency = Latency(samples=len(seconds), median_seconds=statistics.median(seconds), max_seconds=max(seconds))
     checks.append(_check_latency(latency))
     return checks, latency
