@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
@@ -306,9 +305,7 @@ class _RowPrinter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         self._ended.set()
         self._thread.join()
         if self._error and not exc:

@@ -1,6 +1,6 @@
 // Loads tasks from the tasks API and keeps the loaded ones up to date.
 
-import { isUnfinished, promptOf } from "./format.js";
+import { isUnfinished, promptOf, taskPath } from "./format.js";
 
 const PAGE_SIZE = 100;
 const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
@@ -56,8 +56,8 @@ export function keyOf(task) {
 }
 
 /** Returns the path of a task in the API of the gallery's server. */
-export function pathOf({ provider, taskId }) {
-  return `api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`;
+export function pathOf(task) {
+  return `api/tasks/${taskPath(task)}`;
 }
 
 /** Returns the later one of two ISO times in UTC; `other` may be missing. */
