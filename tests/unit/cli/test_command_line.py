@@ -150,7 +150,7 @@ def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixtur
 
 
 def test_json_is_one_line_of_any_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(as_json=True).show(Greeting(greeted_name="Łódź\n猫"), lambda: [])
+    Output(as_json=True).show(Greeting(greeted_name="Łódź\n猫"), list)
 
     output = capsys.readouterr().out
     assert output.count("\n") == 1
