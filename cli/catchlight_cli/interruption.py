@@ -4,6 +4,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,9 +19,8 @@ def wait_for_interruption() -> NoReturn:
     The system may deliver a signal to another thread. Python runs the signal handler in the main thread as soon as that
     executes Python code again, so the wait has a timeout.
     """
-    never = threading.Event()
     while True:
-        never.wait(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
 
 
 @contextmanager

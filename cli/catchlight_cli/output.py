@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
@@ -54,9 +53,9 @@ class Output:
         self._bar_lock = threading.Lock()  # rows are printed by two threads
 
     def show(self, result: BaseModel, render: Callable[[], Iterable[RenderableType]]) -> None:
-        """Prints the result: as JSON with --json, else the parts that `render` returns."""
+        """Prints the result: with --json as JSON in one line, else the parts that `render` returns."""
         if self.as_json:
-            self.show_json(result.model_dump(mode="json", by_alias=True))
+            self.show_text(json_text(result.model_dump(mode="json", by_alias=True)) + "\n")
             return
         for part in render():
             self.show_part(part)
@@ -104,19 +103,15 @@ class Output:
         """Clears the terminal, before a result that replaces the one shown."""
         self._stdout.clear()
 
-    def show_json(self, document: Any) -> None:
-        """Prints a JSON document in one line of ASCII."""
-        self.show_text(json_text(document) + "\n")
-
     def show_text(self, text: str) -> None:
         """Prints text unchanged and at once, for another program."""
         with _reported_write_errors(), self._hidden_bar():
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    def info(self, text: str | Text) -> None:
+    def info(self, text: str) -> None:
         """Prints a message to stderr."""
-        self._stderr.print(_one_message(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
+        self._stderr.print(_one_message(text), style="dim", soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Prints an error message to stderr."""
@@ -310,9 +305,7 @@ class _RowPrinter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         self._ended.set()
         self._thread.join()
         if self._error and not exc:

@@ -1,7 +1,6 @@
 """Renders tasks of the tasks API for the terminal: as rows of a table, or one task with all its details."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -97,12 +96,8 @@ def status_text(status: TaskStatus) -> Text:
 
 def _duration(task: TaskResponse) -> str:
     # From registration to archiving, or to the report if the task is not archived.
-    try:
-        started = datetime.fromisoformat(task.registered_at or "")
-        ended = datetime.fromisoformat(task.archived_at or task.reported_at or "")
-        return f"{(ended - started).total_seconds():.1f} s"
-    except (ValueError, TypeError):  # a time is missing or malformed (edited by hand)
-        return ""
+    started, ended = parse_time(task.registered_at), parse_time(task.archived_at or task.reported_at)
+    return f"{(ended - started).total_seconds():.1f} s" if started and ended else ""
 
 
 def _outcome(task: TaskResponse) -> str:

@@ -19,16 +19,10 @@ class AcceptResult(Model):
     """The outcome for each named task."""
 
     dry_run: bool
-    tasks: tuple[Accepted, ...]
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a task was not accepted."""
-        return any(task.reason for task in self.tasks)
+    tasks: tuple[Accepted, ...]  # with a reason if the task was not accepted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `accept` to its parser."""
     add_tasks(parser, nargs="+")
     add_dry_run(parser)
 
@@ -45,7 +39,7 @@ def run(session: Session) -> ExitStatus:
     tasks = session.output.show_rows(tracked, _cells, "Task", "Status", action, "Details")
     result = AcceptResult(dry_run=options.dry_run, tasks=tasks)
     session.output.show(result, lambda: render(result))
-    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+    return ExitStatus.FAILURE if any(task.reason for task in tasks) else ExitStatus.SUCCESS
 
 
 def render(result: AcceptResult) -> Iterable[RenderableType]:

@@ -108,7 +108,6 @@ def render(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `describe` to its parser."""
     add_tasks(parser, nargs=None)
 
 

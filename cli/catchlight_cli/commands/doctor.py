@@ -62,7 +62,6 @@ def gather(stack: Stack, *, samples: int, now: datetime, output: Output) -> Diag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `doctor` to its parser."""
     parser.add_argument(
         "--samples",
         type=positive_integer,

@@ -3,7 +3,7 @@
 import argparse
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -25,14 +25,8 @@ class Downloads(Model):
     folder: str
     images: tuple[Download, ...]
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether an archived image could not be saved."""
-        return any(image.outcome == "failed" for image in self.images)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `download` to its parser."""
     add_tasks(parser, nargs="*")
     add_filters(parser)
     add_limit(parser, None, "tasks")
@@ -83,24 +77,20 @@ def run(session: Session) -> ExitStatus:
 
         def saved() -> Generator[Download, None, None]:
             images = download(api, counted(), options.output_dir, kinds=kinds, quarantined=options.quarantined)
-            with closing(images), _reported_folder_errors(options.output_dir):
-                for image in images:
-                    progress.advance(bar)
-                    yield image
+            try:
+                with closing(images):
+                    for image in images:
+                        progress.advance(bar)
+                        yield image
+            except OSError as exc:
+                raise CatchlightError(f"{options.output_dir} is not writable: {exc}") from exc
 
         images = session.output.show_rows(saved(), _cells, "Image", "Outcome", "File or reason")
     result = Downloads(folder=str(options.output_dir), images=images)
     session.output.show(result, lambda: render(result))
     selected.report_problems()
-    return ExitStatus.FAILURE if result.has_failed or selected.has_failed else ExitStatus.SUCCESS
-
-
-@contextmanager
-def _reported_folder_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise CatchlightError(f"{folder} is not writable: {exc}") from exc
+    has_failed = selected.has_failed or any(image.outcome == "failed" for image in images)
+    return ExitStatus.FAILURE if has_failed else ExitStatus.SUCCESS
 
 
 def _cells(image: Download) -> tuple[Text, ...]:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterable, Iterator
@@ -29,7 +28,6 @@ class Gallery(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `gallery` to its parser."""
     parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: a free port)")
     parser.add_argument("--open", action="store_true", help="open the gallery in your browser")
 
@@ -53,7 +51,6 @@ def run(session: Session) -> ExitStatus:
             GalleryServer(api, port=options.port, actions=actions, thumbnails=thumbnails, reader=reader) as server,
         ):
             session.output.show(Gallery(url=server.url), lambda: render(server.url))
-            sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
             with redirecting_page(server.url) as page, contextlib.suppress(KeyboardInterrupt):
                 if options.open:
                     webbrowser.open(page.as_uri())

@@ -18,7 +18,6 @@ class Tasks(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `get` to its parser."""
     add_tasks(parser, nargs="+")
 
 

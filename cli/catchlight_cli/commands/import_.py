@@ -23,7 +23,6 @@ _MAX_RATE = 1000.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `import` to its parser."""
     parser.add_argument(
         "file", metavar="FILE", help="CSV with a header, JSON lines, or one provider#taskId per line; - reads stdin"
     )
@@ -120,15 +119,11 @@ def render(result: ImportResult, options: argparse.Namespace) -> Iterable[Render
     yield ""
     if not result.lines and not result.invalid:
         yield "The file lists no task: nothing was registered."
-        return
-    if not result.registered and not (result.invalid and not options.skip_invalid):
-        yield "Nothing was registered: every task is in the table already."
-        return
-    if not result.dry_run:
-        return
-    if result.invalid and not options.skip_invalid:
+    elif result.invalid and not options.skip_invalid:
         yield "Nothing was registered. Correct the lines, or skip them with --skip-invalid."
-    elif result.registered:
+    elif not result.registered:
+        yield "Nothing was registered: every task is in the table already."
+    elif result.dry_run:
         takes = format_duration(result.registered / options.rate)
         yield f"Nothing was registered: this was a dry run. Repeat the command with --yes; it takes about {takes}."
 

@@ -64,7 +64,6 @@ class ChangedKey(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `keys` to its parser."""
     parser.add_argument(
         "action", choices=("set", "list", "remove"), help="set or remove a key of a provider, or list the keys of all"
     )
@@ -86,7 +85,14 @@ def run(session: Session) -> ExitStatus:
         return _list(session)
     if not options.provider:
         raise UsageError(f"`keys {options.action}` needs a provider: {', '.join(PROVIDERS)}.")
-    return _set(session) if options.action == "set" else _remove(session)
+    name = WEBHOOK_KEY if options.webhook_key else API_KEY
+    if options.action == "set":
+        changed = _set(session, name)
+    else:
+        was_set = write_key(session.stack, options.provider, name, None)
+        changed = ChangedKey(provider=options.provider, key=name, is_set=False, was_set=was_set)
+    session.output.show(changed, lambda: _render_change(changed))
+    return ExitStatus.SUCCESS
 
 
 def _list(session: Session) -> ExitStatus:
@@ -103,9 +109,8 @@ def _list(session: Session) -> ExitStatus:
     return ExitStatus.FAILURE if keys.has_problem else ExitStatus.SUCCESS
 
 
-def _set(session: Session) -> ExitStatus:
+def _set(session: Session, name: str) -> ChangedKey:
     provider = PROVIDERS[session.options.provider]
-    name = WEBHOOK_KEY if session.options.webhook_key else API_KEY
     if name == WEBHOOK_KEY and not provider.signs_callbacks:
         raise UsageError(f"{provider.id} does not sign callbacks: with a webhook key, every callback would be refused.")
     stack = session.stack  # before the prompt: the user sees which stack gets the key
@@ -120,18 +125,7 @@ def _set(session: Session) -> ExitStatus:
             instead = "" if trial.status is KeyStatus.REFUSED else " Repeat the command later, or with --no-trial."
             raise CatchlightError(f"Nothing was stored: {trial.detail}.{instead}")
     write_key(stack, provider.id, name, key)
-    changed = ChangedKey(provider=provider.id, key=name, is_set=True, trial=trial)
-    session.output.show(changed, lambda: _render_change(changed))
-    return ExitStatus.SUCCESS
-
-
-def _remove(session: Session) -> ExitStatus:
-    provider = session.options.provider
-    name = WEBHOOK_KEY if session.options.webhook_key else API_KEY
-    was_set = write_key(session.stack, provider, name, None)
-    changed = ChangedKey(provider=provider, key=name, is_set=False, was_set=was_set)
-    session.output.show(changed, lambda: _render_change(changed))
-    return ExitStatus.SUCCESS
+    return ChangedKey(provider=provider.id, key=name, is_set=True, trial=trial)
 
 
 def _read_key(prompt: str) -> str:
@@ -159,8 +153,7 @@ def _render(keys: Keys) -> Iterable[RenderableType]:
     yield table
     for api_key in keys.api_keys:
         if api_key.next_step:
-            details = "; ".join(filter(None, (api_key.detail, api_key.status.consequence)))
-            yield _advice(f"{api_key.provider} API key {api_key.status}: {details}", api_key.next_step)
+            yield _advice(f"{api_key.provider} API key {api_key.status}: {api_key.explanation}", api_key.next_step)
     for webhook_key in keys.webhook_keys:
         if webhook_key.problem:
             yield _advice(f"{webhook_key.provider} webhook key: {webhook_key.problem}", webhook_key.next_step)

@@ -35,7 +35,6 @@ _CSV_COLUMNS: dict[str, Callable[[TaskResponse], object]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `list` to its parser."""
     add_filters(parser)
     number = parser.add_mutually_exclusive_group()
     add_limit(number, _DEFAULT_LIMIT, "tasks")

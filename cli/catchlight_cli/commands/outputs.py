@@ -23,7 +23,6 @@ class Outputs(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `outputs` to its parser."""
     parser.add_argument("--export", action="store_true", help="print `export` commands for a POSIX shell")
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
@@ -13,6 +13,7 @@ from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
 from catchlight.models import Model
 from catchlight.recovery.reconcile import MAX_ARCHIVING_TIME, MAX_TASKS_PER_RUN, Reconciliation, Repaired
+from catchlight.tasks.task import Task
 from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration, format_duration
@@ -39,84 +40,62 @@ class Reconciled(Model):
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
     has_more: bool  # the limit was reached: there may be more
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether a restart failed or an item was malformed."""
-        return bool(self.failed or self.unreadable)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of stuck tasks: why they are stuck, and which action is restarted."""
-
-    reason: str
-    action: str  # "polling" or "archiving"
-
 
 _ARCHIVING_TAKES = format_duration(MAX_ARCHIVING_TIME)
-_UNCONFIRMED = _Kind("its callback's report is not confirmed", "polling")
-_UNARCHIVED = _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving")
 
 
-class _Restarts:
-    """Restarts polling and archiving in the same way as the hourly run, and collects the outcome for each task."""
+@dataclass
+class _Kind:
+    """A kind of stuck tasks, and the outcome of the restarts."""
 
-    def __init__(self, repair: Reconciliation, older_than: timedelta, limit: int, *, dry_run: bool) -> None:
-        self._repair = repair
-        self._older_than = older_than
-        self._limit = limit
-        self._dry_run = dry_run
-        self._overdue = _Kind(f"pending for over {format_duration(older_than)}", "polling")
-        self._restarted: dict[_Kind, list[str]] = {self._overdue: [], _UNCONFIRMED: [], _UNARCHIVED: []}
-        self._failed: list[FailedBatch] = []
-        self._has_more = False
+    reason: str  # why the tasks are stuck
+    action: str  # which is restarted: "polling" or "archiving"
+    batches: Iterable[Repaired]  # iterating over them restarts the tasks
+    restarted: list[str] = field(default_factory=list)
+    failed: list[FailedBatch] = field(default_factory=list)
 
-    def rows(self) -> Generator[tuple[RenderableType, ...], None, None]:
-        """Restarts tasks in batches, one kind after the other; yields the row of each task of a restarted batch."""
-        for kind, batches in zip(self._restarted, self._batches(), strict=True):
-            attempted = 0
-            for batch in batches:
-                attempted += len(batch.tasks)
-                if batch.error:
-                    self._failed.append(FailedBatch(tasks=batch.tasks, reason=describe_error(batch.error)))
-                else:
-                    self._restarted[kind] += batch.tasks
-                for task in batch.tasks:
-                    yield task_path(task), kind.reason, self._action(kind, is_failed=batch.error is not None)
-            self._has_more |= attempted == self._limit
+    @property
+    def attempted(self) -> int:
+        """Number of tasks whose restart was attempted."""
+        return len(self.restarted) + sum(len(batch.tasks) for batch in self.failed)
 
-    def _batches(self) -> Iterator[Iterable[Repaired]]:
-        repair, older_than, limit = self._repair, self._older_than, self._limit
-        if self._dry_run:
-            for tasks in (repair.overdue(older_than), repair.unconfirmed(older_than), repair.due_for_archiving()):
-                yield (Repaired((task.task,)) for task in islice(tasks, limit))
-            return
-        yield repair.restart_polling(older_than, limit=limit)
-        yield repair.poll_unconfirmed(older_than, limit=limit)
-        yield repair.repeat_archiving(limit=limit)
 
-    def _action(self, kind: _Kind, *, is_failed: bool) -> Text:
-        if is_failed:
-            return Text(f"{kind.action} not restarted", "red")
-        return Text(f"{kind.action} {'would be ' if self._dry_run else ''}restarted", "green")
+def _kinds(repair: Reconciliation, older_than: timedelta, limit: int, *, dry_run: bool) -> tuple[_Kind, _Kind, _Kind]:
+    """Returns the kinds of stuck tasks, which are restarted in the same way as by the hourly run."""
 
-    def result(self) -> Reconciled:
-        """Returns the outcome, after all rows were yielded."""
-        polling, confirming, archiving = map(tuple, self._restarted.values())
-        return Reconciled(
-            dry_run=self._dry_run,
-            pending_longer_than_seconds=self._older_than.total_seconds(),
-            polling_restarted=polling,
-            confirming_restarted=confirming,
-            archiving_repeated=archiving,
-            failed=tuple(self._failed),
-            unreadable=tuple(self._repair.unreadable),
-            has_more=self._has_more,
-        )
+    def planned(tasks: Iterable[Task]) -> Iterator[Repaired]:
+        return (Repaired((task.task,)) for task in islice(tasks, limit))
+
+    if dry_run:
+        overdue = planned(repair.overdue(older_than))
+        unconfirmed = planned(repair.unconfirmed(older_than))
+        unarchived = planned(repair.due_for_archiving())
+    else:
+        overdue = repair.restart_polling(older_than, limit=limit)
+        unconfirmed = repair.poll_unconfirmed(older_than, limit=limit)
+        unarchived = repair.repeat_archiving(limit=limit)
+    return (
+        _Kind(f"pending for over {format_duration(older_than)}", "polling", overdue),
+        _Kind("its callback's report is not confirmed", "polling", unconfirmed),
+        _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving", unarchived),
+    )
+
+
+def _restart(kinds: Iterable[_Kind], *, dry_run: bool) -> Generator[tuple[RenderableType, ...], None, None]:
+    """Restarts tasks in batches, one kind after the other; yields the row of each task of a restarted batch."""
+    for kind in kinds:
+        for batch in kind.batches:
+            if batch.error:
+                kind.failed.append(FailedBatch(tasks=batch.tasks, reason=describe_error(batch.error)))
+                outcome = Text(f"{kind.action} not restarted", "red")
+            else:
+                kind.restarted += batch.tasks
+                outcome = Text(f"{kind.action} {'would be ' if dry_run else ''}restarted", "green")
+            for task in batch.tasks:
+                yield task_path(task), kind.reason, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `reconcile` to its parser."""
     parser.add_argument(
         "--older-than",
         type=duration,
@@ -133,13 +112,24 @@ def run(session: Session) -> ExitStatus:
     options, output, stack = session.options, session.output, session.stack
     older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
-    restarts = _Restarts(repair, older_than, options.limit, dry_run=options.dry_run)
+    kinds = _kinds(repair, older_than, options.limit, dry_run=options.dry_run)
+    rows = _restart(kinds, dry_run=options.dry_run)
     description = "Reading the tasks" if options.dry_run else "Restarting"
-    output.show_rows(output.track(restarts.rows(), description), lambda row: row, "Task", "Reason", "Action")
-    result = restarts.result()
+    output.show_rows(output.track(rows, description), lambda row: row, "Task", "Reason", "Action")
+    polling, confirming, archiving = (tuple(kind.restarted) for kind in kinds)
+    result = Reconciled(
+        dry_run=options.dry_run,
+        pending_longer_than_seconds=older_than.total_seconds(),
+        polling_restarted=polling,
+        confirming_restarted=confirming,
+        archiving_repeated=archiving,
+        failed=tuple(batch for kind in kinds for batch in kind.failed),
+        unreadable=tuple(repair.unreadable),
+        has_more=any(kind.attempted == options.limit for kind in kinds),
+    )
     output.show(result, lambda: render(result, stack))
     output.malformed_items(repair.unreadable)
-    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+    return ExitStatus.FAILURE if result.failed or result.unreadable else ExitStatus.SUCCESS
 
 
 def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:

@@ -29,7 +29,6 @@ _STEPS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `redrive` to its parser."""
     add_tasks(parser, nargs="*")
     parser.add_argument("--all", action="store_true", help=f"redrive the tasks of the kinds {', '.join(ALL_KINDS)}")
     parser.add_argument(

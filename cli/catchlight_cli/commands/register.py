@@ -25,7 +25,6 @@ class Registered(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `register` to its parser."""
     add_provider(parser)
     parser.add_argument(
         "task_ids",

@@ -24,6 +24,7 @@ from catchlight_cli.repair.resending import (
 )
 
 _DEFAULT_LIMIT = 1000
+_SENT = (ResendOutcome.PUBLISHED, ResendOutcome.QUEUED, ResendOutcome.READY)
 _OUTCOMES = {
     ResendOutcome.PUBLISHED: ("published", "green"),
     ResendOutcome.QUEUED: ("queued as a webhook", "green"),
@@ -41,15 +42,8 @@ class ResentEvents(Model):
     dry_run: bool
     dead_letters: tuple[ResentMessage, ...]
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether the events of a message could not be sent again."""
-        done = (ResendOutcome.PUBLISHED, ResendOutcome.QUEUED, ResendOutcome.READY)
-        return any(message.outcome not in done for message in self.dead_letters)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `resend-events` to its parser."""
     add_dry_run(parser)
     add_limit(parser, _DEFAULT_LIMIT, "messages of each queue")
 
@@ -66,7 +60,8 @@ def run(session: Session) -> ExitStatus:
     shown = session.output.show_rows(tracked, _cells, "Message sent at", "Tasks", "Outcome")
     result = ResentEvents(dry_run=options.dry_run, dead_letters=shown)
     session.output.show(result, lambda: render(result, stack))
-    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+    is_success = all(message.outcome in _SENT for message in shown)
+    return ExitStatus.SUCCESS if is_success else ExitStatus.FAILURE
 
 
 def _cells(message: ResentMessage) -> tuple[Text, ...]:

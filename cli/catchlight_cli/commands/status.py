@@ -166,7 +166,6 @@ def _percent(resolved: Resolved) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `status` to its parser."""
     parser.add_argument(
         "--since",
         type=duration,

@@ -38,7 +38,6 @@ class ReleasedKey(Model):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `submit` to its parser."""
     add_provider(parser, nargs="?")
     parser.add_argument(
         "request",

@@ -18,7 +18,6 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `wait` to its parser."""
     add_tasks(parser, nargs="+")
     parser.add_argument(
         "--timeout",

@@ -54,7 +54,7 @@ class TaskActions:
 
     def __init__(self, find_stack: Callable[[], Stack]) -> None:
         self._find_stack = find_stack
-        self._lock = Lock()  # only one thread at a time may create clients
+        self._lock = Lock()  # the stack and what it needs are created once, by the first thread
         self._release = ExitStack()
 
     def close(self) -> None:

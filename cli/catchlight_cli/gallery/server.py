@@ -13,7 +13,6 @@ import threading
 from http import HTTPStatus
 from http.server import HTTPServer
 from socketserver import TCPServer
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,7 +24,13 @@ from catchlight_cli.gallery.actions import TaskActions
 from catchlight_cli.gallery.site import GallerySite, Response
 from catchlight_cli.gallery.stack_reader import StackReader
 from catchlight_cli.gallery.thumbnails import Thumbnails
-from catchlight_cli.http_server import HOST, ConnectionsEndWithServer, IdleConnectionsAreBounded, foreign_page
+from catchlight_cli.http_server import (
+    HOST,
+    OWN_NAMES,
+    ConnectionsEndWithServer,
+    IdleConnectionsAreBounded,
+    foreign_page,
+)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -82,9 +87,7 @@ class GalleryServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -116,13 +119,14 @@ class _Handler(IdleConnectionsAreBounded):
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
-        path = url.path.lstrip("/").partition("/")[2]
-        if self._is_permitted() and self._is_from_the_gallery(path):
+        secret, _, path = url.path.lstrip("/").partition("/")
+        if self._is_permitted(secret) and self._is_from_the_gallery(path):
             self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
 
     def do_POST(self) -> None:  # noqa: N802
         self.close_connection = True  # a body of the request would not be read: actions have none
-        if not self._is_permitted():
+        secret, _, path = urlsplit(self.path).path.lstrip("/").partition("/")
+        if not self._is_permitted(secret):
             return
         # Browsers send the header Origin with every POST, and pages cannot change it.
         reason = foreign_page(self.headers.get) or (
@@ -131,15 +135,11 @@ class _Handler(IdleConnectionsAreBounded):
         if reason:
             self._refuse(HTTPStatus.FORBIDDEN, reason)
         else:
-            self._send(self.server.site.act(urlsplit(self.path).path.lstrip("/").partition("/")[2]))
+            self._send(self.server.site.act(path))
 
-    def _is_permitted(self) -> bool:
+    def _is_permitted(self, secret: str) -> bool:
         """Refuses a request with a wrong Host header or without the secret. Returns whether it is permitted."""
-        secret = urlsplit(self.path).path.lstrip("/").partition("/")[0]
-        if self.headers.get("Host") not in (
-            f"{HOST}:{self.server.server_port}",
-            f"localhost:{self.server.server_port}",
-        ):
+        if self.headers.get("Host") not in {f"{name}:{self.server.server_port}" for name in OWN_NAMES}:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "The Host header is not that of this gallery.")
         elif not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
             self._refuse(HTTPStatus.NOT_FOUND, "Open the complete URL that `catchlight gallery` prints.")

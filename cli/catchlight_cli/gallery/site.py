@@ -15,16 +15,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
 from catchlight.api.request_models import PageQuery
 from catchlight.api.response_models import ImageResponse, TaskResponse
 from catchlight.client import NotFoundError, TasksApiError, TasksClient
-from catchlight.client.aws_errors import describe_error
+from catchlight.client.aws_errors import explained_errors
 from catchlight.client.downloading import file_name
 from catchlight.client.errors import CatchlightError
-from catchlight.errors import ImageTasksError
 from catchlight.models import ImageState, Model, task_key
 from catchlight_cli.gallery.actions import Action, ActionName, TaskActions
 from catchlight_cli.gallery.stack_reader import StackReader, StatusCounts, TaskDeliveries
@@ -98,60 +96,58 @@ class GallerySite:
     def respond(self, path: str, query: Mapping[str, str]) -> Response:
         """Returns the response for a path, which is given without its leading slash."""
         try:
-            match [unquote(part) for part in path.split("/")]:
-                case [""]:
-                    return self._file("index.html")
-                case [name] if name in self._files:
-                    return self._file(name)
-                case ["api", "tasks"]:
-                    return self._tasks(query)
-                case ["api", "counts"]:
-                    since = PageQuery.model_validate(query).since
-                    return _json(self._reader.count(since) if self._reader else StatusCounts())
-                case ["api", "tasks", provider, task_id, "deliveries"] if provider and task_id:
-                    task = self._api.task(provider, task_id)
-                    return _json(self._reader.deliveries(task) if self._reader else TaskDeliveries())
-                case ["api", "tasks", provider, task_id] if provider and task_id:
-                    return self._task(provider, task_id)
-                case ["api", "tasks", provider, task_id, "actions"] if provider and task_id:
-                    actions = self._actions.plan(task_key(provider, task_id)) if self._actions else ()
-                    return _json(TaskActionsResponse(actions=actions))
-                case ["api", "tasks", provider, task_id, "links", name] if (
-                    provider and task_id and _is_image_name(name)
-                ):
-                    return self._link(provider, task_id, name)
-                case ["images", provider, task_id, name] if provider and task_id and _is_image_name(name):
-                    return self._image(provider, task_id, name)
-                case ["thumbnails", provider, task_id, name] if provider and task_id and _is_image_name(name):
-                    return self._thumbnail(provider, task_id, name, query.get("sha256", ""))
-                case ["images.zip"]:
-                    return self._zip(query.get("tasks", ""))
+            with explained_errors():
+                return self._page(path, query) or _error(HTTPStatus.NOT_FOUND, "There is no such page.")
         except ValidationError:
             return _error(HTTPStatus.BAD_REQUEST, "The filter is invalid.")
         except NotFoundError as exc:
             return _error(HTTPStatus.NOT_FOUND, str(exc))
         except CatchlightError as exc:
             return _error(HTTPStatus.BAD_GATEWAY, str(exc))
-        except (BotoCoreError, ClientError, ImageTasksError) as exc:
-            return _error(HTTPStatus.BAD_GATEWAY, describe_error(exc))
-        return _error(HTTPStatus.NOT_FOUND, "There is no such page.")
+
+    def _page(self, path: str, query: Mapping[str, str]) -> Response | None:
+        if not path:
+            return self._file("index.html")
+        match _parts(path):
+            case [name] if name in self._files:
+                return self._file(name)
+            case ["api", "tasks"]:
+                return self._tasks(query)
+            case ["api", "counts"]:
+                since = PageQuery.model_validate(query).since
+                return _json(self._reader.count(since) if self._reader else StatusCounts())
+            case ["api", "tasks", provider, task_id, "deliveries"]:
+                task = self._api.task(provider, task_id)
+                return _json(self._reader.deliveries(task) if self._reader else TaskDeliveries())
+            case ["api", "tasks", provider, task_id]:
+                return self._task(provider, task_id)
+            case ["api", "tasks", provider, task_id, "actions"]:
+                actions = self._actions.plan(task_key(provider, task_id)) if self._actions else ()
+                return _json(TaskActionsResponse(actions=actions))
+            case ["api", "tasks", provider, task_id, "links", name] if _is_image_name(name):
+                return _json(ImageLink(link=self._image_link(provider, task_id, name)))
+            case ["images", provider, task_id, name] if _is_image_name(name):
+                return self._image(provider, task_id, name)
+            case ["thumbnails", provider, task_id, name] if _is_image_name(name):
+                return self._thumbnail(provider, task_id, name, query.get("sha256", ""))
+            case ["images.zip"]:
+                return self._zip(query.get("tasks", ""))
+        return None
 
     def act(self, path: str) -> Response:
         """Carries out the action that a path names: `api/tasks/{provider}/{taskId}/actions/{name}`."""
-        match [unquote(part) for part in path.split("/")]:
+        match _parts(path):
             case ["api", "tasks", provider, task_id, "actions", name] if self._actions and name in list(ActionName):
                 try:
-                    return _json(self._actions.run(ActionName(name), task_key(provider, task_id)))
+                    with explained_errors():
+                        return _json(self._actions.run(ActionName(name), task_key(provider, task_id)))
                 except CatchlightError as exc:
                     return _error(HTTPStatus.BAD_GATEWAY, str(exc))
-                except (BotoCoreError, ClientError) as exc:
-                    return _error(HTTPStatus.BAD_GATEWAY, describe_error(exc))
         return _error(HTTPStatus.NOT_FOUND, "There is no such action.")
 
     def _file(self, name: str) -> Response:
-        content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
         headers = {
-            "Content-Type": content_type,
+            "Content-Type": _CONTENT_TYPES[name.rpartition(".")[2]],
             "Content-Security-Policy": _PAGE_POLICY,
             "Cache-Control": "no-cache",
         }
@@ -176,11 +172,6 @@ class GallerySite:
         self._links.add(task)
         return _json(task, _EXCLUDED)
 
-    def _link(self, provider: str, task_id: str, name: str) -> Response:
-        """Returns a presigned link to an image, which the user can share."""
-        kind, index = _image_name(name)
-        return _json(ImageLink(link=self._api.image_link(provider, task_id, kind, index)))
-
     def _thumbnail(self, provider: str, task_id: str, name: str, sha256: str) -> Response:
         """Returns the thumbnail of an image, or the image itself if no thumbnail can be made."""
         if self._thumbnails is None:
@@ -188,7 +179,7 @@ class GallerySite:
         thumbnail = self._thumbnails.find(sha256)
         if thumbnail is None:
             with ExitStack() as release:
-                image = b"".join(self._open(release, provider, task_id, *_image_name(name)).iter_bytes(_CHUNK_BYTES))
+                image = b"".join(self._open(release, provider, task_id, name).iter_bytes(_CHUNK_BYTES))
             thumbnail = self._thumbnails.make(image)
         if thumbnail is None:
             return self._image(provider, task_id, name)
@@ -215,31 +206,38 @@ class GallerySite:
     @contextlib.contextmanager
     def _content(self, task: TaskResponse, image: ImageResponse) -> Iterator[Iterable[bytes]]:
         with ExitStack() as release:
-            yield self._open(release, task.provider, task.task_id, image.kind, image.index).iter_bytes(_CHUNK_BYTES)
+            name = f"{image.kind}-{image.index}"
+            yield self._open(release, task.provider, task.task_id, name).iter_bytes(_CHUNK_BYTES)
 
     def _image(self, provider: str, task_id: str, name: str) -> Response:
         release = ExitStack()
-        response = self._open(release, provider, task_id, *_image_name(name))
+        response = self._open(release, provider, task_id, name)
         headers = _image_headers(response.headers.get("Content-Type", ""))
         length = response.headers.get("Content-Length", "")
         body = response.iter_bytes(_CHUNK_BYTES)
         return Response(HTTPStatus.OK, headers, body, int(length) if length.isdecimal() else None, release)
 
-    def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
-        if link := self._links.take(provider, task_id, f"{kind}-{index}"):
+    def _open(self, release: ExitStack, provider: str, task_id: str, name: str) -> httpx.Response:
+        if link := self._links.take(provider, task_id, name):
             # The link may have expired early, at the end of the session whose credentials signed it.
             with contextlib.suppress(TasksApiError):
                 return release.enter_context(self._api.open_link(link))
-        return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
+        return release.enter_context(self._api.open_link(self._image_link(provider, task_id, name)))
+
+    def _image_link(self, provider: str, task_id: str, name: str) -> str:
+        """Returns a presigned link to an image, which the user can share."""
+        kind, _, index = name.partition("-")
+        return self._api.image_link(provider, task_id, kind, int(index))
+
+
+def _parts(path: str) -> list[str]:
+    """Returns the decoded parts of a path; an empty list, which matches no page, if one of them is empty."""
+    parts = [unquote(part) for part in path.split("/")]
+    return parts if all(parts) else []
 
 
 def _is_image_name(name: str) -> bool:
     return re.fullmatch(r"[a-z]+-[0-9]{1,4}", name) is not None
-
-
-def _image_name(name: str) -> tuple[str, int]:
-    kind, _, index = name.partition("-")
-    return kind, int(index)
 
 
 def _image_headers(content_type: str) -> dict[str, str]:
@@ -254,21 +252,21 @@ def _image_headers(content_type: str) -> dict[str, str]:
 
 
 def _json(model: BaseModel, exclude: dict[str, Any] | None = None) -> Response:
-    content = model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude).encode()
-    return Response(HTTPStatus.OK, _json_headers(), [content], len(content))
+    return _json_text(HTTPStatus.OK, model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude))
 
 
 def _error(status: HTTPStatus, detail: str) -> Response:
-    content = json.dumps({"detail": detail}).encode()
-    return Response(status, _json_headers(), [content], len(content))
+    return _json_text(status, json.dumps({"detail": detail}))
 
 
-def _json_headers() -> dict[str, str]:
-    return {
+def _json_text(status: HTTPStatus, text: str) -> Response:
+    headers = {
         "Content-Type": "application/json",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         "Cache-Control": "no-store",
     }
+    content = text.encode()
+    return Response(status, headers, [content], len(content))
 
 
 class _LinkCache:
@@ -279,22 +277,17 @@ class _LinkCache:
         self._lock = threading.Lock()
 
     def add(self, task: TaskResponse) -> None:
-        for key, link in _links_of(task):
-            with self._lock:
-                self._links[key] = link
-                self._links.move_to_end(key)
-                if len(self._links) > _MAX_LINKS:
-                    self._links.popitem(last=False)
+        with self._lock:
+            for image in task.images:
+                if image.link and image.link_expires_at:
+                    key = (task.provider, task.task_id, f"{image.kind}-{image.index}")
+                    self._links[key] = image.link, datetime.fromisoformat(image.link_expires_at)
+                    self._links.move_to_end(key)
+            while len(self._links) > _MAX_LINKS:
+                self._links.popitem(last=False)
 
     def take(self, provider: str, task_id: str, name: str) -> str | None:
         """Removes a link and returns it; None if it has expired. A retry after a failure then requests a fresh link."""
         with self._lock:
             link, expires_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
         return link if expires_at > datetime.now(UTC) + _LINK_MARGIN else None
-
-
-def _links_of(task: TaskResponse) -> Iterator[tuple[tuple[str, str, str], tuple[str, datetime]]]:
-    for image in task.images:
-        if image.link and image.link_expires_at:
-            key = (task.provider, task.task_id, f"{image.kind}-{image.index}")
-            yield key, (image.link, datetime.fromisoformat(image.link_expires_at))

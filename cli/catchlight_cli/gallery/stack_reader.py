@@ -11,7 +11,7 @@ from threading import Lock
 from catchlight.api.response_models import TaskResponse
 from catchlight.aws.secrets import Redactor
 from catchlight.client.stack import Stack
-from catchlight.models import Model, TaskStatus
+from catchlight.models import Model, TaskStatus, parse_time
 from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore
 from catchlight_cli.health.task_counts import cost_of_counting, count_tasks
 
@@ -90,7 +90,7 @@ class StackReader:
     def _deliveries(self, task: TaskResponse) -> Iterator[ReceivedDelivery]:
         s3, redactor = self._stack.client("s3"), Redactor()
         times = (task.reported_at, task.hinted_at, *(conflict.reported_at for conflict in task.conflicts))
-        moments = sorted({datetime.fromisoformat(each) for each in times if each})
+        moments = sorted(set(filter(None, map(parse_time, times))))
         for prefix in (ACCEPTED_PREFIX, PREFIX):
             store = DeliveryStore(s3, self._stack.bucket, prefix)
             for moment in moments[:_MAX_MOMENTS]:

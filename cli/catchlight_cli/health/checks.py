@@ -12,6 +12,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
+from catchlight.aws.batches import batches
 from catchlight.aws.secrets import TOKEN_PATTERN, character_problem
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
@@ -130,7 +131,7 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
 
 
 def _check_of(key: ApiKey) -> Check:
-    detail = "; ".join(filter(None, (key.detail, key.status.consequence)))
+    detail = key.explanation
     if key.credits is not None:
         detail = f"{key.credits:,g} credits" + (f"; {detail}" if detail else "")
     status = {
@@ -151,26 +152,25 @@ def check_endpoint(
     further callbacks that are sent for this measurement.
     """
     checks: list[Check] = []
-    accepted: list[ProbeResponse] = []
+    responses: list[ProbeResponse] = []
     try:
         with ProbeItem.put(stack.client("dynamodb"), stack.table, now) as item:
             for check, response in _calls(endpoint, item):
                 checks.append(check)
-                accepted += [response] if response.status == httpx.codes.OK else []
+                responses.append(response)
                 on_progress()
             checks.append(_check_get(endpoint.call(item.task_id, method="GET")))
             for _ in range(samples):
-                response = endpoint.call(item.task_id)
-                accepted += [response] if response.status == httpx.codes.OK else []
+                responses.append(endpoint.call(item.task_id))
                 on_progress()
     except httpx.HTTPError as exc:
         problem = f"{endpoint.api_url} does not respond: {type(exc).__name__}"
         checks.append(_failed("endpoint", problem, "check your network and the API in the API Gateway console"))
     except (ClientError, BotoCoreError) as exc:
         checks.append(_failed("endpoint", "the probe item could not be written, read or deleted", describe_error(exc)))
-    if not accepted:
+    seconds = [response.seconds for response in responses if response.status == httpx.codes.OK]
+    if not seconds:
         return checks, None
-    seconds = [response.seconds for response in accepted]
     latency = Latency(samples=len(seconds), median_seconds=statistics.median(seconds), max_seconds=max(seconds))
     checks.append(_check_latency(latency))
     return checks, latency
@@ -243,8 +243,7 @@ def check_alarms(stack: Stack) -> Iterator[Check]:
     names = sorted(name for logical_id, name in stack.resources.items() if logical_id.endswith("Alarm"))
     active = []
     try:
-        for start in range(0, len(names), _MAX_ALARMS_PER_CALL):
-            batch = names[start : start + _MAX_ALARMS_PER_CALL]
+        for batch in batches(names, _MAX_ALARMS_PER_CALL):
             found = stack.client("cloudwatch").describe_alarms(AlarmNames=batch)
             active += [alarm for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
     except (ClientError, BotoCoreError) as exc:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # after other changes starts within seconds. The rest is for a delayed stream or queue.
 _MAX_STARTING_TIME = timedelta(minutes=1)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
+_MAX_PAGES = 5
 # DescribeExecution is called once for each.
 _MAX_DESCRIBED = 25
 
@@ -43,7 +44,6 @@ def find_executions(
     *,
     changed_at: Iterable[datetime],
     first_poll_after: timedelta,
-    max_pages: int = 5,
 ) -> ExecutionSearch:
     """Searches the running executions that one of these changes may have started for those that poll for the task.
 
@@ -52,8 +52,8 @@ def find_executions(
     times = list(changed_at)
     starts_within = first_poll_after + _MAX_STARTING_TIME
     found: list[PollingExecution] = []
-    described_count, token, is_exhaustive = 0, None, True
-    for _ in range(max_pages):
+    described_count, token = 0, None
+    for _ in range(_MAX_PAGES):
         more: Any = {"nextToken": token} if token else {}
         page = client.list_executions(stateMachineArn=state_machine, statusFilter="RUNNING", **more)
         for listed in page["executions"]:
@@ -68,9 +68,7 @@ def find_executions(
         token = page.get("nextToken")
         if not token:
             break
-    else:
-        is_exhaustive = False
-    return ExecutionSearch(executions=tuple(found), is_exhaustive=is_exhaustive)
+    return ExecutionSearch(executions=tuple(found), is_exhaustive=not token)
 
 
 def _with_next_poll(client: "SFNClient", arn: str, name: str, started_at: datetime) -> PollingExecution:

@@ -38,21 +38,14 @@ class KeyStatus(StrEnum):
     UNUSABLE = "unusable"  # a placeholder, or a character that no HTTP header can hold
     NOT_TRIED = "not tried"  # the provider did not respond, or its response does not show whether it accepts the key
 
-    @property
-    def consequence(self) -> str:
-        """The effect of a key with this status on the provider's tasks; an empty string if there is none."""
-        return _CONSEQUENCES[self]
-
 
 _WITHOUT_KEY = "requests cannot be submitted, and missed callbacks are not recovered"
 _KEY_REFUSED = f"callbacks are not confirmed, {_WITHOUT_KEY}"
 _CONSEQUENCES = {
-    KeyStatus.VALID: "",
     KeyStatus.REFUSED: _KEY_REFUSED,
     KeyStatus.OUT_OF_CREDITS: "the provider accepts no new requests",
     KeyStatus.MISSING: f"callbacks are archived unconfirmed, {_WITHOUT_KEY}",
     KeyStatus.UNUSABLE: _KEY_REFUSED,
-    KeyStatus.NOT_TRIED: "",
 }
 
 
@@ -64,6 +57,11 @@ class ApiKey(Model):
     detail: str = ""
     credits: float | None = None  # None: unknown
     next_step: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """The details, and the effect of a key with this status on the provider's tasks; empty if there are none."""
+        return "; ".join(filter(None, (self.detail, _CONSEQUENCES.get(self.status))))
 
 
 class WebhookKey(Model):

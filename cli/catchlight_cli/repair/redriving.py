@@ -1,13 +1,12 @@
 """Collects stuck tasks and redrives them. Deletes a dead letter when all tasks that it refers to are redriven."""
 
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
-from types import TracebackType
 from typing import Self
 
 from catchlight.client.stack import Stack
@@ -112,15 +111,13 @@ class StuckTasks:
         self._kinds: dict[str, set[Kind]] = {}  # by task
         self._received: list[_Message] = []
         self._messages: list[_Message] = []  # the received messages whose tasks are redriven
-        self._malformed: dict[str, str] = {}  # by task: why its item was skipped
+        self.malformed: dict[str, str] = {}  # the skipped items, by key: the names of their malformed attributes
         self._has_more = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for kind_of_queue in _QUEUES:
             kept = [each.dead_letter for each in self._received if each.kind is kind_of_queue and not each.is_deleted]
             self._queue(kind_of_queue).release(kept)
@@ -183,11 +180,6 @@ class StuckTasks:
                     outcome=outcome,
                 )
 
-    @property
-    def malformed(self) -> Mapping[str, str]:
-        """The malformed items that were skipped, by key: the names of their malformed attributes."""
-        return self._malformed
-
     def _add(self, task: str, kind: Kind) -> None:
         self._kinds.setdefault(task, set()).add(kind)
 
@@ -227,17 +219,17 @@ class StuckTasks:
 
         This time is more than a day ago, so polling and archiving of these tasks have ended.
         """
-        index = tasks_by_status(self._stack, unreadable=self._malformed.__setitem__)
+        index = tasks_by_status(self._stack, unreadable=self.malformed.__setitem__)
         for status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):
             for task in index.tasks(status, before=arrived_at + _MAX_ARRIVAL_DELAY):
                 yield task.task
 
     def _by_status(self) -> Iterator[tuple[Kind, Iterator[str]]]:
-        index = tasks_by_status(self._stack, unreadable=self._malformed.__setitem__)
+        index = tasks_by_status(self._stack, unreadable=self.malformed.__setitem__)
         repair = reconciliation(self._stack)
         yield Kind.INCOMPLETE, (task.task for task in index.tasks(TaskStatus.INCOMPLETE))
         yield Kind.STUCK_ARCHIVING, (task.task for task in repair.unarchived())
-        self._malformed |= repair.unreadable
+        self.malformed |= repair.unreadable
         yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
         yield Kind.UNCONFIRMED, (task.task for task in index.tasks(TaskStatus.UNCONFIRMED))
 
@@ -251,6 +243,6 @@ class StuckTasks:
             dead_letters=DeadLetterCounts(
                 deleted=deleted, kept=len(readable) - deleted, unreadable=len(self._messages) - len(readable)
             ),
-            unreadable=tuple(self._malformed),
+            unreadable=tuple(self.malformed),
             has_more=self._has_more,
         )

@@ -54,7 +54,6 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
     Eight messages are processed at a time. If eight have failed and none has succeeded, the remaining ones are skipped.
     """
     queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
-    stack.client("dynamodbstreams"), stack.client("lambda", INVOKE_CONFIG)  # created before threads use them
     kept: list[DeadLetter] = []
     outcomes: list[ResendOutcome] = []  # of all threads
 

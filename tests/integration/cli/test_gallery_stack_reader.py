@@ -83,7 +83,15 @@ def test_callback_urls_in_deliveries_of_earlier_versions_are_redacted(
     assert CALLBACK_TOKEN not in found.body
 
 
-@pytest.mark.parametrize("more", [{"reported_at": None}, {"reported_at": "2026-01-06T00:17:05.000Z"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"reported_at": None},
+        {"reported_at": "2026-01-06T00:17:05.000Z"},
+        {"reported_at": "yesterday"},  # edited by hand
+        {"reported_at": "2026-01-06T00:17:05", "hinted_at": "2026-01-06T00:17:05.000Z"},  # one without a time zone
+    ],
+)
 def test_deliveries_that_arrived_at_other_times_are_not_read(
     deployed: Deployed, reader: StackReader, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:

@@ -150,8 +150,8 @@ def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixtur
 
 
 def test_json_is_one_line_of_any_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(as_json=True).show_json({"text": "Łódź\n猫"})
+    Output(as_json=True).show(Greeting(greeted_name="Łódź\n猫"), list)
 
     output = capsys.readouterr().out
     assert output.count("\n") == 1
-    assert json.loads(output) == {"text": "Łódź\n猫"}
+    assert json.loads(output) == {"greetedName": "Łódź\n猫"}

@@ -1,7 +1,7 @@
 // Actions on tasks: shows the effect of an action, asks the user for confirmation, and shows the outcome.
 
-import { element } from "./elements.js";
-import { get, keyOf, post } from "./tasks.js";
+import { button, element } from "./elements.js";
+import { get, keyOf, pathOf, post } from "./tasks.js";
 import * as format from "./format.js";
 
 const LABELS = new Map([
@@ -12,19 +12,30 @@ const LABELS = new Map([
 // The stack and the providers limit the rate of requests.
 const MAX_PARALLEL = 4;
 
-const pathOf = (task) => `api/tasks/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/actions`;
+/** Requests the actions on a task and their effects; none if they cannot be determined. */
+async function plan(task) {
+  const { actions } = await get(`${pathOf(task)}/actions`).catch(() => ({ actions: [] }));
+  return actions;
+}
 
-/** Creates the elements that ask the user to confirm an action. Both buttons call `close`; the confirmation then calls `run`. */
-function confirmation(label, effect, close, run) {
-  const confirm = element("button", { type: "button", class: "confirm" }, label);
-  const cancel = element("button", { type: "button" }, "Cancel");
-  confirm.addEventListener("click", () => {
+/** Carries out an action; an error is an outcome, too. */
+function run(name, task) {
+  return post(`${pathOf(task)}/actions/${name}`).catch((error) => ({ isDone: false, detail: error.message }));
+}
+
+/** Asks the user in `step` to confirm an action, then calls `onConfirm`. At the end `opener` has the focus again. */
+function askToConfirm(step, opener, label, effect, onConfirm) {
+  const close = () => {
+    step.replaceChildren();
+    opener.focus();
+  };
+  const confirmed = () => {
     close();
-    run();
-  });
-  cancel.addEventListener("click", close);
-  queueMicrotask(() => confirm.focus());
-  return [element("p", {}, effect), element("p", { class: "buttons" }, confirm, cancel)];
+    onConfirm();
+  };
+  const confirmButton = button({ class: "confirm" }, confirmed, label);
+  step.replaceChildren(element("p", {}, effect), element("p", { class: "buttons" }, confirmButton, button({}, close, "Cancel")));
+  confirmButton.focus();
 }
 
 /** The actions on one task, in its dialog. */
@@ -52,7 +63,7 @@ export class TaskActions {
     const version = `${keyOf(task)} ${task.status} ${task.updatedAt}`;
     if (version === this.#shownFor) return;
     this.#shownFor = version;
-    const { actions } = await get(pathOf(task)).catch(() => ({ actions: [] }));
+    const actions = await plan(task);
     if (version !== this.#shownFor) return;
     this.element.hidden = actions.length === 0;
     this.#step.replaceChildren();
@@ -60,23 +71,18 @@ export class TaskActions {
   }
 
   #button({ name, effect, isPossible }) {
-    const button = element("button", { type: "button", title: effect, disabled: !isPossible }, LABELS.get(name) ?? name);
-    button.addEventListener("click", () => {
+    const label = LABELS.get(name) ?? name;
+    const opened = ({ currentTarget }) => {
       this.#outcome.textContent = "";
-      const close = () => {
-        this.#step.replaceChildren();
-        button.focus();
-      };
-      this.#step.replaceChildren(...confirmation(LABELS.get(name), effect, close, () => this.#run(name)));
-    });
-    return button;
+      askToConfirm(this.#step, currentTarget, label, effect, () => this.#run(name, label));
+    };
+    return button({ title: effect, disabled: !isPossible }, opened, label);
   }
 
-  async #run(name) {
+  async #run(name, label) {
     const task = this.#task;
-    const label = LABELS.get(name);
     this.#outcome.textContent = `${label} …`;
-    const { isDone, detail } = await post(`${pathOf(task)}/${name}`).catch((error) => ({ isDone: false, detail: error.message }));
+    const { isDone, detail } = await run(name, task);
     if (keyOf(task) === keyOf(this.#task)) this.#outcome.textContent = `${label}: ${isDone ? "done" : "not done"}. ${detail}`;
     this.#shownFor = "";
     this.#onDone(task);
@@ -96,14 +102,8 @@ export class SelectionActions {
   constructor(bar, { onDone, onClear }) {
     this.bar = bar;
     this.onDone = onDone;
-    const clear = element("button", { type: "button" }, "Clear the selection");
-    clear.addEventListener("click", onClear);
-    const actions = [...LABELS].map(([name, label]) => {
-      const button = element("button", { type: "button" }, label);
-      button.addEventListener("click", () => this.#plan(name, label, button));
-      return button;
-    });
-    this.#buttons.append(this.#count, ...actions, this.#save, clear);
+    const actions = [...LABELS].map(([name, label]) => button({}, (event) => this.#plan(name, label, event.currentTarget), label));
+    this.#buttons.append(this.#count, ...actions, this.#save, button({}, onClear, "Clear the selection"));
     bar.append(this.#buttons, this.#step, this.#outcome);
   }
 
@@ -117,11 +117,11 @@ export class SelectionActions {
     this.#save.setAttribute("href", `images.zip?${query}`);
   }
 
-  async #plan(name, label, button) {
+  async #plan(name, label, opener) {
     const tasks = this.#tasks;
     this.#outcome.textContent = "Checking the effect …";
     const plans = await inParallel(tasks, async (task) => {
-      const { actions } = await get(pathOf(task)).catch(() => ({ actions: [] }));
+      const actions = await plan(task);
       return actions.find((action) => action.name === name);
     });
     if (tasks !== this.#tasks) return;
@@ -132,20 +132,16 @@ export class SelectionActions {
       return;
     }
     const effects = [...new Set(plans.filter((plan) => plan?.isPossible).map((plan) => plan.effect))].join(" ");
-    const close = () => {
-      this.#step.replaceChildren();
-      button.focus();
-    };
     const count = `${possible.length} of ${format.count(tasks.length, "task")}: ${effects}`;
     const question = `${label}: ${format.count(possible.length, "task")}`;
-    this.#step.replaceChildren(...confirmation(question, count, close, () => this.#run(name, label, possible)));
+    askToConfirm(this.#step, opener, question, count, () => this.#run(name, label, possible));
   }
 
   async #run(name, label, tasks) {
     let done = 0;
     const problems = [];
     await inParallel(tasks, async (task) => {
-      const outcome = await post(`${pathOf(task)}/${name}`).catch((error) => ({ isDone: false, detail: error.message }));
+      const outcome = await run(name, task);
       if (outcome.isDone) done += 1;
       else problems.push(`${task.provider}/${task.taskId}: ${outcome.detail}`);
       const failed = problems.length ? `, ${problems.length} not done. ${problems.at(-1)}` : "";

@@ -1,22 +1,24 @@
 // Formats the data of a task: status, times, sizes, durations and reasons.
 
 // The labels are the status names of the tasks API, the command line and the page's URL.
-const STATUSES = new Map([
-  ["PENDING", { label: "Pending", mark: "mark-pending", meaning: "The provider has not reported a result yet; the stack polls for it." }],
-  ["SUCCEEDED", { label: "Succeeded", mark: "mark-succeeded", meaning: "The provider reported images, which are being archived." }],
-  ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
-  ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
-  ["UNCONFIRMED", { label: "Unconfirmed", mark: "mark-unconfirmed", meaning: "A callback reported its images, and the provider has not confirmed them. They are in quarantine; `catchlight accept` archives them." }],
-  ["FAILED", { label: "Failed", mark: "mark-failed", meaning: "The provider reported a failure." }],
-  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "Polling ended without a result; the failure names the provider's last response. Later reports are still applied." }],
+const MEANINGS = new Map([
+  ["PENDING", "The provider has not reported a result yet; the stack polls for it."],
+  ["SUCCEEDED", "The provider reported images, which are being archived."],
+  ["ARCHIVED", "Every image is in the bucket and validated."],
+  ["INCOMPLETE", "At least one image could not be archived."],
+  ["UNCONFIRMED", "A callback reported its images, and the provider has not confirmed them. They are in quarantine; `catchlight accept` archives them."],
+  ["FAILED", "The provider reported a failure."],
+  ["TIMED_OUT", "Polling ended without a result; the failure names the provider's last response. Later reports are still applied."],
 ]);
 
 /** All statuses, in the order of the filter. */
-export const STATUS_NAMES = [...STATUSES.keys()];
+export const STATUS_NAMES = [...MEANINGS.keys()];
 
 /** Returns label, symbol id and meaning of a status; general ones if this page does not know the status. */
 export function status(name) {
-  return STATUSES.get(name) ?? { label: sentence(name), mark: "mark-unknown", meaning: "This page does not know this status." };
+  const meaning = MEANINGS.get(name);
+  const mark = meaning ? `mark-${name.toLowerCase()}` : "mark-unknown";
+  return { label: sentence(name), mark, meaning: meaning ?? "This page does not know this status." };
 }
 
 /** Whether the task is still pending or being archived. */
@@ -36,8 +38,8 @@ export function number(value) {
   return NUMBER.format(value);
 }
 
-export function count(number, one, many = `${one}s`) {
-  return `${NUMBER.format(number)} ${number === 1 ? one : many}`;
+export function count(number, noun) {
+  return `${NUMBER.format(number)} ${number === 1 ? noun : `${noun}s`}`;
 }
 
 /** Formats a size in bytes in decimal units, as file managers do. */
@@ -105,15 +107,19 @@ export function namedImages(task) {
   return images.sort((one, other) => (other.kind === "result") - (one.kind === "result"));
 }
 
-/** Returns the image shown for the task: its first archived result, else its first archived image, else null. */
-export function cover(images) {
-  const archived = images.filter((image) => image.state === "ARCHIVED");
-  return archived.find((image) => image.kind === "result") ?? archived[0] ?? null;
+/** Returns the task's archived images, named and in the same order. The first one is shown for the task. */
+export function archivedImages(task) {
+  return namedImages(task).filter((image) => image.state === "ARCHIVED");
+}
+
+/** Returns the name of a task in URLs. */
+export function taskPath({ provider, taskId }) {
+  return `${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`;
 }
 
 /** Returns the URL of an image on the gallery's server. */
 export function imageUrl(task, name) {
-  return `images/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/${encodeURIComponent(name)}`;
+  return `images/${taskPath(task)}/${encodeURIComponent(name)}`;
 }
 
 /** Returns the URL of an image's thumbnail. The server caches thumbnails by the checksum of the image. */
@@ -130,7 +136,7 @@ export function fileName(task, image) {
 
 /** Returns the URL fragment that opens a task's details on this page. */
 export function fragment(task) {
-  return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
+  return `#${taskPath(task)}`;
 }
 
 /** The reasons for failures that the tasks API can filter by. */

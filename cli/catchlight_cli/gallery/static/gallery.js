@@ -2,7 +2,7 @@
 
 import { SelectionActions } from "./actions.js";
 import { TaskGrid } from "./grid.js";
-import { element, isolated, mark } from "./elements.js";
+import { button, element, hasModifier, isolated, mark } from "./elements.js";
 import { TaskDialog } from "./task_dialog.js";
 import { get, keyOf, Tasks, GalleryError } from "./tasks.js";
 import * as format from "./format.js";
@@ -84,13 +84,12 @@ function showEmpty(isEmpty) {
   const isFiltered = Object.values(filter).some(Boolean);
   $("empty").replaceChildren(
     mark("mark-brand", "large mark"),
-    element("p", {}, emptyText()),
-    isFiltered ? clearButton() : element("p", { class: "hint" }, "Submit one: ", element("code", {}, "catchlight submit --help")),
+    element("p", {}, isFiltered ? noMatchText() : "No tasks yet."),
+    isFiltered ? button({}, () => setFilter(NO_FILTER), "Show all tasks") : element("p", { class: "hint" }, "Submit one: ", element("code", {}, "catchlight submit --help")),
   );
 }
 
-function emptyText() {
-  if (!Object.values(filter).some(Boolean)) return "No tasks yet.";
+function noMatchText() {
   return tasks.hasOlder(filter) ? `None of the latest ${format.count(tasks.searchedCount(filter), "task")} matches.` : "No task matches.";
 }
 
@@ -111,17 +110,10 @@ function showUnreadable() {
   );
 }
 
-function clearButton() {
-  const button = element("button", { type: "button" }, "Show all tasks");
-  button.addEventListener("click", () => setFilter(NO_FILTER));
-  return button;
-}
-
 function showNewTasks(heldCount) {
-  const button = $("new-tasks");
   const text = format.count(heldCount, "new task");
-  if (button.textContent !== text) button.textContent = text;
-  button.hidden = heldCount === 0;
+  if ($("new-tasks").textContent !== text) $("new-tasks").textContent = text;
+  $("new-tasks").hidden = heldCount === 0;
 }
 
 function showProviders() {
@@ -387,7 +379,7 @@ function listen() {
   addEventListener("hashchange", openFromUrl);
   $("grid").addEventListener("click", (event) => {
     const link = event.target.closest("a");
-    if (!link || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!link || hasModifier(event)) return;
     event.preventDefault();
     openTask(link.getAttribute("href"));
   });

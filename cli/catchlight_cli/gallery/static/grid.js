@@ -1,6 +1,6 @@
 // Shows the grid of tasks, one card for each, and handles its keyboard navigation.
 
-import { element, mark, note } from "./elements.js";
+import { element, fill, hasModifier, mark, note, placeholder } from "./elements.js";
 import { arrivalOf, keyOf } from "./tasks.js";
 import * as format from "./format.js";
 
@@ -104,7 +104,7 @@ export class TaskGrid {
   }
 
   #move(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (hasModifier(event)) return;
     if (event.key === " " && this.#current) {
       event.preventDefault();
       this.#toggle(this.#current);
@@ -213,28 +213,26 @@ class TaskCard {
   }
 
   #renderImages(task) {
-    const images = format.namedImages(task);
-    const image = format.cover(images);
+    const archived = format.archivedImages(task);
+    const image = archived[0] ?? null;
     const url = image && format.thumbnailUrl(task, image);
     if (this.#image?.getAttribute("src") !== url) {
       this.#attempts = 0;
       this.#retryAt = Infinity;
       this.#image = image && this.#load(url, image);
     }
-    if (image) {
-      const archived = images.filter((each) => each.state === "ARCHIVED");
-      const results = archived.filter((each) => each.kind === "result").length;
-      this.#picture.replaceChildren(this.#image);
-      if (this.#retryAt !== Infinity) this.#picture.prepend(note("cannot be shown"));
-      if (results > 1) this.#picture.append(element("span", { class: "count-badge" }, String(results)));
-      if (task.status === "INCOMPLETE") this.#picture.append(mark("ringed", "ringed"), note(`${archived.length} of ${images.length}`));
-    } else if (task.status === "FAILED") {
-      this.#picture.replaceChildren(mark("crossed-out", "crossed-out"), note(format.reason(task)));
-    } else if (task.status === "INCOMPLETE" || task.status === "UNCONFIRMED") {
-      this.#picture.replaceChildren(mark("ringed", "ringed"), note(format.reason(task)));
-    } else {
-      this.#picture.replaceChildren(mark(format.status(task.status).mark, "status-sign"));
+    if (!image) {
+      this.#picture.replaceChildren(...placeholder(task));
+      return;
     }
+    const results = archived.filter((each) => each.kind === "result").length;
+    fill(
+      this.#picture,
+      this.#retryAt !== Infinity && note("cannot be shown"),
+      this.#image,
+      results > 1 && element("span", { class: "count-badge" }, String(results)),
+      task.status === "INCOMPLETE" && [mark("ringed", "ringed"), note(`${archived.length} of ${task.images.length}`)],
+    );
   }
 
   /** Creates an image whose size is set before it loads, so that the layout does not shift. */

@@ -1,8 +1,8 @@
 // Shows one task in a dialog: its images, their metadata, its request and its history.
 
 import { TaskActions } from "./actions.js";
-import { element, isolated, mark } from "./elements.js";
-import { get, keyOf } from "./tasks.js";
+import { button, element, fill, hasModifier, iconButton, isolated, mark } from "./elements.js";
+import { get, keyOf, pathOf } from "./tasks.js";
 import { ImageViewer } from "./viewer.js";
 import * as format from "./format.js";
 
@@ -26,16 +26,16 @@ export class TaskDialog {
     this.neighbours = neighbours;
     this.onMove = onMove;
     this.onClose = onClose;
-    this.#previous = this.#button("icon-previous", "Newer task", () => this.#go(0));
-    this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
-    const buttons = [this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())];
+    this.#previous = iconButton("icon-previous", "Newer task", () => this.#go(0));
+    this.#next = iconButton("icon-next", "Older task", () => this.#go(1));
+    const buttons = [this.#previous, this.#next, iconButton("icon-close", "Close", () => dialog.close())];
     const bar = element("header", { class: "dialog-bar" }, this.#title, element("div", { class: "dialog-buttons" }, buttons), this.#error);
     this.#details = element("div", { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" }, this.#actions.element, this.#metadata);
     dialog.append(bar, this.#viewer.element, this.#details);
     // The close event is dispatched asynchronously: another task may have been opened meanwhile.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      if (hasModifier(event)) return;
       if (event.key.startsWith("Arrow") && event.target.matches("input")) return; // the browser moves the slider
       if (event.key === "ArrowLeft" && !this.#viewer.isZoomed) this.#go(0);
       else if (event.key === "ArrowRight" && !this.#viewer.isZoomed) this.#go(1);
@@ -79,17 +79,19 @@ export class TaskDialog {
       element("span", { class: "status" }, mark(markId), label),
       element("span", { class: "title-id" }, isolated(task.taskId)),
     );
-    const images = format.namedImages(task);
+    // The deliveries are loaded on request: an update of the same task keeps their section.
+    if (isOther) this.#deliveries = deliveriesSection(task);
     const hadFocus = this.#metadata.contains(document.activeElement);
-    this.#metadata.replaceChildren(
+    fill(
+      this.#metadata,
       element("p", { class: "meaning" }, meaning),
-      ...failureSection(task),
-      ...requestSection(task),
+      failureSection(task),
+      requestSection(task),
       section("History", history(task)),
-      ...images.map((image) => section(`Image ${image.name}`, imageMetadata(image))),
-      ...skippedSection(task),
-      ...conflictSection(task),
-      this.#deliveriesOf(task, isOther),
+      format.namedImages(task).map((image) => section(`Image ${image.name}`, imageMetadata(image))),
+      skippedSection(task),
+      conflictSection(task),
+      this.#deliveries,
     );
     if (hadFocus) this.#keepFocus();
     this.#viewer.show(task, isOther);
@@ -100,12 +102,6 @@ export class TaskDialog {
       this.#dialog.scrollTop = this.#details.scrollTop = 0;
       this.#keepFocus();
     }
-  }
-
-  /** Returns the section with the task's deliveries, which are loaded on request. An update of the same task keeps the section. */
-  #deliveriesOf(task, isOther) {
-    if (isOther) this.#deliveries = deliveriesSection(task);
-    return this.#deliveries;
   }
 
   /** Shows an error below the dialog's title, or none if the text is empty. */
@@ -132,12 +128,6 @@ export class TaskDialog {
     const key = this.#task && this.neighbours(this.key)[direction];
     if (key) this.onMove(key);
   }
-
-  #button(icon, label, action) {
-    const button = element("button", { type: "button", class: "icon", "aria-label": label, title: label }, mark(icon));
-    button.addEventListener("click", action);
-    return button;
-  }
 }
 
 function section(title, ...content) {
@@ -157,8 +147,8 @@ function requestSection(task) {
   const record = task.providerRecord ?? {};
   const others = Object.entries(task.request ?? {}).filter(([name, value]) => (name !== "prompt" || !prompt) && value !== null);
   return [
-    prompt ? element("blockquote", { class: "request-prompt", dir: "auto" }, prompt) : null,
-    prompt ? element("p", { class: "copy-prompt" }, copyButton(prompt, "prompt", "Copy the prompt")) : null,
+    prompt && element("blockquote", { class: "request-prompt", dir: "auto" }, prompt),
+    prompt && element("p", { class: "copy-prompt" }, copyButton(prompt, "prompt", "Copy the prompt")),
     pairs([
       ["Provider", isolated(task.provider)],
       ["Task", copyable(task.taskId, "task id")],
@@ -170,17 +160,17 @@ function requestSection(task) {
       ["Idempotency key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
       ...others.map(([name, value]) => [format.sentence(name), isolated(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),
-  ].filter(Boolean);
+  ];
 }
 
 /** Shows why images of the task are missing. */
 function failureSection(task) {
   if (!task.failure) {
     const reason = format.reason(task);
-    return reason ? [element("p", { class: "failure" }, isolated(reason))] : [];
+    return reason && element("p", { class: "failure" }, isolated(reason));
   }
   const { code, message } = task.failure;
-  return [element("p", { class: "failure" }, element("strong", {}, format.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? isolated(message) : "")];
+  return element("p", { class: "failure" }, element("strong", {}, format.failureReason(task.failure)), code && ` (${code})`, message && [": ", isolated(message)]);
 }
 
 /** Lists the task's events in order of time, each with the time since the first event. */
@@ -241,36 +231,36 @@ function imageMetadata(image) {
 
 /** Lists the outputs that are not images. */
 function skippedSection(task) {
-  if (!task.skipped?.length) return [];
+  if (!task.skipped?.length) return null;
   const entries = task.skipped.map(({ media, url }) => element("li", {}, `${format.sentence(media)} `, url ? element("code", {}, isolated(url)) : ""));
-  return [section("Other outputs, not archived", element("ul", {}, entries))];
+  return section("Other outputs, not archived", element("ul", {}, entries));
 }
 
 function conflictSection(task) {
-  if (!task.conflicts?.length) return [];
+  if (!task.conflicts?.length) return null;
   const entries = task.conflicts.map((conflict) => {
     const detail = conflict.failure ? [format.failureReason(conflict.failure), conflict.failure.message].filter(Boolean).join(": ") : (conflict.urls ?? []).join("\n");
     return element("li", {}, `${format.moment(conflict.reportedAt)}, ${conflict.reportedBy}: ${conflict.status} `, detail ? element("code", { dir: "ltr" }, isolated(detail)) : "");
   });
-  return [section("Conflicting reports, not applied", element("ul", { class: "conflicts" }, entries))];
+  return section("Conflicting reports, not applied", element("ul", { class: "conflicts" }, entries));
 }
 
 /** Creates a section with a button that loads and shows the kept deliveries of a task. */
 function deliveriesSection(task) {
-  const button = element("button", { type: "button" }, "Show what the provider sent");
   const shown = element("div", { role: "status" });
-  button.addEventListener("click", async () => {
-    button.disabled = true;
+  const load = async ({ currentTarget }) => {
+    currentTarget.disabled = true;
     shown.textContent = "Reading …";
     try {
-      const { deliveries } = await get(`api/tasks/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/deliveries`);
+      const { deliveries } = await get(`${pathOf(task)}/deliveries`);
       shown.replaceChildren(...(deliveries.length ? deliveries.flatMap(deliveryParts) : [element("p", {}, NO_DELIVERIES)]));
     } catch (error) {
       shown.textContent = error.message;
     }
-    button.disabled = false;
-  });
-  return element("section", { class: "deliveries" }, element("h3", {}, "Deliveries"), element("p", { class: "buttons" }, button), shown);
+    currentTarget.disabled = false;
+  };
+  const loading = button({}, load, "Show what the provider sent");
+  return element("section", { class: "deliveries" }, element("h3", {}, "Deliveries"), element("p", { class: "buttons" }, loading), shown);
 }
 
 const NO_DELIVERIES =
@@ -293,13 +283,9 @@ function copyable(text, name) {
 }
 
 function copyButton(text, name, label = "Copy") {
-  const button = element("button", { type: "button", class: "copy", "aria-label": `Copy the ${name}` }, label);
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text).then(
-      () => (button.textContent = "Copied"),
-      () => (button.textContent = "Not permitted"),
-    );
-    setTimeout(() => (button.textContent = label), 5000);
-  });
-  return button;
+  const copy = async ({ currentTarget }) => {
+    currentTarget.textContent = await navigator.clipboard.writeText(text).then(() => "Copied", () => "Not permitted");
+    setTimeout(() => (currentTarget.textContent = label), 5000);
+  };
+  return button({ class: "copy", "aria-label": `Copy the ${name}` }, copy, label);
 }

@@ -1,6 +1,6 @@
 // Loads tasks from the tasks API and keeps the loaded ones up to date.
 
-import { isUnfinished, promptOf } from "./format.js";
+import { isUnfinished, promptOf, taskPath } from "./format.js";
 
 const PAGE_SIZE = 100;
 const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
@@ -53,6 +53,11 @@ async function request(method, path, timeout) {
 /** Returns the key that identifies a task in this page's maps. */
 export function keyOf(task) {
   return `${task.provider}#${task.taskId}`;
+}
+
+/** Returns the path of a task in the API of the gallery's server. */
+export function pathOf(task) {
+  return `api/tasks/${taskPath(task)}`;
 }
 
 /** Returns the later one of two ISO times in UTC; `other` may be missing. */
@@ -249,7 +254,7 @@ export class Tasks extends EventTarget {
 
   async #fetch(provider, taskId) {
     try {
-      return await get(`api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`);
+      return await get(pathOf({ provider, taskId }));
     } catch (error) {
       if (error.status === 404) return null;
       throw error;

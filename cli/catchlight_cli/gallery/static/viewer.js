@@ -1,7 +1,7 @@
 // Shows one image of a task: fitted, zoomed or in full screen; with thumbnails to select another image.
 
-import { element, mark, note } from "./elements.js";
-import { get } from "./tasks.js";
+import { button, element, iconButton, note, placeholder } from "./elements.js";
+import { get, pathOf } from "./tasks.js";
 import * as format from "./format.js";
 
 // A zoomed image has its natural size in pixels, but at least twice its fitted size.
@@ -13,21 +13,19 @@ export class ImageViewer {
   #shown = null;
   #frame = element("div", { class: "main-image" });
   #caption = element("span", { class: "image-name" });
-  #zoom = this.#button("icon-zoom", "Zoom", "z", () => this.toggleZoom());
+  #zoom = iconButton("icon-zoom", "Zoom", () => this.toggleZoom(), "z");
   #open = element("a", { target: "_blank", rel: "noopener" }, "Open");
   #save = element("a", {}, "Save");
-  #compare = element("button", { type: "button", class: "copy-link", "aria-pressed": "false", "aria-keyshortcuts": "c", title: "Original and result (c)" }, "Compare");
-  #copy = element("button", { type: "button", class: "copy-link" }, "Copy link");
+  #compare = button({ class: "copy-link", "aria-pressed": "false", "aria-keyshortcuts": "c", title: "Original and result (c)" }, () => this.toggleComparison(), "Compare");
+  #copy = button({ class: "copy-link" }, () => this.#copyLink(), "Copy link");
   #bar;
   #thumbnails = element("div", { class: "thumbnails", role: "group", "aria-label": "Images of this task" });
 
   constructor() {
     this.#zoom.setAttribute("aria-pressed", "false");
-    const fullScreen = this.#button("icon-full-screen", "Full screen", "f", () => this.toggleFullScreen());
+    const fullScreen = iconButton("icon-full-screen", "Full screen", () => this.toggleFullScreen(), "f");
     this.#bar = element("div", { class: "viewer-bar" }, this.#caption, this.#compare, this.#zoom, fullScreen, this.#copy, this.#open, this.#save);
     this.element = element("div", { class: "viewer" }, this.#frame, this.#bar, this.#thumbnails);
-    this.#copy.addEventListener("click", () => this.#copyLink());
-    this.#compare.addEventListener("click", () => this.toggleComparison());
     this.#frame.addEventListener("click", (event) => event.target.closest("img") && this.toggleZoom(event));
   }
 
@@ -95,7 +93,7 @@ export class ImageViewer {
 
   /** Returns the first archived result and original. */
   #pair() {
-    const archived = format.namedImages(this.#task).filter((image) => image.state === "ARCHIVED");
+    const archived = format.archivedImages(this.#task);
     return ["result", "origin"].map((kind) => archived.find((image) => image.kind === kind));
   }
 
@@ -106,17 +104,15 @@ export class ImageViewer {
 
   /** Copies a presigned link to the image, which anyone can open for some minutes. */
   async #copyLink() {
-    const path = `api/tasks/${encodeURIComponent(this.#task.provider)}/${encodeURIComponent(this.#task.taskId)}/links/${this.#shown.name}`;
-    this.#copy.textContent = await get(path)
+    this.#copy.textContent = await get(`${pathOf(this.#task)}/links/${this.#shown.name}`)
       .then(({ link }) => navigator.clipboard.writeText(link))
       .then(() => "Copied", () => "Not copied");
     setTimeout(() => (this.#copy.textContent = "Copy link"), 5000);
   }
 
   #render() {
-    const images = format.namedImages(this.#task);
-    const archived = images.filter((image) => image.state === "ARCHIVED");
-    const shown = archived.find((image) => image.name === this.#selected) ?? format.cover(images);
+    const archived = format.archivedImages(this.#task);
+    const shown = archived.find((image) => image.name === this.#selected) ?? archived[0];
     if (shown) this.#showImage(shown);
     else this.#showPlaceholder();
     this.#renderThumbnails(archived);
@@ -128,19 +124,19 @@ export class ImageViewer {
     this.#thumbnails.replaceChildren(
       ...archived.map((image) => {
         const { width, height } = format.shownSize(image);
-        const button = element(
-          "button",
-          { type: "button", "aria-pressed": String(image.name === this.#shown.name), "aria-label": image.name },
-          element("img", { src: format.thumbnailUrl(this.#task, image), alt: "", decoding: "async", width, height }),
-          archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
-        );
-        button.addEventListener("click", () => {
+        const select = () => {
           this.#selected = image.name;
           if (this.isCompared) this.#frame.replaceChildren(); // ends the comparison
           this.#render();
-        });
-        if (image.name === hadFocus) queueMicrotask(() => button.focus());
-        return button;
+        };
+        const thumbnail = button(
+          { "aria-pressed": String(image.name === this.#shown.name), "aria-label": image.name },
+          select,
+          element("img", { src: format.thumbnailUrl(this.#task, image), alt: "", decoding: "async", width, height }),
+          archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
+        );
+        if (image.name === hadFocus) queueMicrotask(() => thumbnail.focus());
+        return thumbnail;
       }),
     );
   }
@@ -173,13 +169,7 @@ export class ImageViewer {
     this.#bar.hidden = true;
     this.#compare.setAttribute("aria-pressed", "false");
     this.#fit();
-    const { mark: markId, label } = format.status(this.#task.status);
-    const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed", UNCONFIRMED: "ringed" }[this.#task.status];
-    this.#frame.replaceChildren(
-      ...(drawn
-        ? [mark(drawn, drawn), note(format.reason(this.#task) || label)]
-        : [mark(markId, format.isUnfinished(this.#task) ? "status-sign is-pending" : "status-sign")]),
-    );
+    this.#frame.replaceChildren(...placeholder(this.#task));
   }
 
   #fit() {
@@ -188,12 +178,5 @@ export class ImageViewer {
 
   #image() {
     return this.#frame.querySelector("img");
-  }
-
-  #button(icon, label, key, action) {
-    const attributes = { type: "button", class: "icon", "aria-label": label, "aria-keyshortcuts": key, title: `${label} (${key})` };
-    const button = element("button", attributes, mark(icon));
-    button.addEventListener("click", action);
-    return button;
   }
 }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -49,16 +50,18 @@ class Stack:
     logs: Path | None = None  # the folder with the logs of a local stack's functions
     custom_endpoint: str = ""  # CloudFormation's endpoint, if the user's AWS settings (AWS_ENDPOINT_URL) replace it
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
+    _creating: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def client(self, service: str, config: Config | None = None) -> Any:
-        """Returns the boto3 client of a service, created once. Create it before several threads use it."""
-        if service not in self._clients:
-            config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
-            config = config.merge(NO_PROXIES) if self.is_local else config
-            self._clients[service] = self.session.client(  # type: ignore[call-overload] # the name is not a literal
-                service, endpoint_url=self.endpoint_url, config=config
-            )
-        return self._clients[service]
+        """Returns the boto3 client of a service, created once. Thread-safe, unlike the session that creates it."""
+        with self._creating:
+            if service not in self._clients:
+                config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
+                config = config.merge(NO_PROXIES) if self.is_local else config
+                self._clients[service] = self.session.client(  # type: ignore[call-overload] # the name is not a literal
+                    service, endpoint_url=self.endpoint_url, config=config
+                )
+            return self._clients[service]
 
     def close(self) -> None:
         """Closes the clients' connections."""
