@@ -211,11 +211,8 @@ def keep(request: CallbackRequest, reason: str) -> None:
     Raises:
         StoreUnavailableError: S3 did not accept it; the provider is to send it again.
     """
-    key = (
-        dependencies()
-        .rejected_deliveries()
-        .keep(StoredDelivery(request.provider_id, request.received_at, reason, request.headers, request.body))
-    )
+    delivery = StoredDelivery(request.provider_id, request.received_at, reason, request.headers, request.body)
+    key = dependencies().rejected_deliveries().keep(delivery)
     logger.error("a delivery could not be parsed and was stored", key=key, reason=reason)
     with metrics_by() as metrics:
         metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
