@@ -19,7 +19,8 @@ Required = tuple[str, str]
 def required_permissions(service: str, operation: str, parameters: Parameters) -> tuple[Required, ...]:
     """Returns the permissions that a call needs.
 
-    `service` is the service's name in botocore; `parameters` has the API's parameter names.
+    `service` is the service's name in botocore, or the one with which requests are signed; `parameters` has the API's
+    parameter names.
 
     Raises:
         UnsupportedError: the operation is not implemented in this module.
@@ -171,6 +172,7 @@ _SERVICES: Mapping[str, Callable[[str, Parameters], Iterator[Required]]] = {
     "s3": _s3,
     "secretsmanager": _secrets_manager,
     "sqs": _sqs,
+    "states": _step_functions,  # the signing name; the others are the same in both
     "stepfunctions": _step_functions,
 }
 

@@ -36,6 +36,10 @@ class Properties:
     def take(self, name: str, default: Any = None) -> Any:
         return self._values.pop(name, default)
 
+    def take_given(self, *names: str) -> dict[str, Any]:
+        """Takes those of the properties that the resource has."""
+        return {name: value for name in names if (value := self.take(name)) is not None}
+
     def take_group(self, name: str, *members: str) -> dict[str, Any]:
         """Takes a property that is an object. Raises UnsupportedError for members other than these."""
         group: dict[str, Any] = self.take(name) or {}

@@ -22,14 +22,10 @@ from local.template.state_machine import state_machine_definition
 
 def _make_table(deployment: Deployment, properties: Properties) -> Resource:
     name = properties.take("TableName", f"{STACK_NAME}-{properties.logical_id}")
-    request = {
-        key: value
-        for key in (
-            *("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"),
-            *("ProvisionedThroughput", "DeletionProtectionEnabled"),
-        )
-        if (value := properties.take(key)) is not None
-    }
+    request = properties.take_given(
+        *("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"),
+        *("ProvisionedThroughput", "DeletionProtectionEnabled"),
+    )
     if stream := properties.take_group("StreamSpecification", "StreamViewType"):
         request["StreamSpecification"] = {"StreamEnabled": True, **stream}
     table = deployment.client("dynamodb").create_table(TableName=name, **request)["TableDescription"]
@@ -42,13 +38,11 @@ def _make_table(deployment: Deployment, properties: Properties) -> Resource:
 def _make_queue(deployment: Deployment, properties: Properties) -> Resource:
     sqs = deployment.client("sqs")
     name = properties.take("QueueName", f"{STACK_NAME}-{properties.logical_id}")
-    attributes = {}
-    for key in (
+    given = properties.take_given(
         *("DelaySeconds", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"),
         *("RedrivePolicy", "SqsManagedSseEnabled", "VisibilityTimeout"),
-    ):
-        if (value := properties.take(key)) is not None:
-            attributes[key] = value if isinstance(value, str) else json.dumps(value)
+    )
+    attributes = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
     url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     return Resource(url, {"Arn": arn, "QueueName": name, "QueueUrl": url})
