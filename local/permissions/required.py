@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local import UnsupportedError
-from local.account import ACCOUNT_ID, REGION
+from local.account import arn
 
 Parameters = Mapping[str, Any]
 Required = tuple[str, str]
@@ -36,11 +36,6 @@ def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, s
     secure = ("aws:SecureTransport", "true")
     stage = parameters.get("VersionStage") if service == "secretsmanager" else None
     return (secure, ("secretsmanager:VersionStage", stage)) if stage else (secure,)
-
-
-def arn(service: str, resource: str) -> str:
-    """Returns the ARN of a resource in the local stack's account and region."""
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
 
 
 def function_arn(name_or_arn: str) -> str:

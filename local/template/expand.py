@@ -15,6 +15,7 @@ from samtranslator.translator.transform import transform
 
 from local import LocalStackError, UnsupportedError
 from local.account import REGION
+from local.environment import without_user_settings
 from local.template.parse import read_template
 
 # samtranslator collects metrics and warns that no collector for them is configured.
@@ -90,11 +91,9 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
                 # samtranslator accepts only s3:// here: `sam package` uploads the folders first.
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
-    # samtranslator reads the region from boto3, which must not use the user's region.
-    with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
-        # boto3 must not use the user's profile either: it may not exist on this machine.
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
-            os.environ.pop(name, None)
+    # samtranslator reads the region from boto3, which must use neither the user's region nor the user's profile.
+    environment = without_user_settings(os.environ) | {"AWS_DEFAULT_REGION": REGION}
+    with mock.patch.dict(os.environ, environment, clear=True):
         try:
             expanded = transform(raw, dict(values), _NoManagedPolicies())
         except Exception as exc:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from local import LocalStackError
-from local.account import ACCOUNT_ID, REGION, STACK_NAME
+from local.account import ACCOUNT_ID, STACK_NAME, arn
 from local.events.filters import EventFilter
 from local.events.queue import MAX_MESSAGES_PER_CALL, QueueMapping
 from local.events.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
@@ -107,11 +107,11 @@ def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_layer(deployment: Deployment, properties: Properties) -> Resource:
     folder = deployment.template.path_of(properties.take("Content"))
-    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:layer:{properties.logical_id}:1"
+    layer_arn = arn("lambda", f"layer:{properties.logical_id}:1")
     # A built layer contains python/. The folder of an unbuilt layer has the content of python/; functions import the
     # packages in its requirements.txt from the environment that runs the local stack.
-    deployment.layers[arn] = folder / "python" if (folder / "python").is_dir() else folder
-    return Resource(arn)
+    deployment.layers[layer_arn] = folder / "python" if (folder / "python").is_dir() else folder
+    return Resource(layer_arn)
 
 
 def _make_function(deployment: Deployment, properties: Properties) -> Resource:
@@ -218,7 +218,7 @@ def _make_schedule(deployment: Deployment, properties: Properties) -> Resource:
     )
     if properties.take("State", "ENABLED") == "ENABLED":
         deployment.schedules.append(schedule)
-    return Resource(name, {"Arn": f"arn:aws:scheduler:{REGION}:{ACCOUNT_ID}:schedule/default/{name}"})
+    return Resource(name, {"Arn": arn("scheduler", f"schedule/default/{name}")})
 
 
 # ------------------------------------------------------------------------------------------------ API, state machine
