@@ -20,6 +20,8 @@ from local.template.intrinsic_functions import Resolver
 
 # The file that defines all resource types and properties, including those that have no effect on one machine.
 _RESOURCE_TYPES = "local/template/resource_types.py"
+# These properties describe a resource of any type to people.
+_WITHOUT_EFFECT = {"Description", "Tags"}
 
 
 class Properties:
@@ -46,10 +48,6 @@ class Properties:
         if unknown := set(group) - set(members):
             self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
         return group
-
-    def take_rest(self) -> dict[str, Any]:
-        rest, self._values = self._values, {}
-        return rest
 
     def check_all_taken(self) -> None:
         if self._values:
@@ -133,7 +131,8 @@ class Deployment:
             name = f"{STACK_NAME}-{logical_id}"
             return Resource(name, {"Arn": arn(type_name.split("::")[1].lower(), name)})
         given = resource.get("Properties", {}) | self.overrides.get(logical_id, {})
-        values = {name: value for name, value in given.items() if name not in resource_type.without_effect}
+        ignored = resource_type.without_effect.keys() | _WITHOUT_EFFECT
+        values = {name: value for name, value in given.items() if name not in ignored}
         properties = Properties(logical_id, type_name, self.resolver.resolve(values))
         made = resource_type.make(self, properties)
         properties.check_all_taken()
@@ -153,7 +152,8 @@ class ResourceType:
     """Defines how a resource type is created.
 
     If `make` is None, resources of the type are not created, and `why` states why they are not needed on one machine.
-    `without_effect` has the properties that have no effect on one machine, with the reason where it is not obvious.
+    `without_effect` has the properties that have no effect on one machine, with the reason where it is not obvious. The
+    description and the tags of any resource have none either.
     """
 
     make: Callable[[Deployment, Properties], Resource] | None
