@@ -91,13 +91,6 @@ class LocalStack:
         self._state_dir = Path(self.state_dir)
 
     def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
         """Starts the stack and returns when it can process the first callback without delay."""
         if not _one_at_a_time.acquire(blocking=False):
             raise LocalStackError("A local stack is already running in this process: stop it first.")
@@ -105,11 +98,12 @@ class LocalStack:
         try:
             self._start()
         except BaseException:
-            self.stop()
+            self._stack.close()
             raise
+        return self
 
-    def stop(self) -> None:
-        """Stops everything that was started, in reverse order; a second call does nothing."""
+    def __exit__(self, *_: object) -> None:
+        """Stops everything that was started, in reverse order."""
         self._stack.close()
 
     def boto3_client(self, service: str) -> Any:
@@ -167,13 +161,10 @@ class LocalStack:
         from local.simulator import Simulator
 
         # The stack's time scale keeps generation times and URL lifetimes in proportion to the polling intervals.
-        simulator = Simulator(time_scale=self.time_scale)
-        simulator.start()
-        self._stack.callback(simulator.stop)
+        simulator = self._stack.enter_context(Simulator(time_scale=self.time_scale))
         self.provider_urls = {**simulator.provider_urls, **self.provider_urls}
         self.image_hosts = [*self.image_hosts, *simulator.image_hosts]
-        url: str = simulator.url
-        return url
+        return simulator.url
 
     def _open_apis(self, template: Template) -> None:
         """Gives each HTTP API of the template its own port, in ascending order, before functions receive the URLs."""

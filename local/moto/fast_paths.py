@@ -9,7 +9,7 @@ import copy
 import functools
 import pickle
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from botocore import useragent
@@ -40,7 +40,7 @@ def install() -> None:
     # The user agent of each request has the same names and versions of libraries.
     useragent.sanitize_user_agent_string_component = functools.cache(useragent.sanitize_user_agent_string_component)
     # Each UpdateItem parses its expression twice. The cached tree is never changed: validators change a copy.
-    UpdateExpressionParser.make = _parse
+    UpdateExpressionParser.make = functools.cache(ORIGINALS["make"])
     ConditionExpressionParser._lex_condition_expression = _lex
     validators.deepcopy = _copied
     DepthFirstTraverser.traverse = _traverse
@@ -49,16 +49,6 @@ def install() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ update expressions
-
-
-_parsed: set[Node] = set()
-
-
-@functools.cache
-def _parse(expression: str) -> Node:
-    tree: Node = ORIGINALS["make"](expression)
-    _parsed.add(tree)
-    return tree
 
 
 def _copied(value: Any) -> Any:
@@ -106,25 +96,15 @@ def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
     return visit(root, -1)
 
 
-def _find_clauses(node: Node, kinds: Iterable[type]) -> list[Node]:
+def _find_clauses(node: Node, kinds: Collection[type]) -> list[Node]:
     """Returns the nodes of these classes as `Node.find_clauses` does, without the nodes inside of them."""
-    # Cached trees are never changed, so their clauses can be cached, too.
-    return list(_known_clauses(node, tuple(kinds))) if node in _parsed else _clauses(node, tuple(kinds))
-
-
-@functools.cache
-def _known_clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
-    return _clauses(node, kinds)
-
-
-def _clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
     found = []
     for child in node.children or ():
         kind = type(child)
         if kind in kinds:
             found.append(child)
         elif _is_subclass(kind, Expression) or _is_subclass(kind, UpdateExpressionFunction):
-            found += _clauses(child, kinds)
+            found += _find_clauses(child, kinds)
     return found
 
 

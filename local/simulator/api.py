@@ -8,15 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.simulator import overview, payloads
-from local.simulator.scenarios import (
-    ACEDATA,
-    APIKLEY,
-    FLUX_KONTEXT,
-    KIE_MARKET,
-    NANOBANANA,
-    UnknownScenarioError,
-    scenario_named_in,
-)
+from local.simulator.scenarios import ACEDATA, APIKLEY, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, scenario_named_in
 from local.simulator.services import SimulatedServices
 from local.simulator.tasks import ImageRequest, Poll
 
@@ -126,7 +118,7 @@ def _submit(services: SimulatedServices, provider: str, request: Request) -> Res
             image_count=count,
             record_shaped=request.path.endswith("/generate-2"),
         )
-    except (UnknownScenarioError, ValueError) as exc:
+    except ValueError as exc:
         return _refuse(provider, 422, "bad_request", str(exc))
     return _json(200, payloads.submitted(task))
 

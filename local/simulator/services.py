@@ -40,10 +40,6 @@ RESULT_LIFETIME_SECONDS = 14 * 86400.0
 _MAX_RESPONSE_DELAY_SECONDS = 10.0
 
 
-class TaskExistsError(ValueError):
-    """The requested task id is already in use."""
-
-
 class SimulatedServices:
     """Accepts tasks, sends callbacks, and provides poll records and images, according to each task's scenario.
 
@@ -117,9 +113,7 @@ class SimulatedServices:
         """Starts a task, as a submission to the service does.
 
         Raises:
-            UnknownScenarioError: this provider has no such scenario.
-            TaskExistsError: the task id is already in use.
-            ValueError: the task id is malformed.
+            ValueError: this provider has no such scenario, or the task id is malformed or already in use.
         """
         found = find_scenario(scenario, provider)
         if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
@@ -150,7 +144,7 @@ class SimulatedServices:
         )
         with self._lock:
             if (provider, task_id) in self._tasks:
-                raise TaskExistsError(f"task {task_id} already exists")
+                raise ValueError(f"task {task_id} already exists")
             self._tasks[provider, task_id] = task
             self._images.update({image.path: image for image in task.images})
         if callback_url:
