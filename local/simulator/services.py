@@ -7,7 +7,6 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
-from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
@@ -23,15 +22,13 @@ from local.simulator.tasks import (
 )
 
 # Base path of each service. All services have the same port, so that only one image host has to be allowed.
-BASE_PATHS = MappingProxyType(
-    {
-        FLUX_KONTEXT: "/kie",
-        APIKLEY: "/apikley",
-        NANOBANANA: "/nanobanana",
-        KIE_MARKET: "/kie-market",
-        ACEDATA: "/acedata",
-    }
-)
+BASE_PATHS = {
+    FLUX_KONTEXT: "/kie",
+    APIKLEY: "/apikley",
+    NANOBANANA: "/nanobanana",
+    KIE_MARKET: "/kie-market",
+    ACEDATA: "/acedata",
+}
 
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
