@@ -30,15 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
             end_process_within(STOP_SECONDS)
             raise KeyboardInterrupt
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
     # The stack itself imports the layer's package and the command line's from the sources of this checkout.
     sys.path[1:1] = map(str, _PACKAGES)
     try:
-        commands = {"up": _up, "demo": _demo}
-        return commands[options.command](options)
+        return _up(options) if options.command == "up" else _demo(options)
     except LocalStackError as exc:
         from catchlight_cli.control_characters import printable
 

@@ -25,21 +25,15 @@ def listening_socket(port: int, option: str) -> socket.socket:
 
     Raises LocalStackError, naming the option that selects another port, if the port is in use or does not exist.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not 0 <= port <= 65535:
+        raise LocalStackError(f"There is no port {port}. Choose one from 0 to 65535 with {option}.")
     try:
-        listener.bind((HOST, port))
-        listener.listen(128)
-    except OverflowError as exc:
-        listener.close()
-        raise LocalStackError(f"There is no port {port}. Choose one from 0 to 65535 with {option}.") from exc
+        return socket.create_server((HOST, port), backlog=128)
     except OSError as exc:
-        listener.close()
         if exc.errno in (errno.EADDRINUSE, errno.EACCES):
             reason = "is in use" if exc.errno == errno.EADDRINUSE else "may not be opened by this user"
             raise LocalStackError(f"Port {port} {reason}. Choose another with {option}; 0 selects a free one.") from exc
         raise
-    return listener
 
 
 class LoopbackServer(ConnectionsEndWithServer, HTTPServer):

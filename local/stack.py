@@ -91,13 +91,6 @@ class LocalStack:
         self._state_dir = Path(self.state_dir)
 
     def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
         """Starts the stack and returns when it can process the first callback without delay."""
         if not _one_at_a_time.acquire(blocking=False):
             raise LocalStackError("A local stack is already running in this process: stop it first.")
@@ -105,11 +98,12 @@ class LocalStack:
         try:
             self._start()
         except BaseException:
-            self.stop()
+            self._stack.close()
             raise
+        return self
 
-    def stop(self) -> None:
-        """Stops everything that was started, in reverse order; a second call does nothing."""
+    def __exit__(self, *_: object) -> None:
+        """Stops everything that was started, in reverse order."""
         self._stack.close()
 
     def boto3_client(self, service: str) -> Any:
@@ -142,7 +136,6 @@ class LocalStack:
         self._stack.callback(self._moto.stop)
         self._stack.callback(_stop_executions)
 
-        self._stack.callback(self._stop_apis)
         simulator_url = self._start_simulator() if self.simulator else None
         if self.webhook_url.startswith("http:"):
             receiver = urlsplit(self.webhook_url)
@@ -168,23 +161,18 @@ class LocalStack:
         from local.simulator import Simulator
 
         # The stack's time scale keeps generation times and URL lifetimes in proportion to the polling intervals.
-        simulator = Simulator(time_scale=self.time_scale)
-        simulator.start()
-        self._stack.callback(simulator.stop)
+        simulator = self._stack.enter_context(Simulator(time_scale=self.time_scale))
         self.provider_urls = {**simulator.provider_urls, **self.provider_urls}
         self.image_hosts = [*self.image_hosts, *simulator.image_hosts]
-        url: str = simulator.url
-        return url
+        return simulator.url
 
     def _open_apis(self, template: Template) -> None:
         """Gives each HTTP API of the template its own port, in ascending order, before functions receive the URLs."""
         for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
             option = "--port (this API uses the port after it)" if number else "--port"
-            self._apis[name] = HttpApi(self.port + number if self.port else 0, self._logs, option=option)
-
-    def _stop_apis(self) -> None:
-        for api in self._apis.values():
-            api.stop()
+            api = HttpApi(self.port + number if self.port else 0, self._logs, option=option)
+            self._stack.callback(api.stop)
+            self._apis[name] = api
 
     def _deploy(self) -> Deployment:
         unchecked = {}
@@ -293,13 +281,9 @@ class LocalStack:
     def _read_secret(self, arn: str) -> str:
         return str(self.boto3_client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
 
-    def _provider_ids(self) -> list[str]:
-        """Returns the ids of all providers, and those of the accounts in `provider_urls`."""
+    def _describe(self, deployment: Deployment, simulator_url: str | None, gallery_url: str | None) -> dict[str, Any]:
         from catchlight.providers import PROVIDERS
 
-        return sorted({*PROVIDERS, *self.provider_urls})
-
-    def _describe(self, deployment: Deployment, simulator_url: str | None, gallery_url: str | None) -> dict[str, Any]:
         def ref(logical_id: str) -> str | None:
             resource = deployment.resources.get(logical_id)
             return resource.ref if resource else None
@@ -309,7 +293,9 @@ class LocalStack:
         callback_urls = {}
         if secret := ref("CallbackTokenSecret"):
             token = self._read_secret(secret)
-            callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in self._provider_ids()}
+            # The ids of all providers, and those of the accounts in `provider_urls`.
+            providers = sorted({*PROVIDERS, *self.provider_urls})
+            callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in providers}
         webhook_secret = ref("WebhookSecret")
         return {
             "api_url": api_url,

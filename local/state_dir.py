@@ -8,7 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,8 +73,9 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         # If the folder was deleted and created again by another stack, the file belongs to that stack.
-        if _text(path) == text:
-            path.unlink()
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8") == text:
+                path.unlink()
 
 
 def make_private(folder: Path) -> None:
@@ -137,13 +138,6 @@ def _addresses(folder: Path) -> str:
         return f"API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}"
     except (OSError, ValueError, KeyError, TypeError):  # the file is written only when the stack has started
         return "which is still starting"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return None
 
 
 def _unusable(folder: Path, exc: OSError) -> LocalStackError:

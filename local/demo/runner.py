@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from boto3.dynamodb.types import TypeDeserializer
 
+from catchlight.api.response_models import FINAL_STATUSES
+from catchlight.aws.dynamodb import deserialized
 from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
 from local.demo.cases import Case
@@ -21,15 +22,6 @@ _WATCH_INTERVAL_SECONDS = 0.15
 # The submissions are spread over time, as those of real users: a dozen simultaneous cold starts overload a small
 # machine.
 _SUBMIT_INTERVAL_SECONDS = 0.1
-_FINAL = {
-    TaskStatus.ARCHIVED,
-    TaskStatus.INCOMPLETE,
-    TaskStatus.UNCONFIRMED,
-    TaskStatus.FAILED,
-    TaskStatus.TIMED_OUT,
-}
-
-_deserialize = TypeDeserializer().deserialize
 
 
 class DemoError(Exception):
@@ -53,7 +45,7 @@ class DemoTask:
     @property
     def is_final(self) -> bool:
         """Whether the task has a final status."""
-        return self.status in _FINAL
+        return self.status in FINAL_STATUSES
 
     @property
     def seconds(self) -> float | None:
@@ -125,8 +117,7 @@ def watch(
 def _items(dynamodb: "DynamoDBClient", table: str, tasks: Sequence[DemoTask]) -> dict[str, dict[str, Any]]:
     keys: list[Any] = [{"task": {"S": task.case.key}} for task in tasks]
     response = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
-    items = ({name: _deserialize(value) for name, value in item.items()} for item in response["Responses"][table])
-    return {item["task"]: item for item in items}
+    return {item["task"]: item for item in map(deserialized, response["Responses"][table])}
 
 
 def _has_changed(task: DemoTask, items: Mapping[str, Mapping[str, Any]]) -> bool:

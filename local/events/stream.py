@@ -141,7 +141,7 @@ class StreamEventSource(EventSource):
     def _discard(
         self, records: list[Record], condition: str, invoke_count: int, outcome: InvocationResult | None
     ) -> None:
-        message = on_failure_message(self._mapping, self._function, self._shard.id, records, condition, invoke_count)
+        message = self._on_failure_message(records, condition, invoke_count)
         if outcome is not None:
             response = {"statusCode": 200, "executedVersion": "$LATEST"}
             message["responseContext"] = response | (
@@ -153,40 +153,36 @@ class StreamEventSource(EventSource):
         if queue_url:
             self._send_message(queue_url, json.dumps(message))
 
+    def _on_failure_message(self, records: list[Record], condition: str, invoke_count: int) -> dict[str, Any]:
+        """Returns the message that Lambda sends to an on-failure queue: the position of the records, not the records.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+        """
+
+        def arrival(record: Record) -> str:
+            created = datetime.fromtimestamp(record["dynamodb"]["ApproximateCreationDateTime"], UTC)
+            return created.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+        return {
+            "requestContext": {
+                "requestId": str(uuid.uuid4()),
+                "functionArn": self._function.configuration.arn,
+                "condition": condition,
+                "approximateInvokeCount": invoke_count,
+            },
+            "version": "1.0",
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "DDBStreamBatchInfo": {
+                "shardId": self._shard.id,
+                "startSequenceNumber": sequence_number(records[0]),
+                "endSequenceNumber": sequence_number(records[-1]),
+                "approximateArrivalOfFirstRecord": arrival(records[0]),
+                "approximateArrivalOfLastRecord": arrival(records[-1]),
+                "batchSize": len(records),
+                "streamArn": self._mapping.stream_arn,
+            },
+        }
+
 
 def sequence_number(record: Record) -> str:
     return str(record["dynamodb"]["SequenceNumber"])
-
-
-def on_failure_message(
-    mapping: StreamMapping, function: Function, shard_id: str, records: list[Record], condition: str, invoke_count: int
-) -> dict[str, Any]:
-    """Returns the message that Lambda sends to an on-failure queue: the position of the records, not the records.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
-    """
-
-    def arrival(record: Record) -> str:
-        return datetime.fromtimestamp(record["dynamodb"]["ApproximateCreationDateTime"], UTC).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        )
-
-    return {
-        "requestContext": {
-            "requestId": str(uuid.uuid4()),
-            "functionArn": function.configuration.arn,
-            "condition": condition,
-            "approximateInvokeCount": invoke_count,
-        },
-        "version": "1.0",
-        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "DDBStreamBatchInfo": {
-            "shardId": shard_id,
-            "startSequenceNumber": sequence_number(records[0]),
-            "endSequenceNumber": sequence_number(records[-1]),
-            "approximateArrivalOfFirstRecord": arrival(records[0]),
-            "approximateArrivalOfLastRecord": arrival(records[-1]),
-            "batchSize": len(records),
-            "streamArn": mapping.stream_arn,
-        },
-    }

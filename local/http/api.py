@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -163,7 +162,7 @@ class HttpApi(LoopbackServer):
         invocation = self._invocations.submit(function.invoke, json.dumps(event).encode())
         try:
             outcome: InvocationResult = invocation.result(route.timeout_seconds)
-        except FutureTimeoutError:
+        except TimeoutError:
             self._logs.error("api", f"{route.key}: no response within {route.timeout_seconds:g} s")
             return message_response(503, "Service Unavailable")
         except TooManyRequestsError as exc:
@@ -213,7 +212,7 @@ class _HttpApiHandler(LoopbackHandler):
         request = HttpRequest(
             self.command,
             self.path,
-            [(key, value) for key, value in self.headers.items()],
+            self.headers.items(),
             body,
             str(self.client_address[0]),
             self.request_version,

@@ -67,7 +67,8 @@ def request_event(
     """Returns the event for the route's function. `access_key_id` is the one with which the request was signed."""
     now = datetime.now(UTC)
     host = request.header("host")
-    cookies = [item.strip() for key, value in request.headers if key.lower() == "cookie" for item in value.split(";")]
+    headers = [(name.lower(), value) for name, value in request.headers]
+    cookies = [item.strip() for name, value in headers if name == "cookie" for item in value.split(";")]
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route_key,
@@ -75,7 +76,7 @@ def request_event(
         "rawQueryString": request.query,
         "headers": _joined(
             [
-                *((key, value) for key, value in request.headers if key.lower() not in ("connection", "cookie")),
+                *((name, value) for name, value in headers if name not in ("connection", "cookie")),
                 ("x-amzn-trace-id", f"Root=1-{int(time.time()):08x}-{request.request_id.replace('-', '')[:24]}"),
                 ("x-forwarded-for", request.source_ip),
                 ("x-forwarded-port", host.rpartition(":")[2]),
@@ -109,7 +110,7 @@ def request_event(
     if path_parameters:
         event["pathParameters"] = dict(path_parameters)
     if query := parse_qsl(request.query, keep_blank_values=True):
-        event["queryStringParameters"] = _joined(query, lower=False)
+        event["queryStringParameters"] = _joined(query)
     if request.body:
         event |= _event_body(request.body, request.header("content-type"))
     return event
@@ -127,11 +128,10 @@ def _caller(access_key_id: str) -> dict[str, str | None]:
     }
 
 
-def _joined(pairs: Iterable[tuple[str, str]], lower: bool = True) -> dict[str, str]:
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Joins the values of the same name with commas, because format 2.0 has no lists of values."""
     joined: dict[str, str] = {}
-    for key, value in pairs:
-        name = key.lower() if lower else key
+    for name, value in pairs:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
     return joined
 

@@ -77,9 +77,9 @@ class Sandbox:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_until_ready(self, timeout: float = INIT_TIMEOUT_SECONDS) -> bool:
-        """Waits until the handler's module is imported, at most for the timeout, and returns whether it is."""
-        self._api.ready.wait(timeout)
+    def wait_until_ready(self) -> bool:
+        """Waits until the handler's module is imported, and returns whether it is. The init phase has a time limit."""
+        self._api.ready.wait(INIT_TIMEOUT_SECONDS)
         return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
 
     def invoke(self, invocation: Invocation) -> InvocationResult:
@@ -135,13 +135,9 @@ class Sandbox:
                 self._fail_init(current)
         elif not self._is_killed:
             # The next invocation gets another sandbox, so this is the only report of the exit.
-            self._logs.error(
-                self._configuration.name, f"{self._exit_reason()} without an invocation", self._init_error()
-            )
+            details = (self._api.init_error or b"").decode(errors="replace")
+            self._logs.error(self._configuration.name, f"{self._exit_reason()} without an invocation", details)
         self._api.close()
-
-    def _init_error(self) -> str:
-        return (self._api.init_error or b"").decode(errors="replace")
 
     def _fail_init(self, invocation: Invocation) -> None:
         if self._api.init_error is not None:

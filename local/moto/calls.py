@@ -15,8 +15,6 @@ _S3_OPERATIONS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", 
 # parameter selects a subresource.
 _S3_PLAIN_QUERY = re.compile(r"(?i)x-amz-.*|x-id|response-.*|versionId")
 _INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
-# Signing names of services that have another name in botocore.
-_BOTOCORE_NAMES = {"states": "stepfunctions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +26,7 @@ class AwsCall:
     service: str  # dynamodb, lambda, s3, sqs, states, secretsmanager
     operation: str  # the API's name, such as UpdateItem
     subject: str  # the key of the item or object; empty for calls about several
-    parameters: Mapping[str, Any] = field(
-        default_factory=dict, compare=False
-    )  # names as in the API; for S3, from the path
+    parameters: Mapping[str, Any] = field(default_factory=dict, compare=False)  # as in the API; for S3, from the path
 
     @classmethod
     def of(cls, environ: WSGIEnvironment) -> "AwsCall | None":
@@ -80,11 +76,6 @@ class AwsCall:
             return cls(function, sandbox, "lambda", f"{method} {path}", "")
         name = unquote(invoked[1])
         return cls(function, sandbox, "lambda", "Invoke", name, {"FunctionName": name})
-
-    @property
-    def botocore_service(self) -> str:
-        """The service's name in botocore."""
-        return _BOTOCORE_NAMES.get(self.service, self.service)
 
 
 def request_json(environ: WSGIEnvironment) -> dict[str, Any]:

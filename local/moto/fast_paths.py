@@ -9,14 +9,13 @@ import copy
 import functools
 import pickle
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from botocore import useragent
 from moto.core import responses
-from moto.core.serialize import AttributePicker, AttributePickerContext, ResponseSerializer, XFormedAttributePicker
+from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.comparisons import ConditionExpressionParser
-from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.parsing import validators
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Node, UpdateExpressionFunction
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
@@ -29,7 +28,6 @@ ORIGINALS: dict[str, Any] = {
     "find_clauses": Node.find_clauses,
     "_serialize_type_structure": ResponseSerializer._serialize_type_structure,
     "_lex_condition_expression": ConditionExpressionParser._lex_condition_expression,
-    "__deepcopy__": DynamoType.__deepcopy__,
 }
 
 
@@ -42,28 +40,15 @@ def install() -> None:
     # The user agent of each request has the same names and versions of libraries.
     useragent.sanitize_user_agent_string_component = functools.cache(useragent.sanitize_user_agent_string_component)
     # Each UpdateItem parses its expression twice. The cached tree is never changed: validators change a copy.
-    UpdateExpressionParser.make = _parse
+    UpdateExpressionParser.make = functools.cache(ORIGINALS["make"])
     ConditionExpressionParser._lex_condition_expression = _lex
-    DynamoType.__deepcopy__ = _copied_value
     validators.deepcopy = _copied
     DepthFirstTraverser.traverse = _traverse
     Node.find_clauses = _find_clauses
     ResponseSerializer._serialize_type_structure = _serialize_structure
-    for picker in (AttributePicker, XFormedAttributePicker):
-        picker.get_possible_keys = _PossibleKeys(picker.get_possible_keys)
 
 
 # ------------------------------------------------------------------------------------------------ update expressions
-
-
-_parsed: set[Node] = set()
-
-
-@functools.cache
-def _parse(expression: str) -> Node:
-    tree: Node = ORIGINALS["make"](expression)
-    _parsed.add(tree)
-    return tree
 
 
 def _copied(value: Any) -> Any:
@@ -111,29 +96,19 @@ def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
     return visit(root, -1)
 
 
-def _find_clauses(node: Node, kinds: Iterable[type]) -> list[Node]:
+def _find_clauses(node: Node, kinds: Collection[type]) -> list[Node]:
     """Returns the nodes of these classes as `Node.find_clauses` does, without the nodes inside of them."""
-    # Cached trees are never changed, so their clauses can be cached, too.
-    return list(_known_clauses(node, tuple(kinds))) if node in _parsed else _clauses(node, tuple(kinds))
-
-
-@functools.cache
-def _known_clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
-    return _clauses(node, kinds)
-
-
-def _clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
     found = []
     for child in node.children or ():
         kind = type(child)
         if kind in kinds:
             found.append(child)
         elif _is_subclass(kind, Expression) or _is_subclass(kind, UpdateExpressionFunction):
-            found += _clauses(child, kinds)
+            found += _find_clauses(child, kinds)
     return found
 
 
-# ------------------------------------------------------------------------------------------------ items and conditions
+# ------------------------------------------------------------------------------------------------ conditions
 
 
 def _lex(parser: ConditionExpressionParser) -> deque[Any]:
@@ -144,23 +119,6 @@ def _lex(parser: ConditionExpressionParser) -> deque[Any]:
 def _tokens(expression: str) -> tuple[Any, ...]:
     """Returns the tokens of a condition, which depend on its text only. Each UpdateItem parses its condition twice."""
     return tuple(ORIGINALS["_lex_condition_expression"](ConditionExpressionParser(expression, None, None)))
-
-
-def _copied_value(value: DynamoType, _: Any = None) -> DynamoType:
-    """Copies a value as `DynamoType.__deepcopy__` does, but without a table of the objects that were already copied."""
-    copied = DynamoType.__new__(DynamoType)
-    copied.type = value.type
-    if value.type == "L":
-        copied.value = [_copied_part(each) for each in value.value]
-    elif value.type == "M":
-        copied.value = {name: _copied_part(each) for name, each in value.value.items()}
-    else:
-        copied.value = list(value.value) if value.is_set() else value.value
-    return copied
-
-
-def _copied_part(part: Any) -> Any:
-    return _copied_value(part) if type(part) is DynamoType else copy.deepcopy(part)
 
 
 # ------------------------------------------------------------------------------------------------ responses
@@ -178,20 +136,3 @@ def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: An
         serializer._default_serialize(serialized, wrapper, shape, key)
     else:
         ORIGINALS["_serialize_type_structure"](serializer, serialized, value, shape, key)
-
-
-class _PossibleKeys:
-    """Caches the names under which moto looks for a value of a response: they depend on key, shape and class only."""
-
-    def __init__(self, compute: Any) -> None:
-        self.compute = compute
-        self._known: dict[Any, tuple[str, ...]] = {}
-
-    def __get__(self, picker: Any, _: type) -> Any:
-        return functools.partial(self._keys, picker)
-
-    def _keys(self, picker: Any, context: AttributePickerContext) -> Iterator[str]:
-        cache_key = (context.key, context.shape, type(context.obj), *picker.alias_providers)
-        if cache_key not in self._known:
-            self._known[cache_key] = tuple(self.compute(picker, context))
-        return iter(self._known[cache_key])

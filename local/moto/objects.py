@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 from moto.s3 import models
@@ -60,9 +59,6 @@ class ObjectFile:
 @contextmanager
 def objects_in_files(folder: Path) -> Iterator[None]:
     """Makes moto store the content of objects in files of the folder, until the end of the block."""
-
-    def spooled_file(*_: Any, **__: Any) -> ObjectFile:
-        return ObjectFile(folder)
-
-    with mock.patch.object(models, "tempfile", SimpleNamespace(SpooledTemporaryFile=spooled_file)):
+    files = SimpleNamespace(SpooledTemporaryFile=lambda *_, **__: ObjectFile(folder))
+    with mock.patch.object(models, "tempfile", files):
         yield

@@ -10,6 +10,7 @@ from botocore.config import Config
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server import werkzeug_app
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
@@ -51,11 +52,7 @@ def _refusing_web_pages(application: WSGIApplication) -> WSGIApplication:
     """
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def header(name: str) -> str | None:
-            value = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
-            return None if value is None else str(value)
-
-        reason = foreign_page(header)
+        reason = foreign_page(EnvironHeaders(environ).get)
         if reason is None and environ["PATH_INFO"].lstrip("/").lower().startswith("moto-api"):
             reason = "The API of moto itself is not served."
         if reason is None:

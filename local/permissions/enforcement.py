@@ -94,11 +94,11 @@ class Permissions:
     def _denial(self, call: AwsCall, function: str) -> str | None:
         """Returns the reason why a call is denied, or None if it is allowed."""
         try:
-            required = required_permissions(call.botocore_service, call.operation, call.parameters)
+            required = required_permissions(call.service, call.operation, call.parameters)
         except (LocalStackError, KeyError) as exc:
             self._on_denied(function, f"AccessDenied: {exc}")
             return str(exc)
-        context = condition_values(call.botocore_service, call.parameters)
+        context = condition_values(call.service, call.parameters)
         for action, resource in required:
             request = PermissionRequest(function, action, resource, context)
             if not self._allows(call.service, call.operation, request):

@@ -1,12 +1,14 @@
 """Reads the grants in the template: the policies of its roles and of its resources."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from moto.iam.aws_managed_policies import aws_managed_policies_data
 
 from local import UnsupportedError
 from local.permissions.decision import OPERATORS, Condition, Grant
 from local.permissions.deployed import DeployedResources
-from local.permissions.managed_policies import managed_policy_actions
 from local.permissions.required import function_arn
 
 _ROLE_PROPERTIES = {"AssumeRolePolicyDocument", "Description", "ManagedPolicyArns", "Policies", "Tags"}
@@ -25,6 +27,8 @@ def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
 
 def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
     roles = dict(resources.of_type("AWS::IAM::Role"))
+    # AWS's own policies. SAM attaches some of them to the roles of functions.
+    managed_policies = json.loads(aws_managed_policies_data)
     for role, properties in roles.items():
         _check_known(role, properties, _ROLE_PROPERTIES)
         # The trust policy states which service may assume the role. It has no Resource element: the role itself is the
@@ -37,9 +41,11 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
             for statement in _statements(policy["PolicyDocument"]):
                 yield from statement_grants(actor.role, statement, principal=actor.logical_id)
         for policy_arn in properties.get("ManagedPolicyArns", []):
-            policy = f"{policy_arn.rpartition('/')[2]} of {actor.role}"
-            for action in managed_policy_actions(policy_arn):
-                yield Grant(policy, actor.logical_id, action, "*")
+            name = policy_arn.rpartition("/")[2]
+            if name not in managed_policies:
+                raise _unsupported(actor.role, f"managed policy {policy_arn}")
+            for statement in _statements(managed_policies[name]["Document"]):
+                yield from statement_grants(f"{name} of {actor.role}", statement, principal=actor.logical_id)
 
 
 def _policy_grants(resources: DeployedResources) -> Iterator[Grant]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local import UnsupportedError
-from local.account import ACCOUNT_ID, REGION
+from local.account import arn
 
 Parameters = Mapping[str, Any]
 Required = tuple[str, str]
@@ -19,7 +19,8 @@ Required = tuple[str, str]
 def required_permissions(service: str, operation: str, parameters: Parameters) -> tuple[Required, ...]:
     """Returns the permissions that a call needs.
 
-    `service` is the service's name in botocore; `parameters` has the API's parameter names.
+    `service` is the service's name in botocore, or the one with which requests are signed; `parameters` has the API's
+    parameter names.
 
     Raises:
         UnsupportedError: the operation is not implemented in this module.
@@ -35,11 +36,6 @@ def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, s
     secure = ("aws:SecureTransport", "true")
     stage = parameters.get("VersionStage") if service == "secretsmanager" else None
     return (secure, ("secretsmanager:VersionStage", stage)) if stage else (secure,)
-
-
-def arn(service: str, resource: str) -> str:
-    """Returns the ARN of a resource in the local stack's account and region."""
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
 
 
 def function_arn(name_or_arn: str) -> str:
@@ -171,6 +167,7 @@ _SERVICES: Mapping[str, Callable[[str, Parameters], Iterator[Required]]] = {
     "s3": _s3,
     "secretsmanager": _secrets_manager,
     "sqs": _sqs,
+    "states": _step_functions,  # the signing name; the others are the same in both
     "stepfunctions": _step_functions,
 }
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from local import UnsupportedError
+from local.account import arn
 from local.permissions.decision import PermissionRequest
 from local.permissions.deployed import DeployedResources
-from local.permissions.required import arn, function_arn
+from local.permissions.required import function_arn
 from local.template.deployment import Deployment
 from local.template.state_machine import state_machine_definition
 

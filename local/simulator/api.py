@@ -8,39 +8,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.simulator import overview, payloads
-from local.simulator.scenarios import (
-    ACEDATA,
-    APIKLEY,
-    FLUX_KONTEXT,
-    KIE_MARKET,
-    NANOBANANA,
-    UnknownScenarioError,
-    scenario_named_in,
-)
-from local.simulator.services import SimulatedServices
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, FLUX_SERVICES, KIE_MARKET, NANOBANANA, scenario_named_in
+from local.simulator.services import BASE_PATHS, SimulatedServices
 from local.simulator.tasks import ImageRequest, Poll
 
 SCENARIO_HEADER = "x-simulate"
 TASK_ID_HEADER = "x-simulate-task-id"
-
-_KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
-_KIE_SUBMIT = "/kie/api/v1/flux/kontext/generate"
-_KIE_CREDITS = "/kie/api/v1/chat/credit"
-_APIKLEY_POLL, _APIKLEY_SUBMIT, _APIKLEY_CREDITS = (
-    path.replace("/kie/", "/apikley/") for path in (_KIE_POLL, _KIE_SUBMIT, _KIE_CREDITS)
-)
-_NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
-_MARKET_CREDITS = "/kie-market/api/v1/chat/credit"
-_KIE_DOWNLOAD_URL = "/kie/api/v1/common/download-url"
-_MARKET_DOWNLOAD_URL = "/kie-market/api/v1/common/download-url"
-_NANOBANANA_CREDITS = "/nanobanana/api/v1/common/credit"
-_NANOBANANA_SUBMITS = tuple(
-    f"/nanobanana/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")
-)
-_MARKET_POLL = "/kie-market/api/v1/jobs/recordInfo"
-_MARKET_SUBMIT = "/kie-market/api/v1/jobs/createTask"
-_ACEDATA_POLL = "/acedata/flux/tasks"
-_ACEDATA_SUBMIT = "/acedata/flux/images"
 
 _MAX_IMAGES = 8
 _MAX_BATCH = 50
@@ -126,7 +99,7 @@ def _submit(services: SimulatedServices, provider: str, request: Request) -> Res
             image_count=count,
             record_shaped=request.path.endswith("/generate-2"),
         )
-    except (UnknownScenarioError, ValueError) as exc:
+    except ValueError as exc:
         return _refuse(provider, 422, "bad_request", str(exc))
     return _json(200, payloads.submitted(task))
 
@@ -204,21 +177,27 @@ def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Resp
     return Response(status, json.dumps(body, indent=2 if pretty else None).encode() + b"\n")
 
 
-_ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Response]]] = {
-    ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
-    ("GET", _APIKLEY_POLL): (APIKLEY, _record_info),
-    ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
-    ("GET", _KIE_CREDITS): (FLUX_KONTEXT, _credits),
-    ("GET", _APIKLEY_CREDITS): (APIKLEY, _credits),
-    ("GET", _MARKET_CREDITS): (KIE_MARKET, _credits),
-    ("GET", _NANOBANANA_CREDITS): (NANOBANANA, _credits),
-    ("POST", _KIE_DOWNLOAD_URL): (FLUX_KONTEXT, _download_url),
-    ("POST", _MARKET_DOWNLOAD_URL): (KIE_MARKET, _download_url),
-    ("GET", _MARKET_POLL): (KIE_MARKET, _record_info),
-    ("POST", _MARKET_SUBMIT): (KIE_MARKET, _submit),
-    ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),
-    ("POST", _APIKLEY_SUBMIT): (APIKLEY, _submit),
-    **{("POST", path): (NANOBANANA, _submit) for path in _NANOBANANA_SUBMITS},
-    ("POST", _ACEDATA_POLL): (ACEDATA, _flux_tasks),
-    ("POST", _ACEDATA_SUBMIT): (ACEDATA, _submit),
+_Route = Callable[[SimulatedServices, str, Request], Response]
+_FLUX_ROUTES: tuple[tuple[str, str, _Route], ...] = (
+    ("GET", "/api/v1/flux/kontext/record-info", _record_info),
+    ("GET", "/api/v1/chat/credit", _credits),
+    ("POST", "/api/v1/flux/kontext/generate", _submit),
+)
+_ROUTES: dict[tuple[str, str], tuple[str, _Route]] = {
+    (method, BASE_PATHS[provider] + path): (provider, route)
+    for provider, method, path, route in (
+        *((provider, *route) for provider in FLUX_SERVICES for route in _FLUX_ROUTES),
+        (FLUX_KONTEXT, "POST", "/api/v1/common/download-url", _download_url),
+        (NANOBANANA, "GET", "/api/v1/nanobanana/record-info", _record_info),
+        (NANOBANANA, "GET", "/api/v1/common/credit", _credits),
+        (NANOBANANA, "POST", "/api/v1/nanobanana/generate", _submit),
+        (NANOBANANA, "POST", "/api/v1/nanobanana/generate-2", _submit),
+        (NANOBANANA, "POST", "/api/v1/nanobanana/generate-pro", _submit),
+        (KIE_MARKET, "GET", "/api/v1/jobs/recordInfo", _record_info),
+        (KIE_MARKET, "GET", "/api/v1/chat/credit", _credits),
+        (KIE_MARKET, "POST", "/api/v1/jobs/createTask", _submit),
+        (KIE_MARKET, "POST", "/api/v1/common/download-url", _download_url),
+        (ACEDATA, "POST", "/flux/tasks", _flux_tasks),
+        (ACEDATA, "POST", "/flux/images", _submit),
+    )
 }

@@ -145,7 +145,7 @@ def _record_data(task: SimulatedTask, outcome: SimulatedOutcome | None) -> Body:
     }
     if succeeded:
         record["response"] = {
-            "originImageUrl": task.signed_url_of("origin"),
+            "originImageUrl": task.next_origin_url(),
             "resultImageUrl": task.next_result_url(),
         }
     if running:

@@ -202,20 +202,16 @@ _ALL = (
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
 
 
-class UnknownScenarioError(LookupError):
-    """The scenario does not exist, or does not apply to this provider."""
-
-
 def find_scenario(name: str, provider: str) -> Scenario:
     """Returns the scenario with this name.
 
     Raises:
-        UnknownScenarioError: this provider has no such scenario; the message lists its scenarios.
+        ValueError: this provider has no such scenario; the message lists its scenarios.
     """
     scenario = SCENARIOS.get(name)
     if scenario is None or provider not in scenario.providers:
         known = ", ".join(scenario.name for scenario in _ALL if provider in scenario.providers)
-        raise UnknownScenarioError(f"no scenario {name!r} for {provider}; there are: {known}")
+        raise ValueError(f"no scenario {name!r} for {provider}; there are: {known}")
     return scenario
 
 

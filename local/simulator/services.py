@@ -7,7 +7,6 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
-from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
@@ -23,25 +22,19 @@ from local.simulator.tasks import (
 )
 
 # Base path of each service. All services have the same port, so that only one image host has to be allowed.
-BASE_PATHS = MappingProxyType(
-    {
-        FLUX_KONTEXT: "/kie",
-        APIKLEY: "/apikley",
-        NANOBANANA: "/nanobanana",
-        KIE_MARKET: "/kie-market",
-        ACEDATA: "/acedata",
-    }
-)
+BASE_PATHS = {
+    FLUX_KONTEXT: "/kie",
+    APIKLEY: "/apikley",
+    NANOBANANA: "/nanobanana",
+    KIE_MARKET: "/kie-market",
+    ACEDATA: "/acedata",
+}
 
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
 
 # A callback that is sent before the response to the submission delays this response by at most this time.
 _MAX_RESPONSE_DELAY_SECONDS = 10.0
-
-
-class TaskExistsError(ValueError):
-    """The requested task id is already in use."""
 
 
 class SimulatedServices:
@@ -117,9 +110,7 @@ class SimulatedServices:
         """Starts a task, as a submission to the service does.
 
         Raises:
-            UnknownScenarioError: this provider has no such scenario.
-            TaskExistsError: the task id is already in use.
-            ValueError: the task id is malformed.
+            ValueError: this provider has no such scenario, or the task id is malformed or already in use.
         """
         found = find_scenario(scenario, provider)
         if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
@@ -150,7 +141,7 @@ class SimulatedServices:
         )
         with self._lock:
             if (provider, task_id) in self._tasks:
-                raise TaskExistsError(f"task {task_id} already exists")
+                raise ValueError(f"task {task_id} already exists")
             self._tasks[provider, task_id] = task
             self._images.update({image.path: image for image in task.images})
         if callback_url:

@@ -18,8 +18,6 @@ class Simulator(SimulatedServices):
 
     def start(self) -> None:
         """Starts listening on a free port of 127.0.0.1."""
-        if self._server is not None:
-            raise RuntimeError("the simulator is already running")
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()

@@ -103,10 +103,10 @@ class SimulatedTask:
         self.successes_shown += 1
         return self.url_of("result") if self.successes_shown > self.scenario.polls_before_result else None
 
-    def signed_url_of(self, kind: str) -> str | None:
-        """Returns the same URL for a poll record: with a new signature if the scenario signs originals."""
-        url = self.url_of(kind)
-        if url is None or kind != "origin" or not self.scenario.signs_origin:
+    def next_origin_url(self) -> str | None:
+        """Returns the original's URL for the next record: with a new signature if the scenario signs originals."""
+        url = self.url_of("origin")
+        if url is None or not self.scenario.signs_origin:
             return url
         self.signatures += 1
         return f"{url}?signature={self.signatures}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from local import LocalStackError, UnsupportedError
-from local.account import ACCOUNT_ID, REGION, STACK_NAME
+from local.account import STACK_NAME, arn
 from local.events.queue import QueueMapping
 from local.events.schedule import Schedule
 from local.events.stream import StreamMapping
@@ -20,6 +20,8 @@ from local.template.intrinsic_functions import Resolver
 
 # The file that defines all resource types and properties, including those that have no effect on one machine.
 _RESOURCE_TYPES = "local/template/resource_types.py"
+# These properties describe a resource of any type to people.
+_WITHOUT_EFFECT = {"Description", "Tags"}
 
 
 class Properties:
@@ -36,16 +38,16 @@ class Properties:
     def take(self, name: str, default: Any = None) -> Any:
         return self._values.pop(name, default)
 
+    def take_given(self, *names: str) -> dict[str, Any]:
+        """Takes those of the properties that the resource has."""
+        return {name: value for name in names if (value := self.take(name)) is not None}
+
     def take_group(self, name: str, *members: str) -> dict[str, Any]:
         """Takes a property that is an object. Raises UnsupportedError for members other than these."""
         group: dict[str, Any] = self.take(name) or {}
         if unknown := set(group) - set(members):
             self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
         return group
-
-    def take_rest(self) -> dict[str, Any]:
-        rest, self._values = self._values, {}
-        return rest
 
     def check_all_taken(self) -> None:
         if self._values:
@@ -127,9 +129,10 @@ class Deployment:
         resource_type = self.types[type_name]
         if resource_type.make is None:
             name = f"{STACK_NAME}-{logical_id}"
-            return Resource(name, {"Arn": f"arn:aws:{type_name.split('::')[1].lower()}:{REGION}:{ACCOUNT_ID}:{name}"})
+            return Resource(name, {"Arn": arn(type_name.split("::")[1].lower(), name)})
         given = resource.get("Properties", {}) | self.overrides.get(logical_id, {})
-        values = {name: value for name, value in given.items() if name not in resource_type.without_effect}
+        ignored = resource_type.without_effect.keys() | _WITHOUT_EFFECT
+        values = {name: value for name, value in given.items() if name not in ignored}
         properties = Properties(logical_id, type_name, self.resolver.resolve(values))
         made = resource_type.make(self, properties)
         properties.check_all_taken()
@@ -149,7 +152,8 @@ class ResourceType:
     """Defines how a resource type is created.
 
     If `make` is None, resources of the type are not created, and `why` states why they are not needed on one machine.
-    `without_effect` has the properties that have no effect on one machine, with the reason where it is not obvious.
+    `without_effect` has the properties that have no effect on one machine, with the reason where it is not obvious. The
+    description and the tags of any resource have none either.
     """
 
     make: Callable[[Deployment, Properties], Resource] | None

@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import yaml
-from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
 from samtranslator.translator.transform import transform
 
 from local import LocalStackError, UnsupportedError
 from local.account import REGION
+from local.environment import without_user_settings
 from local.template.parse import read_template
 
 # samtranslator collects metrics and warns that no collector for them is configured.
@@ -23,6 +24,9 @@ logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
 # The bucket name that represents the template's own folder in samtranslator's input and output.
 _FOLDER_BUCKET = "template-folder"
 _FOLDER_PROPERTIES = ("CodeUri", "ContentUri", "DefinitionUri")
+
+# In place of samtranslator's loader, which reads a list of managed policies from IAM, unused by the template.
+_NO_MANAGED_POLICIES = SimpleNamespace(load=dict)
 
 _SECTIONS = {
     *("AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Globals"),
@@ -55,16 +59,6 @@ class Template:
         return path
 
 
-class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
-    """Prevents samtranslator from loading the list of managed policies from IAM, which the template does not need."""
-
-    def __init__(self) -> None:
-        pass
-
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[str, str] | None = None) -> Template:
     """Returns the template expanded with these parameter values and the defaults of the others.
 
@@ -90,13 +84,11 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
                 # samtranslator accepts only s3:// here: `sam package` uploads the folders first.
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
-    # samtranslator reads the region from boto3, which must not use the user's region.
-    with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
-        # boto3 must not use the user's profile either: it may not exist on this machine.
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
-            os.environ.pop(name, None)
+    # samtranslator reads the region from boto3, which must use neither the user's region nor the user's profile.
+    environment = without_user_settings(os.environ) | {"AWS_DEFAULT_REGION": REGION}
+    with mock.patch.dict(os.environ, environment, clear=True):
         try:
-            expanded = transform(raw, dict(values), _NoManagedPolicies())
+            expanded = transform(raw, dict(values), _NO_MANAGED_POLICIES)
         except Exception as exc:
             raise LocalStackError(f"SAM cannot expand {path.name}: {getattr(exc, 'message', exc)}") from exc
     resources = expanded["Resources"]

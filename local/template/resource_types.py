@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from local import LocalStackError
-from local.account import ACCOUNT_ID, REGION, STACK_NAME
+from local.account import ACCOUNT_ID, STACK_NAME, arn
 from local.events.filters import EventFilter
 from local.events.queue import MAX_MESSAGES_PER_CALL, QueueMapping
 from local.events.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
@@ -22,14 +22,10 @@ from local.template.state_machine import state_machine_definition
 
 def _make_table(deployment: Deployment, properties: Properties) -> Resource:
     name = properties.take("TableName", f"{STACK_NAME}-{properties.logical_id}")
-    request = {
-        key: value
-        for key in (
-            *("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"),
-            *("ProvisionedThroughput", "DeletionProtectionEnabled"),
-        )
-        if (value := properties.take(key)) is not None
-    }
+    request = properties.take_given(
+        *("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"),
+        *("ProvisionedThroughput", "DeletionProtectionEnabled"),
+    )
     if stream := properties.take_group("StreamSpecification", "StreamViewType"):
         request["StreamSpecification"] = {"StreamEnabled": True, **stream}
     table = deployment.client("dynamodb").create_table(TableName=name, **request)["TableDescription"]
@@ -42,13 +38,11 @@ def _make_table(deployment: Deployment, properties: Properties) -> Resource:
 def _make_queue(deployment: Deployment, properties: Properties) -> Resource:
     sqs = deployment.client("sqs")
     name = properties.take("QueueName", f"{STACK_NAME}-{properties.logical_id}")
-    attributes = {}
-    for key in (
+    given = properties.take_given(
         *("DelaySeconds", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"),
         *("RedrivePolicy", "SqsManagedSseEnabled", "VisibilityTimeout"),
-    ):
-        if (value := properties.take(key)) is not None:
-            attributes[key] = value if isinstance(value, str) else json.dumps(value)
+    )
+    attributes = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
     url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     return Resource(url, {"Arn": arn, "QueueName": name, "QueueUrl": url})
@@ -80,9 +74,7 @@ def _make_secret(deployment: Deployment, properties: Properties) -> Resource:
         value = secrets.get_random_password(**generate)["RandomPassword"]
         if key is not None:
             value = json.dumps({**json.loads(template or "{}"), key: value})
-    arn = secrets.create_secret(Name=name, Description=properties.take("Description", ""), SecretString=value or "")[
-        "ARN"
-    ]
+    arn = secrets.create_secret(Name=name, SecretString=value or "")["ARN"]
     return Resource(arn, {"Id": arn})
 
 
@@ -113,11 +105,11 @@ def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_layer(deployment: Deployment, properties: Properties) -> Resource:
     folder = deployment.template.path_of(properties.take("Content"))
-    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:layer:{properties.logical_id}:1"
+    layer_arn = arn("lambda", f"layer:{properties.logical_id}:1")
     # A built layer contains python/. The folder of an unbuilt layer has the content of python/; functions import the
     # packages in its requirements.txt from the environment that runs the local stack.
-    deployment.layers[arn] = folder / "python" if (folder / "python").is_dir() else folder
-    return Resource(arn)
+    deployment.layers[layer_arn] = folder / "python" if (folder / "python").is_dir() else folder
+    return Resource(layer_arn)
 
 
 def _make_function(deployment: Deployment, properties: Properties) -> Resource:
@@ -170,9 +162,7 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
     function = properties.take("FunctionName").rpartition(":")[2]
     service = arn.split(":")[2]
     reports = properties.take("FunctionResponseTypes", []) == ["ReportBatchItemFailures"]
-    if properties.take("Enabled", True) in (False, "false"):
-        properties.take_rest()
-        return Resource(name)
+    is_enabled = properties.take("Enabled", True) in (True, "true")
     if service == "sqs":
         batch_size = int(properties.take("BatchSize", 10))
         window = float(properties.take("MaximumBatchingWindowInSeconds", 0))
@@ -181,7 +171,8 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
         scaling = properties.take_group("ScalingConfig", "MaximumConcurrency")
         concurrency = int(scaling["MaximumConcurrency"]) if scaling else None
         mapping = QueueMapping(name, arn, deployment.queue_url(arn), batch_size, window, reports, concurrency)
-        deployment.queue_mappings.append((function, mapping))
+        if is_enabled:
+            deployment.queue_mappings.append((function, mapping))
         return Resource(name)
     if service != "dynamodb":
         raise LocalStackError(f"{name}: event source {arn} is not supported by the local stack.")
@@ -203,7 +194,8 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
         reports_item_failures=reports,
         on_failure_queue_url=deployment.queue_url(on_failure) if on_failure else None,
     )
-    deployment.stream_mappings.append((function, stream_mapping))
+    if is_enabled:
+        deployment.stream_mappings.append((function, stream_mapping))
     return Resource(name)
 
 
@@ -224,7 +216,7 @@ def _make_schedule(deployment: Deployment, properties: Properties) -> Resource:
     )
     if properties.take("State", "ENABLED") == "ENABLED":
         deployment.schedules.append(schedule)
-    return Resource(name, {"Arn": f"arn:aws:scheduler:{REGION}:{ACCOUNT_ID}:schedule/default/{name}"})
+    return Resource(name, {"Arn": arn("scheduler", f"schedule/default/{name}")})
 
 
 # ------------------------------------------------------------------------------------------------ API, state machine
@@ -288,9 +280,7 @@ _ARCHITECTURE = "sandboxes have the architecture of this machine"
 
 RESOURCE_TYPES = {
     "AWS::ApiGatewayV2::Api": ResourceType(_make_api),
-    "AWS::ApiGatewayV2::Stage": ResourceType(
-        _make_stage, without_effect={"AutoDeploy": "there is one deployment", "Tags": ""}
-    ),
+    "AWS::ApiGatewayV2::Stage": ResourceType(_make_stage, without_effect={"AutoDeploy": "there is one deployment"}),
     "AWS::ApiGatewayV2::DomainName": ResourceType(None, _NO_DOMAIN),
     "AWS::ApiGatewayV2::ApiMapping": ResourceType(None, _NO_DOMAIN),
     "AWS::Route53::RecordSet": ResourceType(None, _NO_DOMAIN),
@@ -303,25 +293,22 @@ RESOURCE_TYPES = {
             "ContributorInsightsSpecification": _NO_METRICS,
             "PointInTimeRecoverySpecification": _NO_STORAGE,
             "SSESpecification": "items are not written to disk",
-            "Tags": "",
             "TimeToLiveSpecification": "moto does not delete expired items; AWS deletes them within days",
         },
     ),
-    "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
-    "AWS::Events::Rule": ResourceType(_make_rule, without_effect={"Description": "", "Tags": ""}),
+    "AWS::Events::EventBus": ResourceType(_make_event_bus),
+    "AWS::Events::Rule": ResourceType(_make_rule),
     "AWS::IAM::Role": ResourceType(None, _PERMISSIONS),
-    "AWS::Lambda::Alias": ResourceType(_make_alias, without_effect={"Description": ""}),
-    "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),
+    "AWS::Lambda::Alias": ResourceType(_make_alias),
+    "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping),
     "AWS::Lambda::Function": ResourceType(
         _make_function,
         without_effect={
             "Architectures": _ARCHITECTURE,
-            "Description": "",
             "EphemeralStorage": "sandboxes use the temporary folder of this machine",
             "ReservedConcurrentExecutions": "each function has its own sandboxes",
             "Role": _PERMISSIONS,
             "SnapStart": "every sandbox has a cold start",
-            "Tags": "",
             "TracingConfig": _NO_TRACES,
         },
     ),
@@ -330,14 +317,11 @@ RESOURCE_TYPES = {
         without_effect={
             "CompatibleArchitectures": _ARCHITECTURE,
             "CompatibleRuntimes": "sandboxes run the interpreter of the local stack",
-            "Description": "",
             "LayerName": "",
         },
     ),
     "AWS::Lambda::Permission": ResourceType(None, _PERMISSIONS),
-    "AWS::Lambda::Version": ResourceType(
-        _make_version, without_effect={"Description": "there is one version of a function, its latest"}
-    ),
+    "AWS::Lambda::Version": ResourceType(_make_version),
     "AWS::Logs::LogGroup": ResourceType(None, "logs are files below the state folder, kept until the next start"),
     "AWS::Logs::MetricFilter": ResourceType(None, _NO_METRICS),
     "AWS::S3::Bucket": ResourceType(
@@ -347,27 +331,24 @@ RESOURCE_TYPES = {
             "LoggingConfiguration": "access logs of the bucket are not written locally",
             "OwnershipControls": "there is one account",
             "PublicAccessBlockConfiguration": "the template's bucket policy grants no access",
-            "Tags": "",
         },
     ),
     "AWS::S3::BucketPolicy": ResourceType(None, _PERMISSIONS),
     "AWS::Scheduler::Schedule": ResourceType(
         _make_schedule,
         without_effect={
-            "Description": "",
             "FlexibleTimeWindow": "schedules run on time",
             "Name": "",
         },
     ),
-    "AWS::SecretsManager::Secret": ResourceType(_make_secret, without_effect={"Tags": ""}),
-    "AWS::SQS::Queue": ResourceType(_make_queue, without_effect={"Tags": ""}),
+    "AWS::SecretsManager::Secret": ResourceType(_make_secret),
+    "AWS::SQS::Queue": ResourceType(_make_queue),
     "AWS::SQS::QueuePolicy": ResourceType(None, _PERMISSIONS),
     "AWS::StepFunctions::StateMachine": ResourceType(
         _make_state_machine,
         without_effect={
             "LoggingConfiguration": "moto's Step Functions has the history of each execution",
             "RoleArn": _PERMISSIONS,
-            "Tags": "",
             "TracingConfiguration": _NO_TRACES,
         },
     ),

@@ -106,11 +106,7 @@ def scale_rest_of_visibility(queue: Queue, receipt_handle: str, time_scale: floa
     Does nothing if the function itself has set the timeout with ChangeMessageVisibility: that value is scaled already.
     """
     with _SQS_LOCK:
-        message = _message(queue, receipt_handle)
+        message = next((each for each in queue._messages if each.receipt_handle == receipt_handle), None)
         if message is not None and getattr(message, "visibility_set_by", None) != receipt_handle:
             now = unix_time_millis()
             message.visible_at = now + max(0.0, message.visible_at - now) * time_scale
-
-
-def _message(queue: Queue, receipt_handle: str) -> Any:
-    return next((message for message in queue._messages if message.receipt_handle == receipt_handle), None)

@@ -4,9 +4,8 @@ import copy
 from typing import Any
 
 import pytest
-from moto.core.serialize import AttributePicker, ResponseSerializer, XFormedAttributePicker
+from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.comparisons import ConditionExpressionParser
-from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.parsing import validators
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
@@ -67,7 +66,6 @@ def test_responses_are_the_same_with_and_without_the_fast_paths(store: Store, mo
     fast = responses(store, "t1")
     owners = {
         "_lex_condition_expression": ConditionExpressionParser,
-        "__deepcopy__": DynamoType,
         "_serialize_type_structure": ResponseSerializer,
         "traverse": DepthFirstTraverser,
         "find_clauses": Node,
@@ -77,8 +75,6 @@ def test_responses_are_the_same_with_and_without_the_fast_paths(store: Store, mo
     for name, owner in owners.items():
         monkeypatch.setattr(owner, name, fast_paths.ORIGINALS[name])
     monkeypatch.setattr(validators, "deepcopy", copy.deepcopy)
-    for picker in (AttributePicker, XFormedAttributePicker):
-        monkeypatch.setattr(picker, "get_possible_keys", picker.__dict__["get_possible_keys"].compute)
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "t1"}})
     slow = responses(store, "t1")
 

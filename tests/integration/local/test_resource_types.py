@@ -121,6 +121,20 @@ def test_unknown_settings_of_a_stream_mapping_prevent_the_start() -> None:
         deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_a_disabled_mapping_invokes_nothing(is_enabled: bool) -> None:
+    properties = {
+        "EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1",
+        "FunctionName": "F",
+        "StartingPosition": "TRIM_HORIZON",
+        "Enabled": is_enabled,
+    }
+
+    deployment = deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
+
+    assert len(deployment.stream_mappings) == is_enabled
+
+
 def test_circular_references_are_an_error() -> None:
     def stage(other: str) -> dict[str, Any]:
         return {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {"StageName": {"Ref": other}}}

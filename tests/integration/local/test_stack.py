@@ -201,7 +201,7 @@ def test_a_stack_can_be_started_again_and_is_then_empty(tmp_path: Path) -> None:
                 print(s3.list_objects_v2(Bucket=bucket)["KeyCount"], running.resources["Table"].ref)
                 s3.put_object(Bucket=bucket, Key="x", Body=b"x")
                 try:
-                    stack().start()
+                    stack().__enter__()
                 except LocalStackError:
                     print("refused")
             print([thread.name for thread in threading.enumerate() if not thread.daemon])

@@ -12,7 +12,7 @@ from PIL import Image
 from catchlight.errors import ProviderError
 from catchlight.models import LastAnswer, TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
-from local.simulator import SCENARIOS, Simulator, UnknownScenarioError
+from local.simulator import SCENARIOS, Simulator
 from local.simulator.services import BASE_PATHS
 from tests.unit.simulator.conftest import Receiver, client_of
 from tests.waiting import eventually
@@ -208,7 +208,7 @@ def test_invalid_requests_are_refused(path: str, body: Any, status: int, words: 
 
 
 def test_scenarios_of_other_providers_are_refused(simulator: Simulator) -> None:
-    with pytest.raises(UnknownScenarioError, match="no scenario 'second-shape' for acedata"):
+    with pytest.raises(ValueError, match="no scenario 'second-shape' for acedata"):
         simulator.submit("acedata", scenario="second-shape")
 
 
