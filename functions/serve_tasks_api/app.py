@@ -21,7 +21,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from catchlight.api import problems
 from catchlight.api.documentation import location, responses, retry_after, success
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
-from catchlight.api.problems import ACCOUNT_REFUSED, UNAVAILABLE, UNKNOWN_OUTCOME, APIError
+from catchlight.api.problems import ACCOUNT_REFUSED, UNKNOWN_OUTCOME, APIError, temporarily_unavailable
 from catchlight.api.queries import TaskQueries
 from catchlight.api.request_models import (
     IDEMPOTENCY_KEY_PATTERN,
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 
 # A request that waits for a task is answered at the latest when this much of the function's time is left.
 RESERVED_SECONDS = 3
-# After a failed call to AWS, which is usually temporary.
-RETRY_AFTER_SECONDS = 2
 
 logger = Logger(json_serializer=log_line)
 
@@ -374,14 +372,7 @@ def problem_response(error: APIError) -> Response[str | None]:
 def unavailable(error: Exception) -> Response[str | None]:
     """Logs and counts a failed call to AWS, or invalid settings, and returns a problem body with Retry-After."""
     report_failure(logger, "the request failed, its caller is asked to repeat it", error)
-    return problem_response(
-        APIError(
-            UNAVAILABLE,
-            "the table or a secret cannot be read or written at the moment",
-            advice="Send the same request again. If it fails repeatedly, see the error in the function's log.",
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        )
-    )
+    return problem_response(temporarily_unavailable())
 
 
 def refuse_invalid(error: RequestValidationError) -> Response[str | None]:

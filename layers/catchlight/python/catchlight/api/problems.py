@@ -136,3 +136,13 @@ class APIError(ImageTasksError):
     def members(self) -> dict[str, Any]:
         """The members of the JSON body; members with their default value are omitted."""
         return self.body.model_dump(by_alias=True, exclude_defaults=True)
+
+
+def temporarily_unavailable() -> APIError:
+    """Returns the error for a request that failed because of a call to AWS, or because of invalid settings."""
+    return APIError(
+        UNAVAILABLE,
+        "the table or a secret cannot be read or written at the moment",
+        advice="Send the same request again. If it fails repeatedly, see the error in the function's log.",
+        retry_after_seconds=2,  # failed calls to AWS are usually temporary
+    )
