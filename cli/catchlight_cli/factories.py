@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.secrets import RotatingSecret
+from catchlight.client.errors import CatchlightError
 from catchlight.client.stack import Stack
 from catchlight.dispatch import Dispatcher
 from catchlight.models import utc_now
@@ -61,8 +62,15 @@ def first_poll_after(stack: Stack) -> timedelta:
 
 @contextmanager
 def provider_client(stack: Stack) -> Iterator[ProviderClient]:
-    """Yields a client of the providers' APIs, at the base URLs that the stack uses."""
-    base_urls = parse_base_urls(stack.parameters.get("ProviderBaseUrls", ""))
+    """Yields a client of the providers' APIs, at the base URLs that the stack uses.
+
+    Raises:
+        CatchlightError: the stack's parameter ProviderBaseUrls is invalid.
+    """
+    try:
+        base_urls = parse_base_urls(stack.parameters.get("ProviderBaseUrls", ""))
+    except ValueError as exc:
+        raise CatchlightError(f"ProviderBaseUrls of the stack: {exc}. Correct it with `sam deploy`.") from exc
     with closing(ProviderClient(base_urls)) as client:
         yield client
 

@@ -7,7 +7,7 @@ once: a record that is read again is published again with the same `eventId`.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -43,11 +43,11 @@ logger = Logger(json_serializer=log_line)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stream record of a task that has reached a final status, as an entry for PutEvents."""
+    """An entry for PutEvents, with its task and the number of its stream record."""
 
-    task: str  # empty if the record does not name a task
+    task: str
     sequence_number: str
-    event: "PutEventsRequestEntryTypeDef | None"  # None: no event can be made of the record
+    event: "PutEventsRequestEntryTypeDef"
 
 
 class Dependencies:
@@ -69,26 +69,27 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     Returns the first unpublished record, if any, as `batchItemFailures`. Lambda reads the stream again from that record
     on, so later entries that the same call accepted are published twice.
     """
-    # If settings are missing, the whole batch fails here, instead of each entry separately.
-    dependencies()
-    entries = list(read_entries(event["Records"]))
+    dependencies()  # missing settings fail the batch here, and are not reported as a failed call of EventBridge
+    entries, unusable = read_entries(event["Records"])
     wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
-    published = put_events([entry for entry in entries if entry.event], wait)
+    published = put_events(entries, wait)
     for provider, count in Counter(split_task_key(entry.task)[0] for entry in entries[:published]).items():
         with metrics_by(provider=provider) as metrics:
             metrics.add_metric("EventsPublished", MetricUnit.Count, count)
     logger.info("events published", records=len(event["Records"]), arrivals=len(entries), published=published)
-    first_failed = entries[published : published + 1]
-    for entry in first_failed:
-        logger.error("event not published, the stream will be read again from here", task=entry.task)
-    return batch_item_failures(entry.sequence_number for entry in first_failed)
+    first_failed = unusable
+    if published < len(entries):
+        first_failed = entries[published].sequence_number
+        logger.error("event not published, the stream will be read again from here", task=entries[published].task)
+    return batch_item_failures([first_failed] if first_failed else [])
 
 
-def read_entries(records: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    """Yields the entries of stream records, in their order, up to the first one without an event.
+def read_entries(records: Iterable[dict[str, Any]]) -> tuple[list[Entry], str | None]:
+    """Returns the entries of stream records, in their order, up to the first record of which no event can be made.
 
-    The event source's filter excludes most records for which no event is published.
+    Also returns the number of that record. The event source's filter excludes most records that need no event.
     """
+    entries: list[Entry] = []
     for record in records:
         try:
             entry = read_entry(record)
@@ -96,20 +97,21 @@ def read_entries(records: Iterable[dict[str, Any]]) -> Iterator[Entry]:
             # The record is not skipped, because its event would be lost without an alarm. After the event source's
             # retries Lambda puts the record's position into the dead-letter queue, which has an alarm.
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
-            message = "no event can be made of the stream record, repair its item by hand"
-            # `reason` is a separate field, because the exception's text is at the end of a long traceback.
+            message = "no event can be made of the stream record, it will be read again; `reason` says what is wrong"
+            # A separate field, because the exception's text is at the end of a long traceback.
             report_failure(logger, message, exc, task=task, sequence_number=number, reason=str(exc))
-            yield Entry(task or "", number, None)
-            return
+            return entries, number
         if entry:
-            yield entry
+            entries.append(entry)
+    return entries, None
 
 
 def read_entry(record: dict[str, Any]) -> Entry | None:
     """Returns the entry of a stream record; None if no event is published for the record.
 
     Raises:
-        TaskEventError: the item was edited by hand.
+        TaskEventError: the item was edited by hand and has to be repaired.
+        Exception: the record has another format.
     """
     change = record["dynamodb"]
     new = change.get("NewImage", {})
@@ -159,9 +161,7 @@ def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
     """
     try:
         bus = dependencies().settings.event_bus
-        answer = dependencies().events.put_events(
-            Entries=[{"EventBusName": bus, **entry.event} for entry in entries if entry.event]
-        )
+        answer = dependencies().events.put_events(Entries=[{"EventBusName": bus, **entry.event} for entry in entries])
     except Exception as exc:  # noqa: BLE001 - reported; entries that were published before must not be published again
         tasks = [entry.task for entry in entries]
         report_failure(logger, "EventBridge did not accept a call, it is retried while there is time", exc, tasks=tasks)

@@ -9,8 +9,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from aws_lambda_powertools import Logger
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from tests.integration.functions import StandardOutput
 
 # AWS rejects the call or does not respond (botocore has an exception tree for each), or Catchlight's code has a bug.
 AWS_FAULTS = {
@@ -84,6 +87,20 @@ def counted(capsys: pytest.CaptureFixture[str], metric: str = "ProcessingErrors"
     """Returns the reason or provider of each count of a metric since the last call."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     return [line.get("reason") or line.get("provider") for line in lines if metric in line]
+
+
+def write_to_captured_output(logger: Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powertools' log handler writes to the standard output of its creation, which may be that of another test."""
+    handler = logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    monkeypatch.setattr(handler, "stream", StandardOutput())
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns the log lines of level ERROR, and the reasons with which failures were counted."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    errors = [line for line in lines if line.get("level") == "ERROR"]
+    return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
 
 
 def _tasks(record: logging.LogRecord) -> list[str]:

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import hmac
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -26,11 +25,10 @@ from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.fault_injection import every_aws_fault, every_fault, failing
+from tests.integration.fault_injection import every_aws_fault, every_fault, failing, write_to_captured_output, written
 from tests.integration.functions import (
     PROVIDER_KEYS,
     TOKEN,
-    StandardOutput,
     a_callback,
     a_secret,
     an_event,
@@ -64,10 +62,7 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 @pytest.fixture(autouse=True)
 def log_to_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Powertools' log handler writes to the standard output of its creation, which may be that of another test."""
-    handler = app.logger.registered_handler
-    assert isinstance(handler, logging.StreamHandler)
-    monkeypatch.setattr(handler, "stream", StandardOutput())
+    write_to_captured_output(app.logger, monkeypatch)
 
 
 def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
@@ -568,13 +563,6 @@ def test_the_task_is_logged_with_the_request_id_of_the_access_log(
 
 
 # ------------------------------------------------------------------------------------------------ failures are reported
-
-
-def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns the log lines of level ERROR, and the reasons with which failures were counted."""
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    errors = [line for line in lines if line.get("level") == "ERROR"]
-    return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
 
 
 @every_fault

@@ -146,9 +146,11 @@ def test_an_example_has_the_envelope_of_eventbridge(path: str) -> None:
 
 
 def test_the_examples_are_the_events_of_the_example_stream() -> None:
-    entries: list[Any] = [entry.event for entry in app.read_entries(load("dynamodb_stream_ends.json")["Records"])]
+    entries, unusable = app.read_entries(load("dynamodb_stream_ends.json")["Records"])
 
-    assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in entries] == [
+    assert unusable is None
+    events: list[Any] = [entry.event for entry in entries]
+    assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in events] == [
         (event["source"], event["detail-type"], event["detail"]) for event in map(load, TASK_EVENTS)
     ]
 

@@ -8,7 +8,14 @@ import pytest
 
 from functions.serve_tasks_api import app
 from tests.conftest import FakeLambdaContext
-from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing
+from tests.integration.fault_injection import (
+    counted,
+    every_aws_fault,
+    every_fault,
+    failing,
+    write_to_captured_output,
+    written,
+)
 from tests.integration.tasks_api.api_harness import TasksApiHarness, refusal
 
 REQUESTS: dict[str, tuple[str, Any]] = {
@@ -27,12 +34,13 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("operation", REQUESTS)
 def test_failed_requests_are_logged_and_counted(
     api: TasksApiHarness,
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     operation: str,
     fault: Exception,
 ) -> None:
     route, send = REQUESTS[operation]
+    write_to_captured_output(app.logger, monkeypatch)
 
     with failing(operation, fault):
         if isinstance(fault, KeyError):
@@ -42,13 +50,11 @@ def test_failed_requests_are_logged_and_counted(
             assert send(api).status == 503
 
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
-    (error,) = errors(caplog)
-    assert error["exc_info"][0].__name__ == kind
-    # Powertools adds these to every log line of the request.
-    fields = app.logger.get_current_keys()
-    assert (fields["route"], fields["task"]) == (route, "flux-kontext#task12345" if operation == "GetItem" else None)
-    assert fields["request_id"]
-    assert counted(capsys) == [kind]
+    (error,), reasons = written(capsys)
+    assert (error["route"], error["exception_name"]) == (route, kind)
+    assert error["request_id"]
+    assert error.get("task") == ("flux-kontext#task12345" if operation == "GetItem" else None)
+    assert reasons == [kind]
 
 
 @every_aws_fault

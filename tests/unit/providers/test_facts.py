@@ -116,4 +116,8 @@ def test_ace_datas_requests_for_one_record_and_for_many() -> None:
 def test_kie_ai_gives_download_urls_for_twenty_minutes_and_its_resellers_give_none(provider_id: str) -> None:
     lifetimes = {"flux-kontext": timedelta(minutes=20), "kie-market": timedelta(minutes=20)}
 
-    assert PROVIDERS[provider_id].download_url_lifetime == lifetimes.get(provider_id)
+    provider = PROVIDERS[provider_id]
+    assert provider.download_url_lifetime == lifetimes.get(provider_id)
+    if provider.download_url_lifetime:
+        assert provider.download_url_request("https://h.example/a").json == {"url": "https://h.example/a"}
+        assert provider.parse_download_url(200, {"code": 200, "data": "https://h.example/b"}) == "https://h.example/b"

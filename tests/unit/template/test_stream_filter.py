@@ -13,9 +13,16 @@ from tests.unit.template.expanded import STREAM_SOURCES
 from tests.unit.template.expanded import referred as referred_to
 
 MAX_PATTERNS = 5  # Lambda's limit; AWS raises it to ten on request
+
+
+def _published(records: list[dict[str, Any]]) -> list[object]:
+    entries, unusable = publish_events.read_entries(records)
+    return [*entries, *([unusable] if unusable else [])]
+
+
 HANDLED = {
     "DispatchChangesFunction": dispatch_changes.read_changes,
-    "PublishEventsFunction": publish_events.read_entries,
+    "PublishEventsFunction": _published,
 }
 PATTERNS = {
     referred_to(source["FunctionName"]): [found["Pattern"] for found in source["FilterCriteria"]["Filters"]]

@@ -71,7 +71,7 @@ class IdempotencyStore:
     def __init__(self, table: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self._table = table
         self._client = client
-        self._items = TasksTable(table, client)
+        self._items = TasksTable(table, client)  # its `update` works for any item of the table
         # Records expire like tasks; None means never.
         self._retention = retention
 

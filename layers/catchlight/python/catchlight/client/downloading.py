@@ -1,6 +1,7 @@
 """Downloads archived images into a folder and verifies their SHA-256 checksums."""
 
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -11,7 +12,6 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from http import HTTPStatus
 from io import BufferedRandom
 from itertools import islice
@@ -117,7 +117,7 @@ class _ImageSaver:
         self._quarantined = quarantined
         self._target = folder / file_name(task, image, quarantined=quarantined)
         self._partial = self._target.with_name(f".{self._target.name}.part")
-        self._result = partial(
+        self._result = functools.partial(
             Download, provider=task.provider, task_id=task.task_id, image=f"{image.kind}-{image.index}"
         )
         self._link = image.link if _is_valid_link(image) and not quarantined else None

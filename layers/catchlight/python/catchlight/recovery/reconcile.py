@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
 from catchlight.dispatch import MAX_TASKS_PER_EXECUTION, Dispatcher, execution_name
 from catchlight.models import TaskStatus, is_task_key, iso
-from catchlight.tasks.by_status import Only, TasksByStatus
+from catchlight.tasks.by_status import CountedPage, Only, TasksByStatus
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 from catchlight.tasks.task import Task
@@ -79,19 +79,16 @@ class Reconciliation:
 
     def pending_too_long(self, longer_than: timedelta) -> int:
         """Counts the tasks that are PENDING and have not changed for `longer_than`."""
-        return self._count(TaskStatus.PENDING, before=self._now() - longer_than)
+        return _tasks_on(self._index.count(TaskStatus.PENDING, before=self._now() - longer_than))
 
     def archiving_too_long(self) -> int:
         """Counts the tasks that are SUCCEEDED and have not changed for MAX_ARCHIVING_TIME."""
-        return self._count(TaskStatus.SUCCEEDED, before=self._now() - MAX_ARCHIVING_TIME)
+        return _tasks_on(self._index.count(TaskStatus.SUCCEEDED, before=self._now() - MAX_ARCHIVING_TIME))
 
     def unconfirmed_failures(self) -> int:
         """Counts the tasks that an unconfirmed callback has made FAILED longer than MAX_CONFIRMING_TIME ago."""
         since, before = self._confirming_period()
-        return self._count(TaskStatus.FAILED, since=since, before=before, only=Only.UNCONFIRMED)
-
-    def _count(self, status: TaskStatus, **search: Any) -> int:
-        return sum(page.tasks for page in self._index.count(status, **search))
+        return _tasks_on(self._index.count(TaskStatus.FAILED, since=since, before=before, only=Only.UNCONFIRMED))
 
     def oldest_pending(self) -> Task | None:
         """Returns the PENDING task that has not changed for the longest time; None if no task is PENDING."""
@@ -234,6 +231,10 @@ class Reconciliation:
             else:
                 # Written by hand: without a valid key the task can be neither polled nor archived.
                 self.unreadable[task.task] = "expected provider#taskId"
+
+
+def _tasks_on(pages: Iterable[CountedPage]) -> int:
+    return sum(page.tasks for page in pages)
 
 
 def _is_due(task: Task, now: datetime, repeat_after: timedelta) -> bool:
