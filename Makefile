@@ -42,13 +42,13 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-h
 # npm verifies each package by its hash in package-lock.json. Install scripts, which the linters do not need, would run with
 # the permissions of the developer.
 NPM_INSTALL := command -v npm >/dev/null || \
-  { echo "This linter is an npm package. Install Node.js 20 or newer, then try again." >&2; exit 1; }; \
-  npm ci --ignore-scripts --silent --no-audit --no-fund
+  { echo "$(@F) is an npm package. Install Node.js 20 or newer, then try again." >&2; exit 1; }; \
+  npm ci --ignore-scripts --loglevel=error --no-audit --no-fund
 ASL_VALIDATOR := node_modules/.bin/asl-validator
 SPECTRAL_FOLDER := .local/openapi-linter
 SPECTRAL := $(SPECTRAL_FOLDER)/node_modules/.bin/spectral
 
-.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-openapi wheel scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-state-machine lint-openapi wheel scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,13 +113,7 @@ check: lint types imports ## Check format, lint, types, import directions, secur
 	$(BIN)/bandit -q -ll -r local scripts
 	$(BIN)/cfn-lint template.yaml
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
-	@# Finds errors that cfn-lint and `sam validate` miss, such as a wrong Next or JSONPath.
-	$(ASL_VALIDATOR) $(foreach machine,$(wildcard statemachines/*.asl.yaml),--yaml-path $(machine))
-
-check: $(ASL_VALIDATOR)
-$(ASL_VALIDATOR): package-lock.json
-	@$(NPM_INSTALL)
-	@touch $@
+	@$(MAKE) --no-print-directory lint-state-machine
 
 lint: $(STAMP) ## Part of check: format and lint
 	$(BIN)/ruff format --check $(SOURCES)
@@ -130,6 +124,14 @@ types: $(STAMP) ## Part of check: types
 
 imports: $(STAMP) ## Part of check: import directions
 	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
+
+# Finds errors that cfn-lint and `sam validate` miss, such as a wrong Next or JSONPath.
+lint-state-machine: $(ASL_VALIDATOR) ## Part of check: state machine, with an npm package
+	$(ASL_VALIDATOR) $(foreach machine,$(wildcard statemachines/*.asl.yaml),--yaml-path $(machine))
+
+$(ASL_VALIDATOR): package-lock.json
+	@$(NPM_INSTALL)
+	@touch $@
 
 lint-openapi: $(SPECTRAL) ## Lint the OpenAPI documents with Spectral, an npm package; even a hint is an error
 	@$(SPECTRAL) lint --ruleset scripts/openapi-linter/ruleset.yaml --fail-severity hint docs/*.openapi.yaml

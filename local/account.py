@@ -5,6 +5,6 @@ ACCOUNT_ID = "123456789012"
 STACK_NAME = "catchlight"
 
 
-def arn(service: str, resource: str) -> str:
+def local_arn(service: str, resource: str) -> str:
     """Returns the ARN of a resource in this account and region."""
     return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"

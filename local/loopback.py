@@ -37,7 +37,10 @@ def listening_socket(port: int, option: str) -> socket.socket:
 
 
 class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
-    """A threaded HTTP server on the loopback address, listening from its construction on; it runs in a `with` block."""
+    """A threaded HTTP server on the loopback address, listening from its construction on.
+
+    As a context manager it serves until the end of the block.
+    """
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, option: str = "--port") -> None:
         super().__init__((HOST, port), handler, bind_and_activate=False)

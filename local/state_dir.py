@@ -73,9 +73,11 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         # If the folder was deleted and created again by another stack, the file belongs to that stack.
+        written = None
         with suppress(OSError):
-            if path.read_text(encoding="utf-8") == text:
-                path.unlink()
+            written = path.read_text(encoding="utf-8")
+        if written == text:
+            path.unlink()
 
 
 def make_private(folder: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local import LocalStackError
-from local.account import ACCOUNT_ID, REGION, arn
+from local.account import ACCOUNT_ID, REGION, local_arn
 from local.events.event_source import EventSource
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
@@ -93,6 +93,6 @@ class ScheduleSource(EventSource):
             "account": ACCOUNT_ID,
             "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "region": REGION,
-            "resources": [arn("scheduler", f"schedule/default/{self._schedule.name}")],
+            "resources": [local_arn("scheduler", f"schedule/default/{self._schedule.name}")],
             "detail": "{}",
         }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.account import REGION, arn
+from local.account import REGION, local_arn
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FunctionConfiguration:
 
     @property
     def arn(self) -> str:
-        return arn("lambda", f"function:{self.name}")
+        return local_arn("lambda", f"function:{self.name}")
 
 
 def sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:

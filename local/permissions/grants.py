@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from moto.iam.aws_managed_policies import aws_managed_policies_data
@@ -25,10 +26,15 @@ def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
     return (*_role_grants(resources), *_policy_grants(resources), *_function_grants(resources))
 
 
+@cache
+def _managed_policies() -> dict[str, Any]:
+    """Returns AWS's own policies. SAM attaches some of them to the roles of functions."""
+    policies: dict[str, Any] = json.loads(aws_managed_policies_data)
+    return policies
+
+
 def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
     roles = dict(resources.of_type("AWS::IAM::Role"))
-    # AWS's own policies. SAM attaches some of them to the roles of functions.
-    managed_policies = json.loads(aws_managed_policies_data)
     for role, properties in roles.items():
         _check_known(role, properties, _ROLE_PROPERTIES)
         # The trust policy states which service may assume the role. It has no Resource element: the role itself is the
@@ -42,9 +48,9 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
                 yield from statement_grants(actor.role, statement, principal=actor.logical_id)
         for policy_arn in properties.get("ManagedPolicyArns", []):
             name = policy_arn.rpartition("/")[2]
-            if name not in managed_policies:
+            if name not in _managed_policies():
                 raise _unsupported(actor.role, f"managed policy {policy_arn}")
-            for statement in _statements(managed_policies[name]["Document"]):
+            for statement in _statements(_managed_policies()[name]["Document"]):
                 yield from statement_grants(f"{name} of {actor.role}", statement, principal=actor.logical_id)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local import UnsupportedError
-from local.account import arn
+from local.account import local_arn
 
 Parameters = Mapping[str, Any]
 Required = tuple[str, str]
@@ -40,7 +40,7 @@ def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, s
 
 def function_arn(name_or_arn: str) -> str:
     """Returns the ARN of a function, given its name or ARN; a qualifier is kept."""
-    return name_or_arn if name_or_arn.startswith("arn:") else arn("lambda", f"function:{name_or_arn}")
+    return name_or_arn if name_or_arn.startswith("arn:") else local_arn("lambda", f"function:{name_or_arn}")
 
 
 # ------------------------------------------------------------------------------------------------ DynamoDB
@@ -77,7 +77,7 @@ def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
 
 
 def _table_arn(name_or_arn: str) -> str:
-    return name_or_arn if name_or_arn.startswith("arn:") else arn("dynamodb", f"table/{name_or_arn}")
+    return name_or_arn if name_or_arn.startswith("arn:") else local_arn("dynamodb", f"table/{name_or_arn}")
 
 
 def _dynamodb_streams(operation: str, parameters: Parameters) -> Iterator[Required]:
@@ -109,7 +109,7 @@ def _s3(operation: str, parameters: Parameters) -> Iterator[Required]:
 
 def _sqs(operation: str, parameters: Parameters) -> Iterator[Required]:
     # The batch operations have no permissions of their own.
-    yield f"sqs:{operation.removesuffix('Batch')}", arn("sqs", parameters["QueueUrl"].rpartition("/")[2])
+    yield f"sqs:{operation.removesuffix('Batch')}", local_arn("sqs", parameters["QueueUrl"].rpartition("/")[2])
 
 
 def _step_functions(operation: str, parameters: Parameters) -> Iterator[Required]:
@@ -131,7 +131,7 @@ def _events(operation: str, parameters: Parameters) -> Iterator[Required]:
     if operation != "PutEvents":
         raise _unsupported("events", operation)
     for bus in dict.fromkeys(entry.get("EventBusName", "default") for entry in parameters["Entries"]):
-        yield "events:PutEvents", bus if bus.startswith("arn:") else arn("events", f"event-bus/{bus}")
+        yield "events:PutEvents", bus if bus.startswith("arn:") else local_arn("events", f"event-bus/{bus}")
 
 
 def _lambda(operation: str, parameters: Parameters) -> Iterator[Required]:
@@ -141,7 +141,7 @@ def _lambda(operation: str, parameters: Parameters) -> Iterator[Required]:
 
 
 def _cloudformation(operation: str, parameters: Parameters) -> Iterator[Required]:
-    yield f"cloudformation:{operation}", arn("cloudformation", f"stack/{parameters['StackName']}/*")
+    yield f"cloudformation:{operation}", local_arn("cloudformation", f"stack/{parameters['StackName']}/*")
 
 
 def _cloudwatch(operation: str, parameters: Parameters) -> Iterator[Required]:
@@ -149,11 +149,11 @@ def _cloudwatch(operation: str, parameters: Parameters) -> Iterator[Required]:
         yield f"cloudwatch:{operation}", "*"
         return
     for name in parameters["AlarmNames"]:
-        yield f"cloudwatch:{operation}", arn("cloudwatch", f"alarm:{name}")
+        yield f"cloudwatch:{operation}", local_arn("cloudwatch", f"alarm:{name}")
 
 
 def _logs(operation: str, parameters: Parameters) -> Iterator[Required]:
-    yield f"logs:{operation}", arn("logs", f"log-group:{parameters['logGroupName']}:*")
+    yield f"logs:{operation}", local_arn("logs", f"log-group:{parameters['logGroupName']}:*")
 
 
 _SERVICES: Mapping[str, Callable[[str, Parameters], Iterator[Required]]] = {

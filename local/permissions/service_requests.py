@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from local import UnsupportedError
-from local.account import arn
+from local.account import local_arn
 from local.permissions.decision import PermissionRequest
 from local.permissions.deployed import DeployedResources
 from local.permissions.required import function_arn
@@ -33,7 +33,7 @@ def service_requests(deployment: Deployment, resources: DeployedResources) -> It
     for logical_id, function in resources.of_type("AWS::Lambda::Function"):
         group = function.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{logical_id}")
         for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-            yield PermissionRequest(logical_id, action, arn("logs", f"log-group:{group}:log-stream:any"))
+            yield PermissionRequest(logical_id, action, local_arn("logs", f"log-group:{group}:log-stream:any"))
         if function.get("TracingConfig", {}).get("Mode") == "Active":
             yield from (PermissionRequest(logical_id, action, "*") for action in _LAMBDA_TRACES)
     for _, mapping in resources.of_type("AWS::Lambda::EventSourceMapping"):
@@ -74,7 +74,8 @@ def _route_requests(api: str, paths: dict[str, dict[str, Any]]) -> Iterator[Perm
             uri = operation["x-amazon-apigateway-integration"]["uri"]
             target = uri.split("/functions/")[1].removesuffix("/invocations")
             # The route key, with the parameter names as they are in the path.
-            source = arn("execute-api", f"{api}/$default/{'*' if method == _EVERY_METHOD else method.upper()}{path}")
+            method = "*" if method == _EVERY_METHOD else method.upper()
+            source = local_arn("execute-api", f"{api}/$default/{method}{path}")
             context = (("aws:SourceArn", source),)
             yield PermissionRequest("apigateway.amazonaws.com", "lambda:InvokeFunction", target, context)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from local import LocalStackError, UnsupportedError
-from local.account import STACK_NAME, arn
+from local.account import STACK_NAME, local_arn
 from local.events.queue import QueueMapping
 from local.events.schedule import Schedule
 from local.events.stream import StreamMapping
@@ -129,7 +129,7 @@ class Deployment:
         resource_type = self.types[type_name]
         if resource_type.make is None:
             name = f"{STACK_NAME}-{logical_id}"
-            return Resource(name, {"Arn": arn(type_name.split("::")[1].lower(), name)})
+            return Resource(name, {"Arn": local_arn(type_name.split("::")[1].lower(), name)})
         given = resource.get("Properties", {}) | self.overrides.get(logical_id, {})
         ignored = resource_type.without_effect.keys() | _WITHOUT_EFFECT
         values = {name: value for name, value in given.items() if name not in ignored}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local import LocalStackError, UnsupportedError
-from local.account import ACCOUNT_ID, REGION, STACK_NAME, arn
+from local.account import ACCOUNT_ID, REGION, STACK_NAME, local_arn
 from local.template.expand import Template
 
 PSEUDO_PARAMETERS = {
@@ -17,7 +17,7 @@ PSEUDO_PARAMETERS = {
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
     "AWS::StackName": STACK_NAME,
-    "AWS::StackId": arn("cloudformation", f"stack/{STACK_NAME}/local"),
+    "AWS::StackId": local_arn("cloudformation", f"stack/{STACK_NAME}/local"),
     "AWS::URLSuffix": "amazonaws.com",
 }
 

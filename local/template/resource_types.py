@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from local import LocalStackError
-from local.account import ACCOUNT_ID, STACK_NAME, arn
+from local.account import ACCOUNT_ID, STACK_NAME, local_arn
 from local.events.filters import EventFilter
 from local.events.queue import MAX_MESSAGES_PER_CALL, QueueMapping
 from local.events.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
@@ -105,7 +105,7 @@ def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_layer(deployment: Deployment, properties: Properties) -> Resource:
     folder = deployment.template.path_of(properties.take("Content"))
-    layer_arn = arn("lambda", f"layer:{properties.logical_id}:1")
+    layer_arn = local_arn("lambda", f"layer:{properties.logical_id}:1")
     # A built layer contains python/. The folder of an unbuilt layer has the content of python/; functions import the
     # packages in its requirements.txt from the environment that runs the local stack.
     deployment.layers[layer_arn] = folder / "python" if (folder / "python").is_dir() else folder
@@ -162,7 +162,7 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
     function = properties.take("FunctionName").rpartition(":")[2]
     service = arn.split(":")[2]
     reports = properties.take("FunctionResponseTypes", []) == ["ReportBatchItemFailures"]
-    is_enabled = properties.take("Enabled", True) in (True, "true")
+    is_enabled = properties.take("Enabled", True) not in (False, "false")
     if service == "sqs":
         batch_size = int(properties.take("BatchSize", 10))
         window = float(properties.take("MaximumBatchingWindowInSeconds", 0))
@@ -216,7 +216,7 @@ def _make_schedule(deployment: Deployment, properties: Properties) -> Resource:
     )
     if properties.take("State", "ENABLED") == "ENABLED":
         deployment.schedules.append(schedule)
-    return Resource(name, {"Arn": arn("scheduler", f"schedule/default/{name}")})
+    return Resource(name, {"Arn": local_arn("scheduler", f"schedule/default/{name}")})
 
 
 # ------------------------------------------------------------------------------------------------ API, state machine

@@ -98,10 +98,11 @@ class Account:
 def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
     """Runs the server until the end of the block. Its authority's certificate is written to `folder`."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    certificate = folder / "authority.pem"
+    authority.cert_pem.write_to_path(str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*HOSTS, *other_hosts).configure_cert(context)
-    with _Server(context, folder / "authority.pem") as server:
+    with _Server(context, certificate) as server:
         yield server.account
 
 

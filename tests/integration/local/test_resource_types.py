@@ -121,18 +121,26 @@ def test_unknown_settings_of_a_stream_mapping_prevent_the_start() -> None:
         deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
 
 
-@pytest.mark.parametrize("is_enabled", [True, False])
-def test_a_disabled_mapping_invokes_nothing(is_enabled: bool) -> None:
-    properties = {
-        "EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1",
-        "FunctionName": "F",
-        "StartingPosition": "TRIM_HORIZON",
-        "Enabled": is_enabled,
-    }
+@pytest.mark.parametrize(
+    ("enabled", "is_enabled"), [(True, True), ("true", True), ("True", True), (False, False), ("false", False)]
+)
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1", "StartingPosition": "TRIM_HORIZON"},
+        {"EventSourceArn": "arn:aws:sqs:us-east-1:1:queue"},
+    ],
+    ids=["stream", "queue"],
+)
+def test_a_disabled_mapping_invokes_nothing(
+    monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], enabled: bool | str, is_enabled: bool
+) -> None:
+    monkeypatch.setattr(Deployment, "queue_url", lambda self, arn: "http://127.0.0.1:1/queue")
+    properties = {"FunctionName": "F", "Enabled": enabled, **source}
 
     deployment = deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
 
-    assert len(deployment.stream_mappings) == is_enabled
+    assert len(deployment.stream_mappings) + len(deployment.queue_mappings) == is_enabled
 
 
 def test_circular_references_are_an_error() -> None:
