@@ -17,7 +17,7 @@ def wait_for_interruption() -> NoReturn:
     """Waits until a signal handler raises an exception in the main thread; by default Ctrl-C raises KeyboardInterrupt.
 
     The system may deliver a signal to another thread. Python runs the signal handler in the main thread as soon as that
-    executes Python code again, so the wait has a timeout.
+    executes Python code again, so each sleep is short.
     """
     while True:
         time.sleep(_PAUSE_SECONDS)

@@ -172,6 +172,8 @@ def test_filter_address_and_task_have_the_same_status_label(visit: Visit) -> Non
         assert f"status={status}" in page.url
         expect(card).to_have_count(1)
         expect(card.locator(".status")).to_have_text(label)
+        if status in (TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.UNCONFIRMED):
+            expect(card.locator(".note")).to_have_text(label)  # in place of the reason, which these tasks lack
         card.locator("a").click()
         expect(page.locator(".dialog-title .status")).to_have_text(label)
         page.keyboard.press("Escape")

@@ -50,7 +50,7 @@ class _Kind:
 
     reason: str  # why the tasks are stuck
     action: str  # which is restarted: "polling" or "archiving"
-    batches: Iterable[Repaired]  # iterating over them restarts the tasks
+    batches: Iterable[Repaired]  # iterating over them restarts the tasks, unless it is a dry run
     restarted: list[str] = field(default_factory=list)
     failed: list[FailedBatch] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class _Kind:
 
 
 def _kinds(repair: Reconciliation, older_than: timedelta, limit: int, *, dry_run: bool) -> tuple[_Kind, _Kind, _Kind]:
-    """Returns the kinds of stuck tasks, which are restarted in the same way as by the hourly run."""
+    """Returns the kinds of stuck tasks. Tasks are restarted in the same way as by the hourly run."""
 
     def planned(tasks: Iterable[Task]) -> Iterator[Repaired]:
         return (Repaired((task.task,)) for task in islice(tasks, limit))

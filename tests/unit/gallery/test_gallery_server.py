@@ -121,6 +121,8 @@ def test_one_task(browser: httpx.Client) -> None:
         ("api/tasks?limit=100000", 400),
         ("api/tasks/flux-kontext", 404),
         ("api", 404),
+        ("api/tasks//t1", 404),
+        ("images//t1/result-0", 404),
         ("images/flux-kontext/t1/result-7", 404),
         ("images/flux-kontext/t1/result", 404),
         ("images/flux-kontext/t1/..%2F..%2Fx-0", 404),

@@ -13,13 +13,13 @@ const LABELS = new Map([
 const MAX_PARALLEL = 4;
 
 /** Requests the actions on a task and their effects; none if they cannot be determined. */
-async function plan(task) {
+async function requestActions(task) {
   const { actions } = await get(`${pathOf(task)}/actions`).catch(() => ({ actions: [] }));
   return actions;
 }
 
 /** Carries out an action; an error is an outcome, too. */
-function run(name, task) {
+function carryOut(name, task) {
   return post(`${pathOf(task)}/actions/${name}`).catch((error) => ({ isDone: false, detail: error.message }));
 }
 
@@ -63,7 +63,7 @@ export class TaskActions {
     const version = `${keyOf(task)} ${task.status} ${task.updatedAt}`;
     if (version === this.#shownFor) return;
     this.#shownFor = version;
-    const actions = await plan(task);
+    const actions = await requestActions(task);
     if (version !== this.#shownFor) return;
     this.element.hidden = actions.length === 0;
     this.#step.replaceChildren();
@@ -82,7 +82,7 @@ export class TaskActions {
   async #run(name, label) {
     const task = this.#task;
     this.#outcome.textContent = `${label} …`;
-    const { isDone, detail } = await run(name, task);
+    const { isDone, detail } = await carryOut(name, task);
     if (keyOf(task) === keyOf(this.#task)) this.#outcome.textContent = `${label}: ${isDone ? "done" : "not done"}. ${detail}`;
     this.#shownFor = "";
     this.#onDone(task);
@@ -121,7 +121,7 @@ export class SelectionActions {
     const tasks = this.#tasks;
     this.#outcome.textContent = "Checking the effect …";
     const plans = await inParallel(tasks, async (task) => {
-      const actions = await plan(task);
+      const actions = await requestActions(task);
       return actions.find((action) => action.name === name);
     });
     if (tasks !== this.#tasks) return;
@@ -141,7 +141,7 @@ export class SelectionActions {
     let done = 0;
     const problems = [];
     await inParallel(tasks, async (task) => {
-      const outcome = await run(name, task);
+      const outcome = await carryOut(name, task);
       if (outcome.isDone) done += 1;
       else problems.push(`${task.provider}/${task.taskId}: ${outcome.detail}`);
       const failed = problems.length ? `, ${problems.length} not done. ${problems.at(-1)}` : "";

@@ -20,7 +20,7 @@ export function element(name, attributes = {}, ...children) {
 
 /** Replaces the children of an element, in the same way as `element` adds them. */
 export function fill(parent, ...children) {
-  parent.replaceChildren(...children.flat().filter(Boolean));
+  parent.replaceChildren(...children.flat().filter((child) => child || child === 0));
 }
 
 /** Creates a button that calls `onClick` with the event. */

@@ -1,6 +1,5 @@
 // Formats the data of a task: status, times, sizes, durations and reasons.
 
-// The labels are the status names of the tasks API, the command line and the page's URL.
 const MEANINGS = new Map([
   ["PENDING", "The provider has not reported a result yet; the stack polls for it."],
   ["SUCCEEDED", "The provider reported images, which are being archived."],
@@ -14,7 +13,10 @@ const MEANINGS = new Map([
 /** All statuses, in the order of the filter. */
 export const STATUS_NAMES = [...MEANINGS.keys()];
 
-/** Returns label, symbol id and meaning of a status; general ones if this page does not know the status. */
+/**
+ * Returns label, symbol id and meaning of a status; general ones if this page does not know the status. Label and symbol id
+ * (`mark-pending`) follow from the name, which the tasks API, the command line and the page's URL have, too.
+ */
 export function status(name) {
   const meaning = MEANINGS.get(name);
   const mark = meaning ? `mark-${name.toLowerCase()}` : "mark-unknown";

@@ -113,9 +113,9 @@ export class TaskDialog {
   refreshNeighbours() {
     if (!this.#task) return;
     const [previous, next] = this.neighbours(this.key);
-    for (const [button, key] of [[this.#previous, previous], [this.#next, next]]) {
-      if (!key && document.activeElement === button) this.#keepFocus();
-      button.disabled = !key;
+    for (const [arrow, key] of [[this.#previous, previous], [this.#next, next]]) {
+      if (!key && document.activeElement === arrow) this.#keepFocus();
+      arrow.disabled = !key;
     }
   }
 
