@@ -30,9 +30,9 @@ from catchlight.errors import ImageError, ImageRejectedError, ProviderError, Req
 from catchlight.images.formats import MAX_PIXELS, read_image_metadata
 from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
 from catchlight.providers import PROVIDERS
+from catchlight.providers.base import Provider
 from catchlight.providers.kie import verify_signature
 from catchlight.providers.payloads import decode_json
-from catchlight.providers.protocol import Provider
 from local import REPOSITORY
 
 FINDINGS = REPOSITORY / ".fuzz"

@@ -40,7 +40,7 @@ OWN_MODULES = {
     "providers.flux_kontext",
     "providers.kie",
     "providers.payloads",
-    "providers.protocol",
+    "providers.base",
     "providers.records",
     "settings",
     "tasks",

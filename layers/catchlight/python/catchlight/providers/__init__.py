@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from catchlight.errors import UnknownProviderError
-from catchlight.providers.protocol import PollRequest, Provider
+from catchlight.providers.base import PollRequest, Provider
 
 _MODULES = {
     "flux-kontext": "catchlight.providers.flux_kontext",

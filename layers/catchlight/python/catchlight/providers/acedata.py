@@ -32,6 +32,7 @@ from catchlight.models import (
     Reporter,
     TaskReport,
 )
+from catchlight.providers.base import PollRequest, Provider
 from catchlight.providers.payloads import (
     STILL_RUNNING,
     SUCCESS_WITHOUT_URL,
@@ -54,7 +55,6 @@ from catchlight.providers.payloads import (
     time_or_none,
     unreadable_success,
 )
-from catchlight.providers.protocol import PollRequest, Provider
 from catchlight.providers.records import generation_request, provider_record
 
 # Documented codes that affect every request of this account.

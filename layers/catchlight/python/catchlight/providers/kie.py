@@ -29,6 +29,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
+from catchlight.providers.base import PollRequest, Provider
 from catchlight.providers.payloads import (
     STILL_RUNNING,
     SUCCESS_WITHOUT_URL,
@@ -53,7 +54,6 @@ from catchlight.providers.payloads import (
     time_or_none,
     unreadable_success,
 )
-from catchlight.providers.protocol import PollRequest, Provider
 from catchlight.providers.records import generation_request, provider_record
 
 OK = 200

@@ -29,7 +29,7 @@ from catchlight.models import (
     TaskStatus,
     encode_url,
 )
-from catchlight.providers.protocol import Provider
+from catchlight.providers.base import Provider
 
 # Catchlight's error messages quote at most this many characters of a provider's error message.
 MAX_QUOTED_LENGTH = 200

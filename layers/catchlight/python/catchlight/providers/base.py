@@ -1,4 +1,4 @@
-"""Defines the interface between a provider's module and the rest of the package.
+"""Defines the base class of the providers, through which the rest of the package uses them.
 
 A provider's module defines models of its JSON, converts callbacks and answers to polls into `TaskReport`s, and builds
 the requests that poll tasks. It also lists the paths of requests for images. It does no I/O: `polling.provider_client`
