@@ -118,7 +118,7 @@ LIMITS: dict[str, object] = {
     "catchlight.api.queries.WAIT_STEPS": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
     "catchlight.api.tasks_api.NOT_ARCHIVED_RETRY_SECONDS": 5,
     "functions.serve_tasks_api.app.RESERVED_SECONDS": 3,
-    "functions.serve_tasks_api.app.RETRY_AFTER_SECONDS": 2,
+    "catchlight.api.problems.RETRY_AFTER_SECONDS": 2,
     # Submissions.
     "catchlight.api.idempotency.IN_PROGRESS_TIME": timedelta(seconds=35),
     "catchlight.api.idempotency.MAX_WRITES": 3,

@@ -60,6 +60,9 @@ PROVIDER_UNAVAILABLE = Problem(
 )
 UNAVAILABLE = Problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The request cannot be served at the moment")
 
+# After a failed call to AWS, which is usually temporary.
+RETRY_AFTER_SECONDS = 2
+
 # Responses with these problems have a Retry-After header: the same request may succeed after this time.
 WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
 
@@ -144,5 +147,5 @@ def temporarily_unavailable() -> APIError:
         UNAVAILABLE,
         "the table or a secret cannot be read or written at the moment",
         advice="Send the same request again. If it fails repeatedly, see the error in the function's log.",
-        retry_after_seconds=2,  # failed calls to AWS are usually temporary
+        retry_after_seconds=RETRY_AFTER_SECONDS,
     )
