@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 
 from catchlight.archiving.bucket import ImageBucket, folder
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageTruncatedError, ImageUnavailableError
@@ -104,15 +105,15 @@ class ImageCopier:
         Raises:
             ImageGoneError: neither source has the image.
         """
-        from_url = self._fetcher.fetch(image.url, self._allowed_hosts(task))
-        from_quarantine = self._bucket.quarantined(_quarantine_key(task, name), image.url)
+        from_url = partial(self._fetcher.fetch, image.url, self._allowed_hosts(task))
+        from_quarantine = partial(self._bucket.quarantined, _quarantine_key(task, name), image.url)
         first, second = (from_quarantine, from_url) if image.quarantine else (from_url, from_quarantine)
         try:
-            return stack.enter_context(first)
+            return stack.enter_context(first())
         except ImageGoneError as exc:
             gone = exc
         try:
-            return stack.enter_context(second)
+            return stack.enter_context(second())
         except ImageGoneError:
             raise gone from None
 
