@@ -85,9 +85,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def read_entries(records: Iterable[dict[str, Any]]) -> tuple[list[Entry], str | None]:
-    """Returns the entries of stream records, in their order, up to the first record of which no event can be made.
+    """Converts stream records to entries, in their order, until a record cannot be converted.
 
-    Also returns the number of that record. The event source's filter excludes most records that need no event.
+    Also returns the number of the record that cannot be converted; None if all can. Records that need no event have no
+    entry; the event source's filter excludes most of them.
     """
     entries: list[Entry] = []
     for record in records:

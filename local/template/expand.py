@@ -25,7 +25,7 @@ logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
 _FOLDER_BUCKET = "template-folder"
 _FOLDER_PROPERTIES = ("CodeUri", "ContentUri", "DefinitionUri")
 
-# In place of samtranslator's loader, which reads a list of managed policies from IAM, unused by the template.
+# Replaces samtranslator's loader, which reads the list of managed policies from IAM: the template does not need it.
 _NO_MANAGED_POLICIES = SimpleNamespace(load=dict)
 
 _SECTIONS = {

@@ -154,7 +154,7 @@ _image_is_stored = _is_stored(
         "x-amz-trailer": "x-amz-checksum-sha256",
     },
 )
-# As a download.
+# With these headers browsers save the page instead of showing it.
 _page_is_kept = _is_stored(
     QUARANTINE_KEY,
     SIGN_IN_PAGE,

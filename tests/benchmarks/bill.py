@@ -26,8 +26,9 @@ from catchlight.aws.secrets import CACHE_SECONDS
 from catchlight.tasks.concurrent_writes import MAX_CONCURRENT_WRITES
 from local.template.expand import Template, load_template
 from local.template.intrinsic_functions import Resolver
-from tests.benchmarks.bill_run import CountedStack, Invocation, Usage, counted_stack
+from tests.benchmarks.bill_run import CountedStack, counted_stack
 from tests.benchmarks.bill_units import walk
+from tests.benchmarks.bill_usage import Invocation, Usage
 from tests.benchmarks.figures import Figure, Goal
 
 REPOSITORY = Path(__file__).parents[2]

@@ -3,11 +3,9 @@
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +29,7 @@ from local.moto.patches.s3 import put_object_as_s3_does
 from local.moto.patches.sqs import scaled_delays
 from local.template.expand import Template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
+from tests.benchmarks.bill_usage import Invocation, Usage, logged_bytes, metrics_in
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
@@ -57,40 +56,6 @@ PROMPT = (
     "A serene mountain lake at dawn, mist over the water, a small red boat, soft light, highly detailed, 35 mm photo"
 )
 TRACE = "Root=1-695c53c1-2f1a4f6b7c8d9e0f1a2b3c4d;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:a87bd80c:0"
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One run of a function."""
-
-    function: str
-    calls: Counter[str]  # by service and operation
-    provider_requests: int
-    images: int
-    log_lines: int
-    log_bytes: int
-    metrics: frozenset[tuple[str, ...]]  # name and dimensions
-
-
-@dataclass(slots=True)
-class Usage:
-    """The usage of some tasks."""
-
-    tasks: int = 0
-    invocations: list[Invocation] = field(default_factory=list)
-    transitions: int = 0
-    executions: int = 0
-    received: list[int] = field(default_factory=list)  # messages of each batch from a queue
-    callbacks: int = 0
-    events: int = 0
-    read_units: int = 0
-    write_units: Counter[str] = field(default_factory=Counter)  # by table and index
-    writes: list[Counter[str]] = field(default_factory=list)  # for every write that changed an item
-    item_sizes: dict[str, int] = field(default_factory=dict)  # bytes by status
-
-    def calls(self, call: str) -> int:
-        """Returns the number of such AWS calls by all functions."""
-        return sum(invocation.calls[call] for invocation in self.invocations)
 
 
 class Pictures:
@@ -305,16 +270,11 @@ class CountedStack:
                 self._provider_requests,
                 self.pictures.fetched - fetched,
                 len(lines),
-                sum(_logged_bytes(line) for line in lines),
-                frozenset(_metrics(lines)),
+                sum(logged_bytes(line) for line in lines),
+                frozenset(metrics_in(lines)),
             )
         )
         return answer
-
-
-def _logged_bytes(line: str) -> int:
-    """Returns the size of a log line. Measured seconds count with six decimals, so that all runs have one result."""
-    return len(re.sub(r"\.\d+(e-\d+)?(?=[],}])", ".000000", line).encode()) + 1
 
 
 _TABLE_PROPERTIES = {
@@ -376,16 +336,6 @@ def _without_halves(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
             del change["OldImage"]
             record["eventName"] = "INSERT"
         yield record
-
-
-def _metrics(lines: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yields every metric that CloudWatch bills: a name with a set of dimensions and their values."""
-    for line in lines:
-        entry = json.loads(line)
-        for described in entry.get("_aws", {}).get("CloudWatchMetrics", []):
-            for dimensions in described["Dimensions"]:
-                for metric in described["Metrics"]:
-                    yield (metric["Name"], *(f"{name}={entry[name]}" for name in sorted(dimensions)))
 
 
 @contextmanager

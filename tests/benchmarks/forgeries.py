@@ -23,8 +23,9 @@ from catchlight.images.stream import MAX_IMAGE_BYTES, ImageStream
 from catchlight.models import MAX_IMAGES_PER_TASK
 from functions.receive_callback.app import MAX_BODY_BYTES
 from tests.benchmarks.bill import costs, duration, prices
-from tests.benchmarks.bill_run import REPOSITORY, CountedStack, Invocation, _as_record, counted_stack
+from tests.benchmarks.bill_run import REPOSITORY, CountedStack, _as_record, counted_stack
 from tests.benchmarks.bill_units import walk
+from tests.benchmarks.bill_usage import Invocation
 from tests.canary_secrets import CALLBACK_TOKEN
 
 THOUSAND = 1000

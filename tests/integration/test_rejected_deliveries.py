@@ -21,9 +21,9 @@ from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app
 from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, canary
-from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, metric_lines
+from tests.stacks import a_stack
 
 BUCKET = "images-bucket"
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)

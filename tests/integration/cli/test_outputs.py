@@ -7,7 +7,7 @@ import pytest
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.commands.outputs import exports
 from tests.integration.cli.conftest import API_URL, STACK_NAME, Deployed
-from tests.integration.cli.stacks import a_stack
+from tests.stacks import a_stack
 
 URL = f"{API_URL}/callbacks/PROVIDER/TOKEN"
 

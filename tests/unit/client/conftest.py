@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
 
 from catchlight.client import TasksClient
-from catchlight.client.stack import Stack, StackChoice
+from catchlight.client.stack import StackChoice
 from catchlight_cli.command_line import run
+from tests.stacks import a_stack
 from tests.tasks_api_in_memory import TasksApiInMemory
 
 
@@ -33,15 +33,7 @@ def catchlight(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[TasksApiInMemory, str], Ran]:
     """Runs `catchlight` with these arguments against a tasks API."""
-    stack = Stack(
-        name="catchlight",
-        region="us-east-1",
-        is_local=False,
-        api_url="https://api.example",
-        resources={},
-        parameters={},
-        session=boto3.Session(),
-    )
+    stack = a_stack()
     monkeypatch.setattr(StackChoice, "find", lambda _: stack)
     # Wide enough that asserted lines are not wrapped.
     monkeypatch.setenv("COLUMNS", "250")

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from catchlight.client.stack import Stack
+from tests.stacks import a_stack
 
 _THREADS = 8
 
@@ -23,16 +23,8 @@ class SlowSession:
 
 
 def test_threads_that_request_a_client_at_the_same_time_get_the_same_one() -> None:
-    session: Any = SlowSession()
-    stack = Stack(
-        name="catchlight",
-        region="us-east-1",
-        is_local=False,
-        api_url="https://api.example",
-        resources={},
-        parameters={},
-        session=session,
-    )
+    session = SlowSession()
+    stack = a_stack(session)
     start = Barrier(_THREADS)
 
     def request(_: int) -> object:

@@ -389,7 +389,7 @@ def iso(moment: datetime) -> str:
 def parse_time(text: str | None, *, default_zone: tzinfo | None = None) -> datetime | None:
     """Parses a time. Returns None if it is missing or malformed: users can edit items.
 
-    A time without a zone is taken to be in `default_zone`; if that is None, it counts as malformed.
+    `default_zone` is the zone of a time that states none. Without `default_zone`, such a time counts as malformed.
     """
     try:
         moment = datetime.fromisoformat(text or "")

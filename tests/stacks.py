@@ -1,12 +1,14 @@
 """Builds stacks in the form that the command line uses."""
 
+from typing import Any
+
 import boto3
 
 from catchlight.client.stack import Stack
 
 
-def a_stack(**resources: str) -> Stack:
-    """Returns a deployed stack with these resources, given by logical id, in the in-memory account."""
+def a_stack(session: Any = None, **resources: str) -> Stack:
+    """Returns a deployed stack with these resources, given by logical id; by default in the in-memory account."""
     return Stack(
         name="catchlight",
         region="us-east-1",
@@ -14,5 +16,5 @@ def a_stack(**resources: str) -> Stack:
         api_url="https://api.example",
         resources=resources,
         parameters={},
-        session=boto3.Session(),
+        session=session or boto3.Session(),
     )
